@@ -1,0 +1,34 @@
+# `make demo` and `make test` each do all set-up by themselves, in .venv, from pinned versions.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test check bench pair clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,dev]'
+	touch $@
+
+demo: setup            ## three devices, one verifier, one real Redis; checks the text against the target alone
+	$(BIN)/dsdq demo
+
+check: setup           ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check            ## everything that must hold
+	$(BIN)/python -m pytest
+
+bench: setup           ## the tables in README.md
+	$(BIN)/python bench/single.py
+
+pair: setup            ## train the built-in pair again, from scratch
+	$(BIN)/python -m training.make_pair
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,20 @@
+-- Begin a session's log, once: with "opened", or with the error that refuses it.
+--
+-- KEYS[1]  {p.<producer>}:<tenant>:<sid>:head  hash
+-- KEYS[2]  {p.<producer>}:<tenant>:<sid>:log   stream, entries 1-0, 2-0, …
+-- KEYS[3]  {p.<producer>}:<tenant>:feed        stream of hints
+-- ARGV     session, status (open | closed), epoch, owner, worker, length, digest, answer bytes, raw open bytes,
+--          ttl_ms, feed entries
+--
+-- Returns "OK", or "EXISTS" when the session was answered before (nothing is changed then).
+if redis.call("EXISTS", KEYS[1]) == 1 then
+  return "EXISTS"
+end
+redis.call("HSET", KEYS[1], "status", ARGV[2], "epoch", ARGV[3], "owner", ARGV[4], "worker", ARGV[5],
+  "length", ARGV[6], "digest", ARGV[7], "round", "0", "branch", "0", "entries", "1")
+redis.call("XADD", KEYS[2], "1-0", "m", ARGV[8], "o", ARGV[9])
+redis.call("XADD", KEYS[3], "MAXLEN", "~", ARGV[11], "*", "s", ARGV[1], "n", "1", "m", ARGV[8])
+redis.call("PEXPIRE", KEYS[1], ARGV[10])
+redis.call("PEXPIRE", KEYS[2], ARGV[10])
+redis.call("PEXPIRE", KEYS[3], ARGV[10])
+return "OK"

@@ -1,0 +1,57 @@
+"""The ``dsdq`` command: finds its subcommands by entry point; an expected error is one line and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points, version
+from typing import Annotated
+
+import typer
+
+from dsdq.errors import DsdqError
+from dsdq.settings import settings
+from dsdq.telemetry.logs import LEVELS, configure
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback signature
+    if wanted:
+        typer.echo(f"dsdq {version('dsdq')}")
+        raise typer.Exit
+
+
+def _start(
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
+    _version: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Distributed speculative decoding over Redis Streams."""
+    level = (log_level or settings().log_level).lower()
+    if level not in LEVELS:
+        msg = f"expected one of {', '.join(LEVELS)}, got {level!r}"
+        raise typer.BadParameter(msg, param_hint="--log-level")
+    configure(level)
+
+
+def build() -> typer.Typer:
+    """Return the application with every installed subcommand, in the order of their names."""
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(_start)
+    for found in sorted(entry_points(group="dsdq.commands"), key=lambda e: e.name):
+        app.command(name=found.name)(found.load())
+    return app
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    try:
+        code = build()(standalone_mode=False)
+    except (DsdqError, typer.TyperException) as error:
+        sys.stderr.write(f"dsdq: {error.format_message() if isinstance(error, typer.TyperException) else error}\n")
+        sys.exit(BAD_INPUT)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)

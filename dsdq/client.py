@@ -1,0 +1,170 @@
+"""What a program sees of dsdq: connect, generate, tokens, figures.
+
+The client that speaks Redis lives with the producers; it is found by entry point, so that this package imports neither
+producers nor workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib.metadata import entry_points
+from types import TracebackType
+from typing import Protocol, Self, cast
+
+from dsdq.contract import FinishReason, Rule, Sampling
+from dsdq.errors import ConfigError
+
+DEFAULT_DRAFT = "builtin/draft"
+DEFAULT_WINDOW = 6
+GREEDY = Sampling()
+
+
+class TokenKind(StrEnum):
+    """Where a committed token came from.
+
+    ``ACCEPTED`` was drafted by the device and stood. ``CORRECTION`` replaced the first rejected draft token, ``BONUS``
+    followed a window that was accepted whole, ``TARGET`` was decoded with nothing drafted.
+    """
+
+    ACCEPTED = "accepted"
+    CORRECTION = "correction"
+    BONUS = "bonus"
+    TARGET = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One committed token: its id, the text it completes (may be empty inside a character), and where it came from."""
+
+    id: int
+    text: str
+    kind: TokenKind
+
+
+@dataclass(slots=True)
+class GenerationStats:
+    """What one generation cost and gained; complete once the generation has ended.
+
+    Bytes are message payloads. ``round_trips_ms`` has one entry per round that was answered, from publish to verdict.
+    """
+
+    prompt_tokens: int = 0
+    committed_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    rounds: int = 0
+    repeats: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    ttft_ms: float = 0.0
+    draft_ms: float = 0.0
+    duration_ms: float = 0.0
+    round_trips_ms: list[float] = field(default_factory=list)
+    verify_ms: list[float] = field(default_factory=list)
+    queue_ms: list[float] = field(default_factory=list)
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Return the accepted share of the drafted tokens, 0 when nothing was drafted."""
+        return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else 0.0
+
+    @property
+    def tokens_per_round(self) -> float:
+        """Return the mean of committed tokens per round."""
+        return self.committed_tokens / self.rounds if self.rounds else 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Return committed tokens per second, from the call to the last token."""
+        return 1000 * self.committed_tokens / self.duration_ms if self.duration_ms else 0.0
+
+
+class Generation(Protocol):
+    """One running generation: iterate over its tokens; afterwards read what it was."""
+
+    ids: list[int]
+    prompt_ids: tuple[int, ...]
+    stats: GenerationStats
+    finish_reason: FinishReason | None
+
+    def __aiter__(self) -> AsyncIterator[Token]:
+        """Yield every committed token, in order, once."""
+        ...
+
+    async def aclose(self) -> None:
+        """Cancel what still runs and free the session."""
+        ...
+
+
+class Client(Protocol):
+    """A device's way into the service."""
+
+    async def __aenter__(self) -> Self:
+        """Connect, or raise :class:`dsdq.errors.RedisUnavailableError`."""
+        ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Cancel what runs and disconnect."""
+        ...
+
+    def generate(  # noqa: PLR0913 - keyword-only, each with a default
+        self,
+        prompt: str | Sequence[int],
+        *,
+        draft: str = DEFAULT_DRAFT,
+        sampling: Sampling = GREEDY,
+        max_tokens: int = 128,
+        window: int = DEFAULT_WINDOW,
+        seed: int | None = None,
+        model: str | None = None,
+        rule: Rule = Rule.COUPLED,
+        trusted: bool = False,
+        stop_ids: Sequence[int] = (),
+        ignore_eos: bool = False,
+        choice: int = 0,
+    ) -> Generation:
+        """Generate up to ``max_tokens`` tokens of the target's own text after ``prompt`` (text or token ids).
+
+        Args:
+            prompt: text, encoded by the target's tokenizer, or token ids.
+            draft: a drafter: ``builtin/draft``, a path or hub name, ``ngram``, or ``none`` (target-only).
+            sampling: how the target draws its next token; greedy by default.
+            max_tokens: bound of the generated tokens.
+            window: draft tokens per round.
+            seed: 64 bits that fix the text; random when absent.
+            model: which target, when the service runs several.
+            rule: ``coupled`` (default) or ``rejection``.
+            trusted: ask for the terms of a trusted tenant, which ``rejection`` needs.
+            stop_ids: token ids that end the text, beside the target's own end of text.
+            ignore_eos: go on after the target's end of text.
+            choice: tells several answers to one prompt and seed apart.
+
+        Raises (while iterating):
+            ConfigError: an argument is not what was expected.
+            RefusedError: the verifier refused the session.
+            SessionError: the session ended early.
+            BusError: Redis failed for longer than the client waits.
+        """
+        ...
+
+
+def connect(url: str | None = None, *, tenant: str = "default") -> Client:
+    """Return a client for the service at ``url``, to be entered with ``async with``.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``; the setting ``DSDQ_REDIS_URL`` when absent.
+        tenant: on whose behalf.
+
+    Raises:
+        ConfigError: no client is installed for the address.
+    """
+    found = entry_points(group="dsdq.clients", name="redis")
+    if not found:
+        msg = "expected dsdq's producers to be installed, found none; reinstall dsdq"
+        raise ConfigError(msg)
+    make = next(iter(found)).load()
+    return cast("Client", make(url, tenant=tenant))

@@ -1,0 +1,88 @@
+"""Every error that dsdq raises on purpose.
+
+DsdqError
+├── ConfigError            a setting, flag or path is not what was expected
+│   └── PromptError        a prompt is empty, too long, or not encodable
+├── WireError              bytes that are not a message of this protocol
+├── ModelError             a model or tokenizer cannot be loaded or is not supported
+├── RefusedError           the verifier refused a session; ``code`` says why
+├── SessionError           a session ended without finishing its text; ``code`` says why
+└── BusError               Redis did not do what was asked
+    ├── RedisUnavailableError  no server answers, or it is not fit for use
+    ├── BusyError          a bounded inbox is full; ``retry_after_ms`` says when to come back
+    ├── GoneError          the inbox or session does not exist (any more)
+    └── FencedError        another worker owns the session now
+
+A message names what was expected, what came, and what to do, so that the command line can print it as it is.
+"""
+
+from __future__ import annotations
+
+
+class DsdqError(Exception):
+    """Base of every error raised by dsdq."""
+
+
+class ConfigError(DsdqError):
+    """A setting, flag or path is not what was expected."""
+
+
+class PromptError(ConfigError):
+    """A prompt is empty, too long, or cannot be encoded by the target's tokenizer."""
+
+
+class WireError(DsdqError):
+    """Bytes are not a message of this protocol, or exceed one of its limits."""
+
+
+class ModelError(DsdqError):
+    """A model or tokenizer cannot be loaded, or dsdq cannot serve it correctly."""
+
+
+class RefusedError(DsdqError):
+    """The verifier refused to open a session.
+
+    ``code`` is one of the refusal codes that PROTOCOL.md lists.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep the wire's ``code`` beside the sentence for people."""
+        super().__init__(message)
+        self.code = code
+
+
+class SessionError(DsdqError):
+    """A session that was open ended without finishing its text.
+
+    ``code`` is one of the error codes that PROTOCOL.md lists.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep the wire's ``code`` beside the sentence for people."""
+        super().__init__(message)
+        self.code = code
+
+
+class BusError(DsdqError):
+    """Redis did not do what was asked."""
+
+
+class RedisUnavailableError(BusError):
+    """No Redis server answers at the address, or the one that answers is not fit for use."""
+
+
+class BusyError(BusError):
+    """A bounded inbox is full: come back after ``retry_after_ms``."""
+
+    def __init__(self, message: str, retry_after_ms: int) -> None:
+        """Keep the time to wait, in milliseconds."""
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class GoneError(BusError):
+    """The inbox or the session does not exist, or takes no more messages."""
+
+
+class FencedError(BusError):
+    """Another worker owns the session now; this one must drop it."""

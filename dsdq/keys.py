@@ -1,0 +1,72 @@
+"""Every Redis key of dsdq. The part in braces is hashed by Redis Cluster: keys that share it lie in one slot.
+
+Names match ``[a-z0-9-]+``, so that none can break out of its place in a key.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+
+from dsdq.errors import ConfigError
+
+NAME = re.compile(r"[a-z0-9-]{1,64}")
+MODELS = "{models}:served"
+DEAD_LETTERS = "{dead}:letters"
+
+
+def inbox(worker: str, tenant: str) -> str:
+    """Return the stream into which a tenant's devices publish for one worker."""
+    return f"{{w.{_name(worker)}}}:in:{_name(tenant)}"
+
+
+def worker_state(worker: str) -> str:
+    """Return the hash that says how full a worker's inboxes may get, and whether they are closed."""
+    return f"{{w.{_name(worker)}}}:state"
+
+
+def worker_sessions(worker: str) -> str:
+    """Return the set of a worker's sessions, written before its first commit for them."""
+    return f"{{w.{_name(worker)}}}:sessions"
+
+
+def session_log(producer: str, tenant: str, session: str) -> str:
+    """Return the stream that is the truth about a session."""
+    return f"{_session(producer, tenant, session)}:log"
+
+
+def session_head(producer: str, tenant: str, session: str) -> str:
+    """Return the hash with the end of a session's log: epoch, owner, round, branch, length, digest, status."""
+    return f"{_session(producer, tenant, session)}:head"
+
+
+def feed(producer: str, tenant: str) -> str:
+    """Return the trimmed stream of hints that one producer follows for all its sessions."""
+    return f"{{p.{_name(producer)}}}:{_name(tenant)}:feed"
+
+
+def workers(model: str) -> str:
+    """Return the sorted set of a model's workers by the end of their lease, in Redis milliseconds."""
+    return f"{{m.{slug(model)}}}:workers"
+
+
+def worker_infos(model: str) -> str:
+    """Return the hash from worker to its packed registry entry."""
+    return f"{{m.{slug(model)}}}:info"
+
+
+def slug(model: str) -> str:
+    """Return a model's name as it may stand in a key; names that would collide keep apart by a short hash."""
+    plain = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")[:40]
+    return f"{plain}-{blake2b(model.encode(), digest_size=4).hexdigest()}"
+
+
+def _session(producer: str, tenant: str, session: str) -> str:
+    return f"{{p.{_name(producer)}}}:{_name(tenant)}:{_name(session)}"
+
+
+def _name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        msg = f"expected a name of 1 to 64 of a-z, 0-9 and -, got {name!r}"
+        raise ConfigError(msg)
+    return name

@@ -1,0 +1,185 @@
+"""Load a target model, with the facts that sessions and the engine need; refuse what cannot be served right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from dsdq.errors import ModelError
+from dsdq.models.names import resolve
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TILE = 8  # queries that attention takes at once, aligned to absolute positions; part of ``numerics``
+
+_SERVED_LAYERS = frozenset({"full_attention", "sliding_attention"})
+_REVISION_BYTES = 16
+_BLOCK_BYTES = 1 << 16
+_BLOCKS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A loaded target model.
+
+    ``model`` is a transformers causal language model in evaluation mode. ``revision`` tells apart models of one name:
+    the hub's commit, or a hash of configuration and weights. ``numerics`` names everything that decides the bits of a
+    logit besides the weights: dtype, kind of device, attention tile. ``vocab_size`` is the width of the logits.
+    """
+
+    model: Any
+    name: str
+    revision: str
+    eos_ids: tuple[int, ...]
+    context_tokens: int
+    vocab_size: int
+    numerics: str
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device that takes the token ids."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+
+def load_target(name: str, device: str = "cpu", dtype: str = "float32") -> Target:
+    """Load a built-in model, a local folder or a hub repository for serving.
+
+    Raises:
+        ModelError: it cannot be found or read, its weights are incomplete, the device or dtype is not there, or its
+            architecture is one that the engine cannot serve correctly.
+    """
+    place, number_type = _device(device), _dtype(dtype)
+    source = resolve(name)
+    model = _load_model(name, source, number_type)
+    check_architecture(name, model)
+    revision = _folder_revision(source) if isinstance(source, Path) else str(model.config._commit_hash)  # noqa: SLF001
+    model.to(place).eval()
+    return describe(model, name, revision)
+
+
+def describe(model: Any, name: str, revision: str) -> Target:  # noqa: ANN401 - transformers is untyped
+    """Return the facts about a model that is already in place."""
+    text = model.config.get_text_config(decoder=True)
+    context = getattr(text, "max_position_embeddings", None)
+    if not isinstance(context, int):
+        msg = f"model {name!r}: expected max_position_embeddings in its config to know how long a text may be"
+        raise ModelError(msg)
+    return Target(
+        model=model,
+        name=name,
+        revision=revision,
+        eos_ids=_eos_ids(model),
+        context_tokens=context,
+        vocab_size=int(text.vocab_size),
+        numerics=_numerics(model.device, model.dtype),
+    )
+
+
+def check_architecture(name: str, model: Any) -> None:  # noqa: ANN401 - transformers is untyped
+    """Return when the engine's attention gives this architecture its own results.
+
+    Raises:
+        ModelError: naming the architecture and what about it is not supported.
+    """
+    config = model.config.get_text_config(decoder=True)
+    layers = set(getattr(config, "layer_types", None) or ())
+    reasons = {
+        "its attention cannot be replaced": not getattr(type(model), "_supports_attention_backend", False),
+        "it has an encoder": bool(getattr(model.config, "is_encoder_decoder", False)),
+        f"it has layers of kind {', '.join(sorted(layers - _SERVED_LAYERS))}": not layers <= _SERVED_LAYERS,
+        "its layers share their KV cache": bool(getattr(config, "num_kv_shared_layers", 0)),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            msg = (
+                f"model {name!r}: architecture {type(model).__name__} cannot be served correctly: {reason}; "
+                "expected a decoder with full or sliding-window attention, such as Llama, Qwen, Mistral, Gemma or GPT-2"
+            )
+            raise ModelError(msg)
+
+
+def _device(device: str) -> torch.device:
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        msg = f"device {device!r}: expected cpu, cuda or cuda:N"
+        raise ModelError(msg) from error
+    if place.type not in ("cpu", "cuda"):
+        msg = f"device {device!r}: expected cpu, cuda or cuda:N"
+        raise ModelError(msg)
+    if place.type == "cuda" and (not torch.cuda.is_available() or (place.index or 0) >= torch.cuda.device_count()):
+        msg = f"device {device!r}: there are {torch.cuda.device_count()} usable NVIDIA GPUs here; use cpu"
+        raise ModelError(msg)
+    return place
+
+
+def _dtype(dtype: str) -> torch.dtype:
+    if dtype not in DTYPES:
+        msg = f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}"
+        raise ModelError(msg)
+    return DTYPES[dtype]
+
+
+def _load_model(name: str, source: Path | str, dtype: torch.dtype) -> Any:  # noqa: ANN401 - transformers is untyped
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    loader: Any = transformers.AutoModelForCausalLM
+    try:
+        model, loading = loader.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, local_files_only=isinstance(source, Path)
+        )
+    except Exception as error:  # the many kinds that transformers, safetensors and the hub raise for unfit files
+        msg = f"model {name!r}: cannot be loaded: {_first_line(error)}"
+        raise ModelError(msg) from error
+    lost = sorted(map(str, (*loading["missing_keys"], *loading["mismatched_keys"])))
+    if lost:
+        msg = f"model {name!r}: expected weights for all of its layers, {len(lost)} are missing or misshapen: {lost[0]}"
+        raise ModelError(msg)
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _eos_ids(model: Any) -> tuple[int, ...]:  # noqa: ANN401 - transformers is untyped
+    generation = getattr(model, "generation_config", None)
+    ids = getattr(generation, "eos_token_id", None)
+    if ids is None:
+        ids = getattr(model.config.get_text_config(decoder=True), "eos_token_id", None)
+    if ids is None:
+        return ()
+    return tuple(int(id_) for id_ in ids) if isinstance(ids, Sequence) else (int(ids),)
+
+
+def _numerics(device: torch.device, dtype: torch.dtype) -> str:
+    kind: str = device.type
+    if kind == "cpu":  # kernels differ with the vector instructions that a machine offers
+        kind = f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}"
+    return f"{str(dtype).removeprefix('torch.')}/{kind}/tile{TILE}"
+
+
+def _folder_revision(folder: Path) -> str:
+    """Hash the configuration, and of each weights file its size, its header and 64 evenly spaced blocks.
+
+    Models fine-tuned from one another have equal headers, so some content is read; all of it would take minutes for
+    a large model.
+    """
+    state = blake2b(digest_size=_REVISION_BYTES, person=b"dsdq.revision")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    state.update(json.dumps(config, sort_keys=True).encode())
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    for file in files:
+        size = file.stat().st_size
+        state.update(f"{file.name}:{size};".encode())
+        with file.open("rb") as stream:
+            for block in range(_BLOCKS):
+                stream.seek(block * size // _BLOCKS)
+                state.update(stream.read(_BLOCK_BYTES))
+    return state.hexdigest()

@@ -1,0 +1,102 @@
+"""Child processes that cannot outlive their parent, however the parent ends.
+
+A small shell stands between the two and holds the reading end of a pipe. When the parent closes it, or is killed, the
+kernel closes the other end, the shell sees the end of file, and ends the child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+GRACE_S = 10
+LINE_LIMIT_BYTES = 1 << 24
+
+# $1: a folder to remove once the child has ended, or empty. The rest: the child's command.
+_GUARD = f"""
+remove=$1; shift
+exec 3<&0
+"$@" </dev/null 3<&- &
+child=$!
+{{
+  read -r _ <&3
+  kill -TERM $child 2>/dev/null
+  left={GRACE_S * 10}
+  while [ $left -gt 0 ] && kill -0 $child 2>/dev/null; do sleep 0.1; left=$((left - 1)); done
+  kill -KILL $child 2>/dev/null
+}} >/dev/null 2>&1 &
+watcher=$!
+trap 'kill -TERM $child 2>/dev/null' TERM INT HUP
+while :; do
+  wait $child; code=$?
+  kill -0 $child 2>/dev/null || break
+done
+kill $watcher 2>/dev/null
+[ -n "$remove" ] && rm -rf -- "$remove"
+exit $code
+"""
+
+
+class Child:
+    """A running child process behind its guard."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Return the guard's process id; it forwards SIGTERM and ends with the child's exit code."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Say whether the child has not ended yet."""
+        return self._process.returncode is None
+
+    async def read_line(self) -> str:
+        """Return the next line that the child wrote to its captured output, empty at the end."""
+        if self._process.stdout is None:
+            return ""
+        return (await self._process.stdout.readline()).decode(errors="replace")
+
+    async def wait(self) -> int:
+        """Wait for the child to end by itself and return its exit code."""
+        return await self._process.wait()
+
+    async def stop(self) -> int:
+        """End the child: SIGTERM, and SIGKILL when it does not end in time. Return its exit code."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        return await self._process.wait()
+
+    def kill(self) -> None:
+        """End the guard and the child at once, as a crash would."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+async def spawn(command: Sequence[str | Path], *, stdout: bool = False, remove: Path | None = None) -> Child:
+    """Start ``command`` as a child that ends with this process.
+
+    Args:
+        command: program and arguments.
+        stdout: capture its standard output for :meth:`Child.read_line`; otherwise it is dropped.
+        remove: a folder to delete once the child has ended.
+    """
+    process = await asyncio.create_subprocess_exec(
+        "sh",
+        "-c",
+        _GUARD,
+        "guard",
+        str(remove or ""),
+        *map(str, command),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE if stdout else asyncio.subprocess.DEVNULL,
+        limit=LINE_LIMIT_BYTES,
+        start_new_session=True,  # a terminal's Ctrl-C reaches the parent alone, which then ends its children in order
+    )
+    return Child(process)

@@ -1,0 +1,60 @@
+"""Every setting of dsdq, in one place: environment variables ``DSDQ_*``, or a ``.env`` file, or a command's flag."""
+
+from __future__ import annotations
+
+import secrets
+from functools import lru_cache
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dsdq.errors import ConfigError
+
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+
+
+class Settings(BaseSettings):
+    """What an operator may set. Durations carry their unit in the name."""
+
+    model_config = SettingsConfigDict(env_prefix="DSDQ_", env_file=".env", extra="ignore", frozen=True)
+
+    redis_url: str = DEFAULT_REDIS_URL
+    allow_unsafe_redis: bool = Field(default=False, description="accept a server that may lose data")
+    log_level: str = Field(default="warning", pattern="(?i)^(debug|info|warning|error)$")
+
+    tenants: tuple[str, ...] = Field(default=("default",), description="whose inboxes a verifier reads")
+    trusted_tenants: tuple[str, ...] = Field(default=(), description="who may use the rejection rule")
+    server_secret: str = Field(
+        default_factory=lambda: secrets.token_hex(16),
+        description="seeds the coins of the rejection rule; give all verifiers the same",
+        min_length=16,
+    )
+    slots: int = Field(default=64, ge=1, description="sessions that one verifier holds at once")
+    inbox_bound: int = Field(default=1024, ge=1, description="entries of one inbox before it answers BUSY")
+    step_tokens: int = Field(default=512, ge=1, description="token budget of one forward")
+    kv_tokens: int = Field(default=65_536, ge=64, description="KV cache of one verifier, in tokens")
+    lease_ms: int = Field(default=10_000, ge=100, description="a verifier that is silent for longer is dead")
+    idle_ttl_ms: int = Field(default=600_000, ge=1000, description="a session without a message is closed after")
+    closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")
+    feed_entries: int = Field(default=10_000, ge=10, description="hints kept for one producer")
+
+    find_verifier_ms: int = Field(default=3_000, ge=0, description="a device looks for a verifier")
+    open_timeout_ms: int = Field(default=30_000, ge=100, description="a device waits for a session to open")
+    verdict_timeout_ms: int = Field(default=5_000, ge=50, description="a device waits before it repeats a round")
+    give_up_ms: int = Field(default=60_000, ge=100, description="a device without any answer gives up after")
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        ConfigError: a variable is not what was expected; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "DSDQ_" + "_".join(str(part) for part in first["loc"]).upper()
+        msg = f"{name}: {first['msg']}, got {first['input']!r}"
+        raise ConfigError(msg) from error

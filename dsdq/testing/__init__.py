@@ -1,0 +1,1 @@
+"""What the tests of dsdq, and of what is built on it, share: tiny models, references, fakes, checkers."""

@@ -1,0 +1,163 @@
+"""The nine messages, as values.
+
+From device to worker: :class:`Open`, :class:`Draft`, :class:`Decode`, :class:`Cancel`. From worker to session log:
+:class:`Opened`, :class:`Verdict`, :class:`Gap`, :class:`Closed`, :class:`Error`. Positions count from the first prompt
+token, ``length`` is the number of prompt and committed tokens, ``digest`` is 16 bytes of :mod:`dsdq.digest`, rounds count
+from 1, branches from 0. This module does not know how a message is packed, nor what carries it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dsdq.contract import FinishReason
+from dsdq.laws import DraftLaw
+
+
+class ErrorCode(StrEnum):
+    """Why a session was refused or ended early; PROTOCOL.md has a sentence for each."""
+
+    MALFORMED = "malformed"
+    UNSUPPORTED_VERSION = "unsupported_version"
+    UNKNOWN_SESSION = "unknown_session"
+    SESSION_CONFLICT = "session_conflict"
+    WRONG_TARGET = "wrong_target"
+    WRONG_NUMERICS = "wrong_numerics"
+    FINGERPRINT_MISMATCH = "fingerprint_mismatch"
+    CONTEXT_TOO_LONG = "context_too_long"
+    PROMPT_INVALID = "prompt_invalid"
+    UNTRUSTED = "untrusted"
+    OVERLOADED = "overloaded"
+    WINDOW_TOO_LARGE = "window_too_large"
+    TOKEN_OUT_OF_RANGE = "token_out_of_range"  # noqa: S105 - a token of text, not a secret
+    RULE_LAW_MISSING = "rule_law_missing"
+    RULE_LAW_FORBIDDEN = "rule_law_forbidden"
+    RULE_LAW_INVALID = "rule_law_invalid"
+    DIGEST_MISMATCH = "digest_mismatch"
+    LOG_CORRUPT = "log_corrupt"
+    LOG_LOST = "log_lost"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Ask for a session: ``contract`` is ``pack_contract(...)``, the very bytes from which the digest chain starts."""
+
+    session: str
+    contract: bytes
+    prompt: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The worker took the session (first entry of a log), or took it over (``epoch`` above the last one's).
+
+    ``max_window`` bounds the next draft in tokens, ``context_tokens`` the target's whole context.
+    """
+
+    session: str
+    worker: str
+    epoch: int
+    numerics: str
+    target_revision: str
+    length: int
+    digest: bytes
+    max_window: int
+    context_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Propose ``tokens`` for positions ``base``, ``base + 1``, … after the prefix that ``digest`` names.
+
+    ``law`` is what they were sampled from: required under the rejection rule, forbidden otherwise.
+    """
+
+    session: str
+    branch: int
+    round: int
+    base: int
+    digest: bytes
+    tokens: tuple[int, ...]
+    law: DraftLaw | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Grant the worker target-only tokens for positions ``base`` to ``base + budget - 1``, streamed as verdicts."""
+
+    session: str
+    branch: int
+    round: int
+    base: int
+    digest: bytes
+    budget: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End the session now."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``tokens`` are committed at positions ``base`` to ``length - 1``; ``digest`` names the prefix of ``length``.
+
+    It answers rounds ``first_round`` to ``last_round`` (windows that waited together are verified together). The first
+    ``accepted`` tokens were drafted; ``drafted`` draft tokens were looked at, so ``accepted < drafted`` rejects ``branch``.
+    ``verified`` counts target positions computed, ``queue_us`` and ``verify_us`` are microseconds, ``batch_rows`` the
+    sessions of the same forward pass, ``max_window`` bounds the next draft.
+    """
+
+    session: str
+    first_round: int
+    last_round: int
+    branch: int
+    base: int
+    drafted: int
+    accepted: int
+    tokens: tuple[int, ...]
+    length: int
+    digest: bytes
+    verified: int
+    queue_us: int
+    verify_us: int
+    batch_rows: int
+    max_window: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The worker holds later rounds and waits for the one that starts at ``expected``."""
+
+    session: str
+    expected: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The text is complete, or was cancelled: the receipt, and the last entry of a log."""
+
+    session: str
+    reason: FinishReason
+    length: int
+    digest: bytes
+    rounds: int
+    drafted: int
+    accepted: int
+    verified: int
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """The session was refused or ended early: the last entry of a log. ``code`` is an :class:`ErrorCode` or newer."""
+
+    session: str
+    code: str
+    message: str
+
+
+Message = Open | Opened | Draft | Decode | Cancel | Verdict | Gap | Closed | Error

@@ -1,0 +1,124 @@
+"""``dsdq demo``: the main job on one machine, shown while it runs and checked at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from dsdq.bus.connection import open_redis
+from dsdq.bus.embedded import EmbeddedRedis
+from dsdq.bus.registry import Registry
+from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW
+from dsdq.contract import MAX_WINDOW, Sampling
+from dsdq.errors import SessionError
+from dsdq.models.names import resolve
+from producers.demo import report
+from producers.demo.events import Failed, Finished, Spoke
+from producers.demo.fleet import Job, devices, verifier
+from producers.demo.view import View
+
+TARGET = "builtin/target"
+PROMPTS_SHOWN = 6
+NOT_IDENTICAL = 1
+
+
+def demo(  # noqa: PLR0913 - the flags of a command
+    devices_: Annotated[int, typer.Option("--devices", min=1, max=64, help="Device processes.")] = 3,
+    prompt: Annotated[list[str] | None, typer.Option(help="A prompt; repeat for several.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, max=1024, help="Tokens per prompt.")] = 96,
+    window: Annotated[int, typer.Option(min=1, max=MAX_WINDOW, help="Draft tokens per round.")] = DEFAULT_WINDOW,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Fixes the text at temperature above 0.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,  # noqa: FBT002
+) -> None:
+    """Run a Redis, a verifier and devices here, and check that the text is the target's own."""
+    prompts = prompt or builtin_prompts()[:PROMPTS_SHOWN]
+    sampling = Sampling(temperature)
+    seed = secrets.randbits(32) if seed is None else seed
+    console = Console(stderr=as_json)
+    jobs = [
+        Job(
+            device=device,
+            url="",
+            draft=DEFAULT_DRAFT,
+            prompts={number: text for number, text in enumerate(prompts) if number % devices_ == device},
+            max_tokens=max_tokens,
+            window=window,
+            temperature=temperature,
+            seed=seed,
+        )
+        for device in range(min(devices_, len(prompts)))
+    ]
+    result = asyncio.run(_run(console, prompts, jobs, sampling, seed))
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        report.show(console, result)
+    if not result["identical"]:
+        raise typer.Exit(NOT_IDENTICAL)
+
+
+def builtin_prompts() -> list[str]:
+    """Return the prompts that were kept apart when the built-in pair was trained."""
+    file = Path(resolve(TARGET)).parent / "prompts.json"
+    prompts: list[str] = json.loads(file.read_text())
+    return prompts
+
+
+async def _run(
+    console: Console, prompts: list[str], jobs: list[Job], sampling: Sampling, seed: int
+) -> dict[str, Any]:
+    finished: list[Finished] = []
+    async with EmbeddedRedis() as redis:
+        console.print(f"redis: {redis.url}", highlight=False, markup=False)
+        async with verifier(redis.url, TARGET) as said:
+            console.print(f"verifier: {said}", highlight=False, markup=False)
+            started = perf_counter()
+            with View(console, prompts, len(jobs)) as view:
+                async for event in devices([job.at(redis.url) for job in jobs]):
+                    view.take(event)
+                    if isinstance(event, Finished):
+                        finished.append(event)
+                    elif isinstance(event, Failed):
+                        raise SessionError("device_failed", f"device {event.device}: {event.message}")
+                    elif isinstance(event, Spoke):
+                        last = perf_counter()
+            mean_batch = await _mean_batch(redis.url)
+    if len(finished) != len(prompts):
+        raise SessionError("device_failed", f"expected {len(prompts)} finished prompts, got {len(finished)}")
+    console.print("the same prompts by the target alone ...", highlight=False)
+    finished.sort(key=lambda one: one.prompt)
+    alone = await asyncio.to_thread(_alone, finished, jobs[0].max_tokens, sampling, seed)
+    return report.figures(finished, last - started, alone, mean_batch)
+
+
+async def _mean_batch(url: str) -> float:
+    redis = open_redis(url)
+    try:
+        (worker,) = await Registry(redis).list_workers(TARGET)
+    finally:
+        await redis.aclose()
+    return worker.rows / max(worker.steps, 1)
+
+
+def _alone(finished: list[Finished], max_tokens: int, sampling: Sampling, seed: int) -> report.Reference:
+    """Decode the same prompts by the target alone, with Hugging Face, one after another."""
+    from dsdq.testing.reference import load_reference
+
+    reference = load_reference(TARGET)
+    started = perf_counter()
+    texts = [reference.decode(one.prompt_ids, max_tokens, sampling, seed) for one in finished]
+    seconds = perf_counter() - started
+    return report.Reference(
+        name=reference.describe(sampling),
+        ids=[text.ids for text in texts],
+        near_ties=[text.near_ties for text in texts],
+        seconds=seconds,
+    )

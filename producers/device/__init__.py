@@ -1,0 +1,1 @@
+"""The device: drafts, publishes, reads verdicts, hands committed tokens to its user."""

@@ -1,0 +1,162 @@
+"""The client that speaks Redis: finds a verifier, keeps one feed for all its generations, loads drafters once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from redis.asyncio import Redis
+from ulid import ULID
+
+from dsdq.bus.connection import check_server, open_redis
+from dsdq.bus.feed import FeedReader
+from dsdq.bus.registry import Registry, WorkerInfo
+from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW, GREEDY, GenerationStats
+from dsdq.contract import Contract, Rule, Sampling
+from dsdq.errors import ConfigError, PromptError
+from dsdq.models.tokenizer import Tokenizer
+from dsdq.policies.routing import power_of_two
+from dsdq.policies.window import Static
+from dsdq.settings import settings
+from producers.device.generation import Prepared, RedisGeneration
+from producers.device.link import Patience, SessionLink
+from producers.drafters import Drafter, load_drafter
+
+POLL_S = 0.1
+
+
+class RedisClient:
+    """See :class:`dsdq.client.Client`."""
+
+    def __init__(self, url: str | None = None, *, tenant: str = "default", producer: str | None = None) -> None:
+        self._settings = settings()
+        self._url = url or self._settings.redis_url
+        self._tenant = tenant
+        self._producer = producer or f"device-{secrets.token_hex(6)}"
+        self._rng = random.Random(secrets.randbits(64))  # noqa: S311 - spreads load, guards nothing
+        self._redis: Redis | None = None
+        self._feed: FeedReader | None = None
+        self._drafters: dict[str, Drafter] = {}
+        self._tokenizers: dict[str, Tokenizer] = {}
+        self._loading = asyncio.Lock()
+        self._generations: list[RedisGeneration] = []
+
+    async def __aenter__(self) -> Self:
+        """Connect, check that the server is fit for use, and start following this device's feed."""
+        self._redis = open_redis(self._url)
+        try:
+            await check_server(self._redis, allow_unsafe=self._settings.allow_unsafe_redis)
+            self._feed = FeedReader(self._redis, self._producer, self._tenant)
+            await self._feed.start()
+        except BaseException:
+            await self._redis.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Cancel what runs and disconnect."""
+        for generation in self._generations:
+            await generation.aclose()
+        if self._feed is not None:
+            await self._feed.stop()
+        if self._redis is not None:
+            await self._redis.aclose()
+
+    def generate(  # noqa: PLR0913 - keyword-only, each with a default
+        self,
+        prompt: str | Sequence[int],
+        *,
+        draft: str = DEFAULT_DRAFT,
+        sampling: Sampling = GREEDY,
+        max_tokens: int = 128,
+        window: int = DEFAULT_WINDOW,
+        seed: int | None = None,
+        model: str | None = None,
+        rule: Rule = Rule.COUPLED,
+        trusted: bool = False,
+        stop_ids: Sequence[int] = (),
+        ignore_eos: bool = False,
+        choice: int = 0,
+    ) -> RedisGeneration:
+        """See :meth:`dsdq.client.Client.generate`."""
+
+        async def prepare(stats: GenerationStats) -> Prepared:
+            worker = await self._choose_worker(model)
+            drafter = await self._drafter(draft)
+            tokenizer = await self._tokenizer(draft if drafter.fingerprint else worker.tokenizer)
+            contract = Contract(
+                tenant=self._tenant,
+                producer=self._producer,
+                session=str(ULID()).lower(),
+                target=worker.model,
+                tokenizer_fingerprint=tokenizer.fingerprint,
+                draft_fingerprint=drafter.fingerprint,
+                sampling=sampling,
+                rule=rule,
+                seed=secrets.randbits(64) if seed is None else seed,
+                choice=choice,
+                stop_ids=tuple(stop_ids),
+                ignore_eos=ignore_eos,
+                max_tokens=max_tokens,
+                max_window=window,
+                trusted=trusted,
+            )
+            ids = tuple(tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
+            if not ids:
+                msg = "expected a prompt of at least one token, got an empty one"
+                raise PromptError(msg)
+            return Prepared(
+                contract, ids, tokenizer, drafter.start(contract), Static(window), self._link(worker.wid, stats)
+            )
+
+        generation = RedisGeneration(prepare)
+        self._generations.append(generation)
+        return generation
+
+    def _link(self, worker: str, stats: GenerationStats) -> SessionLink:
+        if self._redis is None or self._feed is None:
+            msg = "expected an entered client: use `async with dsdq.connect(url) as client`"
+            raise ConfigError(msg)
+        patience = Patience(
+            self._settings.open_timeout_ms, self._settings.verdict_timeout_ms, self._settings.give_up_ms
+        )
+        return SessionLink(self._redis, self._feed, worker, patience, stats)
+
+    async def _choose_worker(self, model: str | None) -> WorkerInfo:
+        """Return a verifier of ``model`` (or of the only model served); wait a little for one that is starting."""
+        if self._redis is None:
+            msg = "expected an entered client: use `async with dsdq.connect(url) as client`"
+            raise ConfigError(msg)
+        registry = Registry(self._redis)
+        polls = max(1, round(self._settings.find_verifier_ms / 1000 / POLL_S))
+        for _ in range(polls):
+            names = [model] if model else await registry.list_models()
+            workers = [worker for name in names for worker in await registry.list_workers(name)]
+            served = sorted({worker.model for worker in workers})
+            if len(served) > 1:
+                msg = f"expected a model's name, since several are served: {', '.join(served)}"
+                raise ConfigError(msg)
+            if workers:
+                return power_of_two(workers, self._rng)
+            await asyncio.sleep(POLL_S)
+        wanted = f"a verifier of {model}" if model else "a verifier"
+        msg = f"expected {wanted} at {self._url}, found none; start one with `dsdq verifier --redis URL`"
+        raise ConfigError(msg)
+
+    async def _drafter(self, name: str) -> Drafter:
+        async with self._loading:
+            if name not in self._drafters:
+                self._drafters[name] = await asyncio.to_thread(load_drafter, name)
+        return self._drafters[name]
+
+    async def _tokenizer(self, name: str) -> Tokenizer:
+        async with self._loading:
+            if name not in self._tokenizers:
+                self._tokenizers[name] = await asyncio.to_thread(Tokenizer.load, name)
+        return self._tokenizers[name]

@@ -1,0 +1,145 @@
+"""One session's two directions: requests go into the owner's inbox, answers come from the session's log, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import monotonic
+
+from redis.asyncio import Redis
+
+from dsdq.bus.feed import FeedReader, Subscription
+from dsdq.bus.inbox import publish
+from dsdq.client import GenerationStats
+from dsdq.contract import Contract
+from dsdq.errors import BusyError, RefusedError, SessionError
+from dsdq.telemetry.logs import get_logger
+from dsdq.wire import (
+    Cancel,
+    Closed,
+    Decode,
+    Draft,
+    Error,
+    Message,
+    Open,
+    Opened,
+    Verdict,
+    pack,
+    pack_contract,
+    unpack,
+)
+
+log = get_logger("device")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a device waits, in milliseconds: for an open, for a verdict before it repeats, for any answer at all."""
+
+    open_ms: int
+    verdict_ms: int
+    give_up_ms: int
+
+
+class SessionLink:
+    """Speaks for one session. A request is repeated until it is answered; its answer is in the log at most once."""
+
+    def __init__(self, redis: Redis, feed: FeedReader, worker: str, patience: Patience, stats: GenerationStats) -> None:
+        self.contract_bytes = b""
+        self._redis = redis
+        self._feed = feed
+        self._worker = worker
+        self._patience = patience
+        self._stats = stats
+        self._contract: Contract | None = None
+        self._subscription: Subscription | None = None
+        self._request = b""
+
+    async def open(self, contract: Contract, prompt: tuple[int, ...]) -> Opened:
+        """Open the session with its verifier.
+
+        Raises:
+            RefusedError: the verifier said no, and why.
+            SessionError: no answer came.
+        """
+        self._contract = contract
+        self.contract_bytes = pack_contract(contract)
+        self._subscription = self._feed.subscribe(contract.session)
+        await self._publish(pack(Open(contract.session, self.contract_bytes, prompt)))
+        message = await self._next(self._patience.open_ms)
+        if isinstance(message, Error):
+            raise RefusedError(message.code, message.message)
+        if not isinstance(message, Opened):
+            raise _unexpected(message, "opened")
+        return message
+
+    async def ask(self, request: Draft | Decode) -> None:
+        """Publish a round."""
+        await self._publish(pack(request))
+
+    async def answer(self) -> Verdict | Closed:
+        """Return the next verdict, or the close; repeat the request while none comes.
+
+        Raises:
+            SessionError: the session failed, or nothing answered for ``give_up_ms``.
+        """
+        message = await self._next(self._patience.verdict_ms)
+        if isinstance(message, Error):
+            raise SessionError(message.code, message.message)
+        if not isinstance(message, Verdict | Closed):
+            raise _unexpected(message, "a verdict")
+        return message
+
+    async def close(self, *, cancel: bool) -> None:
+        """Stop following the session; with ``cancel``, tell the verifier that nobody waits for it."""
+        if self._subscription is None or self._contract is None:
+            return
+        self._subscription.close()
+        if cancel:
+            await self._publish(pack(Cancel(self._contract.session)))
+
+    async def _next(self, wait_ms: int) -> Message:
+        subscription = self._subscription
+        if subscription is None:
+            msg = "the session is not open"
+            raise SessionError("internal", msg)
+        asked = monotonic()
+        while True:
+            try:
+                async with asyncio.timeout(wait_ms / 1000):
+                    _, payload = await subscription.get()
+            except TimeoutError:
+                await self._ask_again(asked)
+                continue
+            self._stats.bytes_down += len(payload)
+            return unpack(payload)
+
+    async def _ask_again(self, asked: float) -> None:
+        waited_ms = 1000 * (monotonic() - asked)
+        if waited_ms >= self._patience.give_up_ms:
+            msg = f"expected an answer from verifier {self._worker}, none came for {waited_ms / 1000:.0f} s"
+            raise SessionError("no_answer", msg)
+        if await self._feed.catch_up(self._subscription):
+            return
+        log.info("repeat", worker=self._worker, waited_ms=round(waited_ms))
+        self._stats.repeats += 1
+        await self._publish(self._request)
+
+    async def _publish(self, request: bytes) -> None:
+        self._request = request
+        tenant = self._contract.tenant if self._contract else ""
+        deadline = monotonic() + self._patience.give_up_ms / 1000
+        while True:
+            try:
+                await publish(self._redis, self._worker, tenant, request)
+            except BusyError as busy:
+                if monotonic() > deadline:
+                    raise
+                await asyncio.sleep(busy.retry_after_ms / 1000)
+                continue
+            self._stats.bytes_up += len(request)
+            return
+
+
+def _unexpected(message: Message, expected: str) -> SessionError:
+    return SessionError("internal", f"expected {expected}, got {type(message).__name__.lower()}")

@@ -1,0 +1,53 @@
+"""A whole service inside the test: a real Redis, a real verifier, real devices, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from dsdq.settings import Settings
+from dsdq.testing.tiny import make_tiny
+from workers.verifier.assembly import assemble
+from workers.verifier.service import Verifier
+
+Serve = Callable[..., AbstractAsyncContextManager[Verifier]]
+
+
+@pytest.fixture
+def serve(redis_url: str) -> Serve:
+    """Return a context manager that serves a target at ``redis_url`` for the length of its block."""
+
+    @asynccontextmanager
+    async def run(target: str | Path, **changed: object) -> AsyncIterator[Verifier]:
+        chosen = Settings(redis_url=redis_url, **changed)  # type: ignore[arg-type]
+        stop, ready = asyncio.Event(), asyncio.Event()
+        async with assemble(redis_url, str(target), "cpu", "float32", chosen) as verifier:
+            serving = asyncio.create_task(verifier.run(stop, ready))
+            announced = asyncio.create_task(ready.wait())
+            await asyncio.wait([serving, announced], return_when=asyncio.FIRST_COMPLETED)
+            announced.cancel()
+            try:
+                yield verifier
+            finally:
+                stop.set()
+                await serving
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that gives the folder of a tiny random model of an architecture, made once."""
+    made: dict[str, Path] = {}
+
+    def folder(architecture: str) -> Path:
+        if architecture not in made:
+            made[architecture] = tmp_path_factory.mktemp(architecture)
+            make_tiny(made[architecture], architecture)
+        return made[architecture]
+
+    return folder

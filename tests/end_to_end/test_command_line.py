@@ -1,0 +1,97 @@
+"""Bad input gives one line that says what was expected, and exit code 2; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Serve
+
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+def dsdq_command(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dsdq", *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["generate", "--redis", NOWHERE, "--draft", "ngram", "x"], "redis"),
+        (["generate", "--redis", "ftp://x", "--draft", "ngram", "x"], "redis://"),
+        (["generate", "--window", "-1", "x"], "--window"),
+        (["generate", "--temperature", "-0.5", "x"], "--temperature"),
+        (["generate", "--top-p", "7", "x"], "top_p"),
+        (["generate", "--draft", "ngram"], "expected a prompt"),
+        (["verifier", "--redis", NOWHERE], "redis"),
+        (["nonsense"], "nonsense"),
+        (["generate", "--nonsense"], "--nonsense"),
+        (["demo", "--devices", "0"], "--devices"),
+        (["--log-level", "loud", "models"], "loud"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], expected: str) -> None:
+    ended = dsdq_command(*arguments)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert expected in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["generate", "--draft", "no/such/path/at/all", "x"], "no/such/path/at/all"),
+        (["generate", "--draft", "ngram", "--model", "no-such-model", "x"], "no-such-model"),
+        (["generate", "--draft", "ngram", "--max-tokens", "1000000", "x"], "context_too_long"),
+        (["verifier", "--target", "no/such/path/at/all"], "no/such/path/at/all"),
+        (["verifier", "--target", "builtin/target", "--device", "toaster"], "toaster"),
+    ],
+)
+async def test_bad_input_to_a_running_service_is_one_line_and_exit_code_2(
+    serve: Serve, redis_url: str, arguments: list[str], expected: str
+) -> None:
+    import asyncio
+
+    command, *rest = arguments
+    async with serve("builtin/target"):
+        ended = await asyncio.to_thread(dsdq_command, command, "--redis", redis_url, *rest)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert expected in ended.stderr
+
+
+async def test_generate_prints_the_text_streams_json_and_reads_standard_input(serve: Serve, redis_url: str) -> None:
+    import asyncio
+
+    async with serve("builtin/target"):
+        common = ("generate", "--redis", redis_url, "--draft", "ngram", "--max-tokens", "12")
+        streamed = await asyncio.to_thread(dsdq_command, *common, "def main():")
+        whole = await asyncio.to_thread(dsdq_command, *common, "--no-stream", stdin="def main():")
+        as_json = await asyncio.to_thread(dsdq_command, *common, "--json", "def main():")
+    assert streamed.returncode == whole.returncode == as_json.returncode == 0, streamed.stderr
+    summary = json.loads(as_json.stdout)
+    assert len(summary["ids"]) == 12
+    assert summary["finish_reason"] == "length"
+    assert streamed.stdout == whole.stdout == summary["text"] + "\n"
+
+
+def test_models_lists_the_pair_with_its_figures() -> None:
+    listed = dsdq_command("models", "--json")
+    assert listed.returncode == 0, listed.stderr
+    facts = json.loads(listed.stdout)
+    assert facts["target"]["parameters"] >= 10 * facts["draft"]["parameters"]
+    table = dsdq_command("models")
+    assert "builtin/target" in table.stdout
+    assert "builtin/draft" in table.stdout
+
+
+def test_the_installed_command_is_the_module(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("dsdq")
+    shown = subprocess.run([script, "--version"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert shown.stdout.startswith("dsdq ")

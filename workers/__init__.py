@@ -1,0 +1,1 @@
+"""The cloud side: verifier workers and their engine."""

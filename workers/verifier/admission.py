@@ -1,0 +1,87 @@
+"""May this session open here? Pure: a contract and a prompt against what this verifier offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dsdq.contract import Contract, Rule
+from dsdq.errors import RefusedError
+from dsdq.wire import ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What this verifier serves. ``context_tokens`` bounds prompt, output and one window together."""
+
+    target: str
+    target_revision: str
+    tokenizer_fingerprint: str
+    numerics: str
+    vocab_size: int
+    context_tokens: int
+    trusted_tenants: frozenset[str] = frozenset()
+
+
+def needed_tokens(contract: Contract, prompt: Sequence[int]) -> int:
+    """Return the KV positions that a session may come to use."""
+    return len(prompt) + contract.max_tokens + contract.max_window
+
+
+def check(offer: Offer, contract: Contract, prompt: Sequence[int]) -> None:
+    """Return when the session may open.
+
+    Raises:
+        RefusedError: with the code and the sentence that the device will see.
+    """
+    _check_fit(offer, contract)
+    _check_prompt(offer, contract, prompt)
+    if contract.rule is Rule.REJECTION and not (contract.trusted and contract.tenant in offer.trusted_tenants):
+        raise RefusedError(
+            ErrorCode.UNTRUSTED,
+            f"the rejection rule lets a device that misreports its law control the text: expected a contract marked "
+            f"trusted and a tenant that the operator trusts, got trusted={contract.trusted} for tenant "
+            f"{contract.tenant!r}; use the coupled rule, or name the tenant in DSDQ_TRUSTED_TENANTS",
+        )
+
+
+def _check_fit(offer: Offer, contract: Contract) -> None:
+    if contract.target != offer.target or contract.target_revision not in ("", offer.target_revision):
+        raise RefusedError(
+            ErrorCode.WRONG_TARGET,
+            f"this verifier serves {offer.target} revision {offer.target_revision}, the contract asks for "
+            f"{contract.target} revision {contract.target_revision or '(any)'}",
+        )
+    if contract.numerics not in ("", offer.numerics):
+        raise RefusedError(
+            ErrorCode.WRONG_TARGET,
+            f"this verifier computes in {offer.numerics}, the contract asks for {contract.numerics}",
+        )
+    if contract.tokenizer_fingerprint != offer.tokenizer_fingerprint:
+        raise RefusedError(
+            ErrorCode.FINGERPRINT_MISMATCH,
+            f"the device's tokenizer has fingerprint {contract.tokenizer_fingerprint}, the target's has "
+            f"{offer.tokenizer_fingerprint}: the prompt's ids would name other text; use the target's tokenizer",
+        )
+    if contract.draft_fingerprint not in ("", offer.tokenizer_fingerprint):
+        raise RefusedError(
+            ErrorCode.FINGERPRINT_MISMATCH,
+            f"the draft model's tokenizer has fingerprint {contract.draft_fingerprint}, the target's has "
+            f"{offer.tokenizer_fingerprint}: its drafts would never be accepted; use a draft of the same family",
+        )
+
+
+def _check_prompt(offer: Offer, contract: Contract, prompt: Sequence[int]) -> None:
+    if not prompt:
+        raise RefusedError(ErrorCode.MALFORMED, "expected a prompt of at least one token, got none")
+    outside = [token for token in prompt if token >= offer.vocab_size]
+    if outside:
+        raise RefusedError(
+            ErrorCode.MALFORMED, f"expected token ids below {offer.vocab_size}, got {outside[0]} in the prompt"
+        )
+    if needed_tokens(contract, prompt) > offer.context_tokens:
+        raise RefusedError(
+            ErrorCode.CONTEXT_TOO_LONG,
+            f"expected prompt + max_tokens + max_window of at most {offer.context_tokens} tokens, got "
+            f"{len(prompt)} + {contract.max_tokens} + {contract.max_window}; shorten the prompt or ask for less",
+        )

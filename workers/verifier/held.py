@@ -1,0 +1,37 @@
+"""A session as this verifier holds it: what was agreed and committed, and what waits for the next step."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from dsdq.bus.inbox import Entry
+from dsdq.session import SessionState
+from dsdq.wire import Decode, Draft
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A round that waits: its inbox entry (to be acknowledged), its message, and when it came (monotonic seconds)."""
+
+    entry: Entry
+    message: Draft | Decode
+    received_s: float
+
+
+@dataclass(slots=True)
+class Held:
+    """One session.
+
+    ``cached`` positions have a valid KV. A rejected draft leaves stale KV behind it, which the next row overwrites.
+    """
+
+    state: SessionState
+    touched_s: float
+    cached: int = 0
+    pending: deque[Pending] = field(default_factory=deque)
+
+    @property
+    def session(self) -> str:
+        """Return the session's id."""
+        return self.state.contract.session
