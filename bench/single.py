@@ -89,9 +89,7 @@ def through_redis(
     """Return a way of decoding: dsdq, with a drafter on this side."""
 
     async def decode(prompt: list[int]) -> list[int]:
-        generation = client.generate(
-            prompt, draft=draft, window=window, max_tokens=NEW_TOKENS, ignore_eos=True
-        )
+        generation = client.generate(prompt, draft=draft, window=window, max_tokens=NEW_TOKENS, ignore_eos=True)
         ids = [token.id async for token in generation]
         runs.stats.append(generation.stats)
         return ids
@@ -163,7 +161,7 @@ def summary(runs: dict[str, Runs], prompts: int, window: int) -> dict[str, Any]:
         "prompts": prompts,
         "new_tokens": NEW_TOKENS,
         "window": window,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}, {platform.python_version()}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}",
     }
 
 

@@ -1,7 +1,7 @@
 """The prefix digest chain: 16 bytes that name a contract and every token after it.
 
-``D_0 = H(contract)`` and ``D_n = H(D_{n-1} ‖ token_n)`` over prompt and output, H being BLAKE2b (RFC 7693) with a 16-byte
-output. Two sides whose digests agree at n agree on the contract and on all n tokens.
+``D_0 = H(contract)`` and ``D_n = H(D_{n-1} ‖ token_n)`` over prompt and output, H being BLAKE2b (RFC 7693) with a
+16-byte output. Two sides whose digests agree at n agree on the contract and on all n tokens.
 """
 
 from __future__ import annotations

@@ -37,7 +37,15 @@ def test_no_room_imports_one_that_it_must_not_know(room: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["dsdq", "dsdq.cli", "dsdq.wire", "dsdq.bus", "producers.device.client", "producers.drafters", "dsdq.models.tokenizer"],
+    [
+        "dsdq",
+        "dsdq.cli",
+        "dsdq.wire",
+        "dsdq.bus",
+        "producers.device.client",
+        "producers.drafters",
+        "dsdq.models.tokenizer",
+    ],
 )
 def test_a_device_imports_this_without_torch(module: str) -> None:
     probe = f"import sys, {module}; print(sorted({{'torch', 'transformers'}} & set(sys.modules)))"

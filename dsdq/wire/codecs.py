@@ -138,8 +138,8 @@ def digest() -> Codec:
 def tokens(most: int) -> Codec:
     """Return the codec of up to ``most`` token ids.
 
-    They travel as bytes: the width of an id (2 or 4), then each id in little-endian order. Only the narrowest width that
-    fits all ids is valid, and no ids at all are no bytes, so that equal lists are equal bytes.
+    They travel as bytes: the width of an id (2 or 4), then each id in little-endian order. Only the narrowest width
+    that fits all ids is valid, and no ids at all are no bytes, so that equal lists are equal bytes.
     """
 
     def encode(value: object) -> bytes:
@@ -224,9 +224,7 @@ def _decode_law(value: object) -> DraftLaw:
     flat = np.frombuffer(ids, dtype=_DTYPES[width], offset=1)
     _check_width(width, int(flat.max()))
     rows = np.frombuffer(weights, dtype="<u2").reshape(-1, support)
-    return DraftLaw(
-        ids=flat.astype(np.uint32).reshape(-1, support), weights=_check_weights(rows).astype(np.uint16)
-    )
+    return DraftLaw(ids=flat.astype(np.uint32).reshape(-1, support), weights=_check_weights(rows).astype(np.uint16))
 
 
 def _check_weights(weights: NDArray[np.uint16]) -> NDArray[np.uint16]:

@@ -1,6 +1,7 @@
 """One table per message: which field travels under which key, and how. The protocol's field tables, executable.
 
-Key 0 is the version, key 1 the type code, key 2 is the session in every message of every version. Keys are never reused.
+Key 0 is the version, key 1 the type code, key 2 is the session in every message of every version. Keys are never
+reused.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ class Layout:
         fields: dict[int, object] = {0: VERSION, 1: self.code}
         name = ""
         try:
-            for (key, name, encode, optional), value in zip(self._encoders, self._values(message), strict=True):
+            for (key, name, encode, optional), value in zip(  # noqa: B007 - an error names it
+                self._encoders, self._values(message), strict=True
+            ):
                 if not (optional and value is None):
                     fields[key] = encode(value)
             name = "fields"
@@ -91,7 +94,7 @@ class Layout:
         values: list[object] = []
         name = ""
         try:
-            for key, name, decode, optional in self._decoders:
+            for key, name, decode, optional in self._decoders:  # noqa: B007 - an error names it
                 if key in fields:
                     values.append(decode(fields[key]))
                 elif optional:

@@ -2,8 +2,8 @@
 
 From device to worker: :class:`Open`, :class:`Draft`, :class:`Decode`, :class:`Cancel`. From worker to session log:
 :class:`Opened`, :class:`Verdict`, :class:`Gap`, :class:`Closed`, :class:`Error`. Positions count from the first prompt
-token, ``length`` is the number of prompt and committed tokens, ``digest`` is 16 bytes of :mod:`dsdq.digest`, rounds count
-from 1, branches from 0. This module does not know how a message is packed, nor what carries it.
+token, ``length`` is the number of prompt and committed tokens, ``digest`` is 16 bytes of :mod:`dsdq.digest`, rounds
+count from 1, branches from 0. This module does not know how a message is packed, nor what carries it.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class ErrorCode(StrEnum):
     DIGEST_MISMATCH = "digest_mismatch"
     LOG_CORRUPT = "log_corrupt"
     LOG_LOST = "log_lost"
+    EXPIRED = "expired"
+    WORKER_STOPPED = "worker_stopped"
     INTERNAL = "internal"
 
 
@@ -107,7 +109,8 @@ class Verdict:
     """``tokens`` are committed at positions ``base`` to ``length - 1``; ``digest`` names the prefix of ``length``.
 
     It answers rounds ``first_round`` to ``last_round`` (windows that waited together are verified together). The first
-    ``accepted`` tokens were drafted; ``drafted`` draft tokens were looked at, so ``accepted < drafted`` rejects ``branch``.
+    ``accepted`` tokens were drafted; ``drafted`` draft tokens were looked at, so ``accepted < drafted`` rejects
+    ``branch``.
     ``verified`` counts target positions computed, ``queue_us`` and ``verify_us`` are microseconds, ``batch_rows`` the
     sessions of the same forward pass, ``max_window`` bounds the next draft.
     """

@@ -29,7 +29,7 @@ PROMPTS_SHOWN = 6
 NOT_IDENTICAL = 1
 
 
-def demo(  # noqa: PLR0913 - the flags of a command
+def demo(
     devices_: Annotated[int, typer.Option("--devices", min=1, max=64, help="Device processes.")] = 3,
     prompt: Annotated[list[str] | None, typer.Option(help="A prompt; repeat for several.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, max=1024, help="Tokens per prompt.")] = 96,
@@ -72,9 +72,7 @@ def builtin_prompts() -> list[str]:
     return prompts
 
 
-async def _run(
-    console: Console, prompts: list[str], jobs: list[Job], sampling: Sampling, seed: int
-) -> dict[str, Any]:
+async def _run(console: Console, prompts: list[str], jobs: list[Job], sampling: Sampling, seed: int) -> dict[str, Any]:
     finished: list[Finished] = []
     async with EmbeddedRedis() as redis:
         console.print(f"redis: {redis.url}", highlight=False, markup=False)
@@ -110,15 +108,14 @@ async def _mean_batch(url: str) -> float:
 
 def _alone(finished: list[Finished], max_tokens: int, sampling: Sampling, seed: int) -> report.Reference:
     """Decode the same prompts by the target alone, with Hugging Face, one after another."""
-    from dsdq.testing.reference import load_reference
+    from dsdq.testing.reference import load_reference  # noqa: PLC0415 - needs torch, after the devices are done
 
     reference = load_reference(TARGET)
     started = perf_counter()
-    texts = [reference.decode(one.prompt_ids, max_tokens, sampling, seed) for one in finished]
+    ids = [reference.decode(one.prompt_ids, max_tokens, sampling, seed) for one in finished]
     seconds = perf_counter() - started
-    return report.Reference(
-        name=reference.describe(sampling),
-        ids=[text.ids for text in texts],
-        near_ties=[text.near_ties for text in texts],
-        seconds=seconds,
-    )
+    ties = [
+        reference.near_ties(one.prompt_ids, text, sampling, seed) if one.ids != text else frozenset()
+        for one, text in zip(finished, ids, strict=True)
+    ]
+    return report.Reference(reference.describe(sampling), ids, ties, seconds)

@@ -1,4 +1,4 @@
-"""One demo device: ``python -m producers.demo.device JOB`` generates its prompts at once and prints events as JSON lines."""
+"""One demo device: ``python -m producers.demo.device JOB`` generates its prompts and prints events as JSON lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import asdict
 
 import dsdq
 from dsdq.errors import DsdqError
-from dsdq.processes import die_with_parent
 from producers.demo.events import Event, Failed, Finished, Spoke, to_line
 from producers.demo.fleet import Job
 
@@ -46,7 +45,6 @@ async def run(job: Job) -> None:
 
 def main() -> None:
     """Read the job from the command line and run it."""
-    die_with_parent()
     fields = json.loads(sys.argv[1])
     fields["prompts"] = {int(number): prompt for number, prompt in fields["prompts"].items()}
     asyncio.run(run(Job(**fields)))

@@ -24,7 +24,7 @@ from dsdq.policies.window import Static
 from dsdq.settings import settings
 from producers.device.generation import Prepared, RedisGeneration
 from producers.device.link import Patience, SessionLink
-from producers.drafters import Drafter, load_drafter
+from producers.drafters import Drafter, load_drafter, model_of
 
 POLL_S = 0.1
 
@@ -89,7 +89,8 @@ class RedisClient:
         async def prepare(stats: GenerationStats) -> Prepared:
             worker = await self._choose_worker(model)
             drafter = await self._drafter(draft)
-            tokenizer = await self._tokenizer(draft if drafter.fingerprint else worker.tokenizer)
+            # A device without a tokenizer of its own borrows the target's.
+            tokenizer = await self._tokenizer(model_of(draft) if drafter.fingerprint else worker.tokenizer)
             contract = Contract(
                 tenant=self._tenant,
                 producer=self._producer,

@@ -17,7 +17,7 @@ from dsdq.errors import PromptError
 from dsdq.settings import settings
 
 
-def generate(  # noqa: PLR0913 - the flags of a command
+def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     prompt: Annotated[str | None, typer.Argument(help="The prompt; read from standard input when absent.")] = None,
     redis: Annotated[str | None, typer.Option(help="The service's Redis URL.", show_default="DSDQ_REDIS_URL")] = None,
     draft: Annotated[str, typer.Option(help="A draft model's name or path, ngram, or none.")] = DEFAULT_DRAFT,
@@ -53,9 +53,7 @@ def generate(  # noqa: PLR0913 - the flags of a command
     asyncio.run(_run(redis or settings().redis_url, tenant, text, options, stream=stream, as_json=as_json))
 
 
-async def _run(
-    url: str, tenant: str, prompt: str, options: dict[str, Any], *, stream: bool, as_json: bool
-) -> None:
+async def _run(url: str, tenant: str, prompt: str, options: dict[str, Any], *, stream: bool, as_json: bool) -> None:
     async with dsdq.connect(url, tenant=tenant) as client:
         generation = client.generate(prompt, **options)
         pieces: list[str] = []

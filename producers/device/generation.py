@@ -70,74 +70,72 @@ class RedisGeneration:
 
     async def _rounds(self, prepared: Prepared) -> AsyncIterator[tuple[int, TokenKind]]:
         """Yield (token id, kind) until the verifier closes the session."""
-        contract, link, policy, stats = prepared.contract, prepared.link, prepared.policy, self.stats
+        contract, link = prepared.contract, prepared.link
         opened = await link.open(contract, prepared.prompt)
-        transcript = Transcript.opened(link.contract_bytes, prepared.prompt)
-        widest = opened.max_window
-        branch = 0
+        transcript = Transcript(link.contract_bytes, prepared.prompt)
+        widest, branch = opened.max_window, 0
         while self.finish_reason is None:
+            left = contract.max_tokens - transcript.generated
+            # The verifier adds a token of its own to every window: the last place needs no draft.
+            window = min(prepared.policy.choose(), contract.max_window, widest, left - 1)
             began = perf_counter()
-            window = min(policy.choose(), contract.max_window, widest)
             proposal = await asyncio.to_thread(prepared.draft.propose, transcript.tokens, window)
             draft_ms = 1000 * (perf_counter() - began)
-            stats.draft_ms += draft_ms
+            self.stats.draft_ms += draft_ms
             request = self._request(contract, transcript, branch, proposal)
-            asked = perf_counter()
-            async for verdict in self._answers(link, transcript, request):
-                waited_ms = 1000 * (perf_counter() - asked)
-                asked = perf_counter()
-                stats.round_trips_ms.append(waited_ms)
-                stats.queue_ms.append(verdict.queue_us / 1000)
-                stats.verify_ms.append(verdict.verify_us / 1000)
+            async for verdict, waited_ms in self._answers(link, transcript, request):
                 widest = verdict.max_window
-                if verdict.accepted < len(proposal.tokens):
-                    branch += 1
-                policy.observe(
-                    Observation(
-                        drafted=len(proposal.tokens),
-                        accepted=verdict.accepted,
-                        draft_ms=draft_ms,
-                        round_trip_ms=waited_ms,
-                        queue_ms=verdict.queue_us / 1000,
-                        verify_ms=verdict.verify_us / 1000,
-                    )
-                )
-                for position, token in enumerate(verdict.tokens):
-                    yield token, _kind(position, verdict.accepted, len(proposal.tokens))
+                branch += verdict.accepted < len(proposal.tokens)
+                prepared.policy.observe(_observation(verdict, proposal, draft_ms, waited_ms))
+                for place, token in enumerate(verdict.tokens):
+                    yield token, _kind(place, verdict.accepted, len(proposal.tokens))
 
-    def _request(
-        self, contract: Contract, transcript: Transcript, branch: int, proposal: Proposal
-    ) -> Draft | Decode:
+    def _request(self, contract: Contract, transcript: Transcript, branch: int, proposal: Proposal) -> Draft | Decode:
         self.stats.rounds += 1
-        place = {
-            "session": contract.session,
-            "branch": branch,
-            "round": self.stats.rounds,
-            "base": transcript.length,
-            "digest": transcript.digest,
-        }
+        self.stats.drafted_tokens += len(proposal.tokens)
+        place = (contract.session, branch, self.stats.rounds, transcript.length, transcript.digest)
         if proposal.tokens:
-            self.stats.drafted_tokens += len(proposal.tokens)
-            return Draft(**place, tokens=proposal.tokens, law=proposal.law)
+            return Draft(*place, tokens=proposal.tokens, law=proposal.law)
         left = contract.max_tokens - transcript.generated
-        return Decode(**place, budget=min(max(proposal.budget, 1), left))
+        return Decode(*place, budget=min(max(proposal.budget, 1), left))
 
     async def _answers(
         self, link: SessionLink, transcript: Transcript, request: Draft | Decode
-    ) -> AsyncIterator[Verdict]:
-        """Yield the request's verdicts: one for a draft; for a grant, until its budget is used or the text ends."""
+    ) -> AsyncIterator[tuple[Verdict, float]]:
+        """Yield the request's verdicts, each with the milliseconds that it took.
+
+        A draft has one; a grant has one for each token, until its budget is used or the text ends.
+        """
         end = request.base + (request.budget if isinstance(request, Decode) else 1)
+        asked = perf_counter()
         await link.ask(request)
         while transcript.length < end:
             message = await link.answer()
             if isinstance(message, Closed):
                 self.finish_reason = message.reason
                 return
+            waited_ms = 1000 * (perf_counter() - asked)
             check_verdict(transcript, message)
             self.stats.accepted_tokens += message.accepted
-            yield message
-            if link.ended:
-                continue
+            self.stats.round_trips_ms.append(waited_ms)
+            self.stats.queue_ms.append(message.queue_us / 1000)
+            self.stats.verify_ms.append(message.verify_us / 1000)
+            closed = link.closed() if transcript.length >= end else None
+            if closed is not None:
+                self.finish_reason = closed.reason
+            yield message, waited_ms
+            asked = perf_counter()
+
+
+def _observation(verdict: Verdict, proposal: Proposal, draft_ms: float, waited_ms: float) -> Observation:
+    return Observation(
+        drafted=len(proposal.tokens),
+        accepted=verdict.accepted,
+        draft_ms=draft_ms,
+        round_trip_ms=waited_ms,
+        queue_ms=verdict.queue_us / 1000,
+        verify_ms=verdict.verify_us / 1000,
+    )
 
 
 def _kind(position: int, accepted: int, drafted: int) -> TokenKind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from time import monotonic
 
@@ -12,7 +13,7 @@ from dsdq.bus.feed import FeedReader, Subscription
 from dsdq.bus.inbox import publish
 from dsdq.client import GenerationStats
 from dsdq.contract import Contract
-from dsdq.errors import BusyError, RefusedError, SessionError
+from dsdq.errors import BusError, BusyError, RefusedError, SessionError
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import (
     Cancel,
@@ -20,6 +21,7 @@ from dsdq.wire import (
     Decode,
     Draft,
     Error,
+    Gap,
     Message,
     Open,
     Opened,
@@ -64,7 +66,7 @@ class SessionLink:
         """
         self._contract = contract
         self.contract_bytes = pack_contract(contract)
-        self._subscription = self._feed.subscribe(contract.session)
+        self._subscription = self._feed.subscribe(contract)
         await self._publish(pack(Open(contract.session, self.contract_bytes, prompt)))
         message = await self._next(self._patience.open_ms)
         if isinstance(message, Error):
@@ -83,20 +85,28 @@ class SessionLink:
         Raises:
             SessionError: the session failed, or nothing answered for ``give_up_ms``.
         """
-        message = await self._next(self._patience.verdict_ms)
-        if isinstance(message, Error):
-            raise SessionError(message.code, message.message)
-        if not isinstance(message, Verdict | Closed):
-            raise _unexpected(message, "a verdict")
+        while isinstance(message := await self._next(self._patience.verdict_ms), Gap):
+            log.info("gap", session=message.session, expected=message.expected)
+        return _verdict_or_close(message)
+
+    def closed(self) -> Closed | None:
+        """Return the close if it is already here: it is appended together with the last verdict."""
+        payload = self._subscription.get_nowait() if self._subscription is not None else None
+        if payload is None:
+            return None
+        message = _verdict_or_close(self._received(payload))
+        if isinstance(message, Verdict):
+            raise _unexpected(message, "nothing before the next round")
         return message
 
     async def close(self, *, cancel: bool) -> None:
         """Stop following the session; with ``cancel``, tell the verifier that nobody waits for it."""
         if self._subscription is None or self._contract is None:
             return
-        self._subscription.close()
+        self._feed.unsubscribe(self._subscription)
         if cancel:
-            await self._publish(pack(Cancel(self._contract.session)))
+            with contextlib.suppress(BusError):  # a verifier that is gone has nothing to cancel
+                await self._publish(pack(Cancel(self._contract.session)))
 
     async def _next(self, wait_ms: int) -> Message:
         subscription = self._subscription
@@ -107,19 +117,22 @@ class SessionLink:
         while True:
             try:
                 async with asyncio.timeout(wait_ms / 1000):
-                    _, payload = await subscription.get()
+                    payload = await subscription.get()
             except TimeoutError:
-                await self._ask_again(asked)
+                await self._ask_again(subscription, asked)
                 continue
-            self._stats.bytes_down += len(payload)
-            return unpack(payload)
+            return self._received(payload)
 
-    async def _ask_again(self, asked: float) -> None:
+    def _received(self, payload: bytes) -> Message:
+        self._stats.bytes_down += len(payload)
+        return unpack(payload)
+
+    async def _ask_again(self, subscription: Subscription, asked: float) -> None:
         waited_ms = 1000 * (monotonic() - asked)
         if waited_ms >= self._patience.give_up_ms:
             msg = f"expected an answer from verifier {self._worker}, none came for {waited_ms / 1000:.0f} s"
             raise SessionError("no_answer", msg)
-        if await self._feed.catch_up(self._subscription):
+        if await self._feed.catch_up(subscription):
             return
         log.info("repeat", worker=self._worker, waited_ms=round(waited_ms))
         self._stats.repeats += 1
@@ -139,6 +152,14 @@ class SessionLink:
                 continue
             self._stats.bytes_up += len(request)
             return
+
+
+def _verdict_or_close(message: Message) -> Verdict | Closed:
+    if isinstance(message, Error):
+        raise SessionError(message.code, message.message)
+    if not isinstance(message, Verdict | Closed):
+        raise _unexpected(message, "a verdict")
+    return message
 
 
 def _unexpected(message: Message, expected: str) -> SessionError:

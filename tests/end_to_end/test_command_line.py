@@ -16,7 +16,12 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 def dsdq_command(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "dsdq", *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-m", "dsdq", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
 
 

@@ -54,7 +54,7 @@ async def test_the_rejection_rule_is_refused_unless_the_tenant_is_trusted(serve:
             await ids_of(client.generate("x", draft="ngram", rule=dsdq.Rule.REJECTION, trusted=False))
 
 
-async def test_no_verifier_is_said_plainly(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_verifier_is_said_plainly(redis_url: str) -> None:
     async with dsdq.connect(redis_url) as client:
         with pytest.raises(ConfigError, match="expected a verifier"):
             await ids_of(client.generate("x", draft="ngram"))

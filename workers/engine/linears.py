@@ -45,7 +45,7 @@ class _SharedProduct:
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
         biases = [layer.bias for layer in linears if layer.bias is not None]
         self._product = PackedLinear(
-            torch.cat([layer.weight for layer in linears]), torch.cat(biases) if biases else None
+            torch.cat([layer.weight.detach() for layer in linears]), torch.cat(biases) if biases else None
         )
         self._sizes = [layer.out_features for layer in linears]
         self._input: torch.Tensor | None = None

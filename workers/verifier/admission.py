@@ -1,4 +1,4 @@
-"""May this session open here? Pure: a contract and a prompt against what this verifier offers."""
+"""May this session open here, may this round run? Pure: contracts against what this verifier offers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dsdq.contract import Contract, Rule
 from dsdq.errors import RefusedError
-from dsdq.wire import ErrorCode
+from dsdq.wire import Decode, Draft, ErrorCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def _check_fit(offer: Offer, contract: Contract) -> None:
         )
     if contract.numerics not in ("", offer.numerics):
         raise RefusedError(
-            ErrorCode.WRONG_TARGET,
+            ErrorCode.WRONG_NUMERICS,
             f"this verifier computes in {offer.numerics}, the contract asks for {contract.numerics}",
         )
     if contract.tokenizer_fingerprint != offer.tokenizer_fingerprint:
@@ -73,11 +73,11 @@ def _check_fit(offer: Offer, contract: Contract) -> None:
 
 def _check_prompt(offer: Offer, contract: Contract, prompt: Sequence[int]) -> None:
     if not prompt:
-        raise RefusedError(ErrorCode.MALFORMED, "expected a prompt of at least one token, got none")
+        raise RefusedError(ErrorCode.PROMPT_INVALID, "expected a prompt of at least one token, got none")
     outside = [token for token in prompt if token >= offer.vocab_size]
     if outside:
         raise RefusedError(
-            ErrorCode.MALFORMED, f"expected token ids below {offer.vocab_size}, got {outside[0]} in the prompt"
+            ErrorCode.PROMPT_INVALID, f"expected token ids below {offer.vocab_size}, got {outside[0]} in the prompt"
         )
     if needed_tokens(contract, prompt) > offer.context_tokens:
         raise RefusedError(
@@ -85,3 +85,19 @@ def _check_prompt(offer: Offer, contract: Contract, prompt: Sequence[int]) -> No
             f"expected prompt + max_tokens + max_window of at most {offer.context_tokens} tokens, got "
             f"{len(prompt)} + {contract.max_tokens} + {contract.max_window}; shorten the prompt or ask for less",
         )
+
+
+def object_to(contract: Contract, message: Draft | Decode) -> tuple[ErrorCode, str] | None:
+    """Return why a round breaks its contract, as code and sentence; None when it keeps it."""
+    if isinstance(message, Decode):
+        return None
+    if len(message.tokens) > contract.max_window:
+        return (
+            ErrorCode.WINDOW_TOO_LARGE,
+            f"expected at most the contract's {contract.max_window} draft tokens, got {len(message.tokens)}",
+        )
+    if contract.rule is Rule.COUPLED and message.law is not None:
+        return ErrorCode.RULE_LAW_FORBIDDEN, "expected no draft law under the coupled rule, which does not use one"
+    if contract.rule is Rule.REJECTION and message.law is None:
+        return ErrorCode.RULE_LAW_MISSING, "expected the law that the draft was sampled from under the rejection rule"
+    return None

@@ -13,6 +13,7 @@ from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.registry import WorkerInfo
 from dsdq.contract import MAX_WINDOW
 from dsdq.models.target import Target, load_target
+from dsdq.models.tokenizer import Tokenizer
 from dsdq.settings import Settings
 from workers.engine.engine import Engine
 from workers.verifier.admission import Offer
@@ -31,11 +32,12 @@ async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: 
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
         target = await asyncio.to_thread(load_target, target_name, device=device, dtype=dtype)
+        fingerprint = (await asyncio.to_thread(Tokenizer.load, target_name)).fingerprint
         yield Verifier(
             redis,
             Engine(target, kv_tokens=chosen.kv_tokens),
-            offer_of(target, chosen),
-            info_of(target, chosen),
+            offer_of(target, fingerprint, chosen),
+            info_of(target, fingerprint, chosen),
             tenants=chosen.tenants,
             limits=limits_of(chosen),
             eos_ids=target.eos_ids,
@@ -58,12 +60,12 @@ def limits_of(chosen: Settings) -> Limits:
     )
 
 
-def offer_of(target: Target, chosen: Settings) -> Offer:
+def offer_of(target: Target, fingerprint: str, chosen: Settings) -> Offer:
     """Return what admission compares contracts with."""
     return Offer(
         target=target.name,
         target_revision=target.revision,
-        tokenizer_fingerprint=target.tokenizer.fingerprint,
+        tokenizer_fingerprint=fingerprint,
         numerics=target.numerics,
         vocab_size=target.vocab_size,
         context_tokens=min(target.context_tokens, chosen.kv_tokens),
@@ -71,13 +73,13 @@ def offer_of(target: Target, chosen: Settings) -> Offer:
     )
 
 
-def info_of(target: Target, chosen: Settings) -> WorkerInfo:
+def info_of(target: Target, fingerprint: str, chosen: Settings) -> WorkerInfo:
     """Return the registry entry of a new incarnation."""
     return WorkerInfo(
         wid=str(ULID()).lower(),
         model=target.name,
         revision=target.revision,
-        fingerprint=target.tokenizer.fingerprint,
+        fingerprint=fingerprint,
         tokenizer=target.name,
         numerics=target.numerics,
         vocab_size=target.vocab_size,

@@ -10,20 +10,20 @@ from typing import Annotated
 import typer
 
 from dsdq.errors import ConfigError
-from dsdq.processes import die_with_parent
 from dsdq.settings import Settings, settings
 
 
-def verifier(  # noqa: PLR0913 - the flags of a command
+def verifier(
     redis: Annotated[str | None, typer.Option(help="The service's Redis URL.", show_default="DSDQ_REDIS_URL")] = None,
-    target: Annotated[str, typer.Option(help="The target model: a built-in name, a path or a hub name.")] = "builtin/target",
+    target: Annotated[
+        str, typer.Option(help="The target model: a built-in name, a path or a hub name.")
+    ] = "builtin/target",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     slots: Annotated[int | None, typer.Option(min=1, help="Sessions held at once.")] = None,
     kv_tokens: Annotated[int | None, typer.Option(min=64, help="KV cache, in tokens.")] = None,
 ) -> None:
     """Serve TARGET: verify what devices draft, until interrupted."""
-    die_with_parent()
     # Idle worker threads of one process must not slow the other's: two busy processes share these cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     changed = {key: value for key, value in (("slots", slots), ("kv_tokens", kv_tokens)) if value is not None}
@@ -33,7 +33,7 @@ def verifier(  # noqa: PLR0913 - the flags of a command
 
 async def _serve(url: str, target: str, device: str, dtype: str, chosen: Settings) -> None:
     try:
-        from workers.verifier.assembly import assemble
+        from workers.verifier.assembly import assemble  # noqa: PLC0415 - needs torch
     except ModuleNotFoundError as error:
         msg = f"a verifier needs {error.name}, which is not installed; install dsdq[torch]"
         raise ConfigError(msg) from error

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from dsdq.bus.inbox import Entry
+from dsdq.bus.sessions import Owned
 from dsdq.session import SessionState
 from dsdq.wire import Decode, Draft
 
@@ -27,6 +28,7 @@ class Held:
     """
 
     state: SessionState
+    owned: Owned
     touched_s: float
     cached: int = 0
     pending: deque[Pending] = field(default_factory=deque)

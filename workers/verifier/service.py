@@ -1,53 +1,41 @@
-"""The verifier: read inboxes, hold sessions, step while anything is ready, commit, acknowledge.
+"""The verifier: read inboxes, step while anything is ready, keep the lease, sweep what is idle.
 
-It does not know how a forward works (the engine does), what may open (admission), or how a verdict is built (step).
+It does not know how a forward works (the engine does), what may open (admission), how a verdict is built (step), or how
+a session begins and ends (sessions).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from time import monotonic
 
 from redis.asyncio import Redis
+from structlog.contextvars import bind_contextvars
 
 from dsdq.bus.inbox import Entry, Inbox
 from dsdq.bus.registry import Registry, WorkerInfo
-from dsdq.bus.sessions import Commit, CommitStatus, SessionStore
-from dsdq.contract import FinishReason
-from dsdq.errors import BusError, DsdqError, RefusedError, WireError
+from dsdq.bus.sessions import SessionStore
+from dsdq.errors import BusError, FencedError, RedisUnavailableError, WireError
 from dsdq.policies.batching import Ready, first_in_first_out
-from dsdq.session import Ahead, Live, SessionState, liveness
+from dsdq.session import Ahead, Live, liveness
 from dsdq.telemetry.logs import get_logger
-from dsdq.wire import (
-    Cancel,
-    Closed,
-    Decode,
-    Draft,
-    Error,
-    ErrorCode,
-    Gap,
-    Message,
-    Open,
-    Opened,
-    pack,
-    unpack,
-    unpack_contract,
-)
+from dsdq.wire import Cancel, Decode, Draft, ErrorCode, Gap, Open, answer_to, unpack
 from workers.engine.engine import Engine
 from workers.verifier import admission
 from workers.verifier.held import Held, Pending
-from workers.verifier.step import Outcome, Planned, compute, conclude, plan
+from workers.verifier.sessions import EngineThread, Sessions
+from workers.verifier.step import Planned, Timing, compute, conclude, plan
 
 log = get_logger("verifier")
 
 READ_ENTRIES = 64
 BLOCK_MS = 500
 SWEEP_S = 5.0
+RETRY_S = 0.2
+BEATS_PER_LEASE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +54,7 @@ class Limits:
 class Verifier:
     """One incarnation of a verifier worker."""
 
-    def __init__(  # noqa: PLR0913 - everything it needs comes in as an argument
+    def __init__(
         self,
         redis: Redis,
         engine: Engine,
@@ -79,18 +67,23 @@ class Verifier:
         secret: int,
     ) -> None:
         self.info = info
-        self._engine = engine
         self._offer = offer
         self._limits = limits
-        self._eos_ids = tuple(eos_ids)
+        self._eos_ids = frozenset(eos_ids)
         self._secret = secret
         self._registry = Registry(redis)
         self._inbox = Inbox(redis, info.wid, tenants)
-        self._store = SessionStore(redis, info.wid, feed_entries=limits.feed_entries)
-        self._held: dict[str, Held] = {}
-        self._opens: deque[tuple[Entry, Open]] = deque()
+        self._engine = EngineThread(engine)
+        store = SessionStore(
+            redis,
+            info.wid,
+            feed_entries=limits.feed_entries,
+            # A log outlives its session's idle time, so that what expires is told before it is gone.
+            open_ttl_ms=2 * limits.idle_ttl_ms,
+            closed_ttl_ms=limits.closed_ttl_ms,
+        )
+        self._sessions = Sessions(store, self._inbox, self._engine, offer, worker=info.wid, slots=limits.slots)
         self._work = asyncio.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._steps = 0
         self._rows = 0
 
@@ -98,14 +91,15 @@ class Verifier:
         """Serve until ``stop`` is set, then finish the step, tell the open sessions, and leave.
 
         Raises:
-            BusError: Redis failed for good, or the lease lapsed.
+            BusError: Redis failed for longer than the lease, or the lease lapsed.
         """
+        bind_contextvars(worker=self.info.wid)
         await self._inbox.open(bound=self._limits.inbox_bound)
         await self._registry.join(self.info, self._limits.lease_ms)
-        log.info("serving", worker=self.info.wid, target=self.info.model)
+        log.info("serving", target=self.info.model)
         if ready is not None:
             ready.set()
-        loops = [self._consume(), self._step_forever(), self._heartbeat(), self._sweep()]
+        loops = [self._consume(), self._step_forever(), self._beat(), self._sweep()]
         tasks = [asyncio.create_task(loop) for loop in loops]
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -119,20 +113,25 @@ class Verifier:
             await self._leave()
 
     async def _leave(self) -> None:
-        self._thread.shutdown(wait=True)
         with contextlib.suppress(BusError):
             await self._registry.leave(self.info)
             await self._inbox.close()
-            message = "the verifier stopped; open the session again with another one"
-            for held in list(self._held.values()):
-                await self._fail(held, ErrorCode.WORKER_STOPPED, message)
+            for held in self._sessions:
+                reason = "the verifier stopped; open the session again with another one"
+                await self._sessions.fail(held, ErrorCode.WORKER_STOPPED, reason)
+        self._engine.stop()
 
     # Loops
 
     async def _consume(self) -> None:
         while True:
-            for entry in await self._inbox.read(count=READ_ENTRIES, block_ms=BLOCK_MS):
-                await self._take(entry)
+            try:
+                for entry in await self._inbox.read(count=READ_ENTRIES, block_ms=BLOCK_MS):
+                    await self._take(entry)
+            except RedisUnavailableError as error:
+                # The lease decides how long to hope: once it has lapsed, the heartbeat ends this worker.
+                log.warning("redis unavailable", reason=str(error))
+                await asyncio.sleep(RETRY_S)
 
     async def _step_forever(self) -> None:
         while True:
@@ -141,18 +140,27 @@ class Verifier:
             while batch := await self._collect():
                 await self._step(batch)
 
-    async def _heartbeat(self) -> None:
+    async def _beat(self) -> None:
+        silent_since = monotonic()
         while True:
-            await asyncio.sleep(self._limits.lease_ms / 3000)
-            self.info = replace(self.info, sessions=len(self._held), steps=self._steps, rows=self._rows)
-            await self._registry.renew(self.info, self._limits.lease_ms)
+            await asyncio.sleep(self._limits.lease_ms / 1000 / BEATS_PER_LEASE)
+            self.info = replace(self.info, sessions=len(self._sessions), steps=self._steps, rows=self._rows)
+            try:
+                await self._registry.renew(self.info, self._limits.lease_ms)
+                silent_since = monotonic()
+            except RedisUnavailableError as error:
+                if monotonic() - silent_since > self._limits.lease_ms / 1000:
+                    msg = f"lease of verifier {self.info.wid}: could not be renewed in time; it must stop"
+                    raise FencedError(msg) from error
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
             oldest = monotonic() - self._limits.idle_ttl_ms / 1000
-            for held in [held for held in self._held.values() if held.touched_s < oldest and not held.pending]:
-                await self._fail(held, ErrorCode.EXPIRED, "no message came for too long; open a new session")
+            for held in self._sessions:
+                if held.touched_s < oldest and not held.pending:
+                    reason = "no message came for too long; open a new session"
+                    await self._sessions.fail(held, ErrorCode.EXPIRED, reason)
 
     # Messages
 
@@ -161,124 +169,79 @@ class Verifier:
         try:
             message = unpack(entry.payload)
         except WireError as error:
-            log.warning("malformed", entry=entry.id, tenant=entry.tenant, reason=str(error))
-            await self._inbox.bury(entry, f"malformed: {error}")
+            await self._refuse(entry, error)
             return
         if isinstance(message, Open):
-            await self._open(entry, message)
+            await self._sessions.receive(entry, message)
         elif isinstance(message, Draft | Decode | Cancel):
             await self._route(entry, message)
         else:
             await self._inbox.bury(entry, f"not a device's message: {type(message).__name__.lower()}")
 
+    async def _refuse(self, entry: Entry, error: WireError) -> None:
+        """Answer bytes that are no message when they name one of their tenant's sessions; else keep them for people."""
+        log.warning("malformed", entry=entry.id, tenant=entry.tenant, reason=str(error))
+        answer = answer_to(entry.payload, error)
+        held = self._sessions.find(answer.session, entry.tenant) if answer else None
+        if answer is None or held is None:
+            await self._inbox.bury(entry, f"malformed: {error}")
+            return
+        await self._sessions.fail(held, answer.code, answer.message)
+        await self._inbox.settle([entry])
+
     async def _route(self, entry: Entry, message: Draft | Decode | Cancel) -> None:
-        held = self._held.get(message.session)
-        if held is None or held.state.contract.tenant != entry.tenant:
-            if any(waiting.session == message.session for _, waiting in self._opens):
-                self._opens = deque(pair for pair in self._opens if pair[1].session != message.session)
-            await self._inbox.bury(entry, f"unknown session {message.session}")
+        held = self._sessions.find(message.session, entry.tenant)
+        if held is None:
+            if isinstance(message, Cancel) and await self._sessions.forget_waiting(message.session, entry.tenant):
+                await self._inbox.settle([entry])
+            else:
+                await self._inbox.bury(entry, f"unknown session {message.session}")
             return
         held.touched_s = monotonic()
         if isinstance(message, Cancel):
-            await self._cancel(held)
+            await self._sessions.cancel(held)
             await self._inbox.settle([entry])
+            await self._sessions.admit()
             return
         held.pending.append(Pending(entry, message, monotonic()))
         self._work.set()
-
-    async def _open(self, entry: Entry, message: Open) -> None:
-        try:
-            contract = unpack_contract(message.contract)
-            if contract.tenant != entry.tenant or contract.session != message.session:
-                await self._inbox.bury(entry, "the contract names another tenant or session than its envelope")
-                return
-            admission.check(self._offer, contract, message.prompt)
-        except WireError as error:
-            await self._inbox.bury(entry, f"malformed contract: {error}")
-            return
-        except RefusedError as refusal:
-            log.info("refused", session=message.session, code=refusal.code)
-            await self._store.refuse(contract, pack(Error(message.session, refusal.code, str(refusal))), self._ttl_ms)
-            await self._inbox.settle([entry])
-            return
-        self._opens.append((entry, message))
-        await self._admit()
-
-    async def _admit(self) -> None:
-        """Open what waits, first come first served, while there is room."""
-        while self._opens and len(self._held) < self._limits.slots:
-            entry, message = self._opens[0]
-            contract = unpack_contract(message.contract)
-            needed = admission.needed_tokens(contract, message.prompt)
-            if message.session not in self._held and not self._engine.has_room(needed):
-                return
-            self._opens.popleft()
-            if message.session not in self._held:
-                await self._hold(message, needed)
-            await self._inbox.settle([entry])
-
-    async def _hold(self, message: Open, needed_tokens: int) -> None:
-        contract = unpack_contract(message.contract)
-        state = SessionState.opened(message)
-        opened = Opened(
-            session=message.session,
-            worker=self.info.wid,
-            epoch=state.epoch,
-            numerics=self._offer.numerics,
-            target_revision=self._offer.target_revision,
-            length=state.transcript.length,
-            digest=state.transcript.digest,
-            max_window=contract.max_window,
-            context_tokens=self._offer.context_tokens,
-        )
-        if not await self._store.open(contract, state, pack(opened), pack(message)):
-            return  # a repeated open: its answer is in the log
-        self._engine.admit(message.session, needed_tokens)
-        self._held[message.session] = Held(state, monotonic())
 
     # Steps
 
     async def _collect(self) -> list[Planned]:
         """Return this step's rows: the oldest live round of each session, within the token budget."""
-        planned: list[Planned] = []
-        for held in self._held.values():
-            one = await self._next_round(held)
-            if one is not None:
-                planned.append(one)
+        planned = [one for held in self._sessions if (one := await self._next_round(held)) is not None]
         planned.sort(key=lambda one: one.pending.received_s)
         ready = [Ready(one.held.session, len(one.row.tokens)) for one in planned]
         return planned[: len(first_in_first_out(ready, self._limits.step_tokens))]
 
     async def _next_round(self, held: Held) -> Planned | None:
-        """Return the session's next live round; what is stale, repeated or ahead is dealt with on the way."""
+        """Return the session's next live round; what is stale, repeated, ahead or wrong is dealt with on the way."""
         while held.pending:
             pending = held.pending[0]
             status = liveness(held.state, pending.message)
             if isinstance(status, Live):
-                if self._law_missing(held, pending):
-                    await self._fail(held, ErrorCode.RULE_LAW_MISSING, "a draft under the rejection rule needs its law")
-                    return None
-                return plan(held, pending, status, self._offer.vocab_size)
+                objection = admission.object_to(held.state.contract, pending.message)
+                if objection is None:
+                    return plan(held, pending, status, self._offer.vocab_size)
+                await self._sessions.fail(held, *objection)
+                return None
             held.pending.popleft()
             if isinstance(status, Ahead):
-                gap = Gap(held.session, held.state.transcript.length)
-                await self._store.append(held.state, pack(gap))
+                await self._sessions.say(held, Gap(held.session, held.state.transcript.length))
             await self._inbox.settle([pending.entry])
         return None
 
     async def _step(self, batch: list[Planned]) -> None:
-        started = monotonic()
-        loop = asyncio.get_running_loop()
-        acceptances = await loop.run_in_executor(self._thread, compute, self._engine, batch, self._secret)
-        ended = monotonic()
+        started_s = monotonic()
+        accepted = await self._engine.run(compute, self._engine.engine, batch, self._secret)
+        timing = Timing(started_s, monotonic(), len(batch))
         self._steps += 1
         self._rows += len(batch)
         outcomes = [
-            conclude(planned, acceptance, self._eos_ids, started, ended, len(batch))
-            for planned, acceptance in zip(batch, acceptances, strict=True)
+            conclude(planned, acceptance, self._eos_ids, timing)
+            for planned, acceptance in zip(batch, accepted, strict=True)
         ]
-        statuses = await self._store.commit_many([self._commit_of(outcome) for outcome in outcomes])
-        done = [entry for outcome, status in zip(outcomes, statuses, strict=True) for entry in self._apply(outcome, status)]
-        await self._inbox.settle(done)
-        if self._opens:
-            await self._admit()
+        await self._sessions.commit(outcomes)
+        if any(outcome.closed is not None for outcome in outcomes):
+            await self._sessions.admit()

@@ -5,12 +5,13 @@ This module does not know streams, leases or threads; the service around it does
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 
-from dsdq.accept import Acceptance, DraftLaw
-from dsdq.session import Live, liveness, settle
+from dsdq.accept import Acceptance
+from dsdq.laws import DraftLaw
+from dsdq.session import Live, settle
 from dsdq.wire import Closed, Decode, Draft, Verdict
 from workers.engine.engine import Engine, Row
 from workers.engine.judge import Judged, judge
@@ -29,29 +30,36 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """One step's start and end (monotonic seconds), and how many sessions it had."""
+
+    started_s: float
+    ended_s: float
+    batch_rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a round came to: its verdict, and the closing message when the text ended with it."""
+    """What a round came to: its verdict, whether that answers the round, and the receipt when the text ends with it."""
 
     planned: Planned
     verdict: Verdict
+    final: bool
     closed: Closed | None
 
 
 def plan(held: Held, pending: Pending, live: Live, vocab_size: int) -> Planned:
     """Return the row that verifies what is left of a live round.
 
-    The row starts at the first position without a valid KV: the last committed token at least, the whole prompt at first,
-    everything since when other rounds or a rebuild came between.
+    The row starts at the first position without a valid KV: the last committed token at least, the whole prompt at
+    first.
     """
-    state = held.state
-    window = state.contract.max_window
     # An id outside the vocabulary can never be accepted; the window ends before it.
-    drafted = tuple(takewhile(lambda token: token < vocab_size, live.tokens[:window]))
+    drafted = tuple(takewhile(lambda token: token < vocab_size, live.tokens))
     law = pending.message.law if isinstance(pending.message, Draft) else None
     if law is not None:
-        skipped = len(law.ids) - len(live.tokens)
-        law = replace(law, ids=law.ids[skipped:][: len(drafted)], weights=law.weights[skipped:][: len(drafted)])
-    text = state.transcript.tokens
+        law = law.tail(len(law.ids) - len(live.tokens))
+    text = held.state.transcript.tokens
     row = Row(held.session, held.cached, (*text[held.cached :], *drafted), len(drafted) + 1)
     return Planned(held, pending, drafted, law, row)
 
@@ -65,43 +73,40 @@ def compute(engine: Engine, planned: Sequence[Planned], secret: int) -> list[Acc
     return judge(rounds, logits, secret)
 
 
-def conclude(
-    planned: Planned, acceptance: Acceptance, eos_ids: Sequence[int], started_s: float, ended_s: float, batch_rows: int
-) -> Outcome:
+def conclude(planned: Planned, acceptance: Acceptance, eos_ids: Collection[int], timing: Timing) -> Outcome:
     """Return the verdict of one judged round. Nothing is changed yet: the commit may still be refused."""
-    state = planned.held.state
-    message = planned.pending.message
-    kept, reason = settle(state.contract, state.transcript, acceptance.tokens, eos_ids)
-    after = state.transcript.extended(kept)
-    accepted = min(acceptance.accepted, len(kept))
+    state, message = planned.held.state, planned.pending.message
+    transcript = state.transcript
+    kept, reason = settle(state.contract, transcript.generated, acceptance.tokens, eos_ids)
     verdict = Verdict(
         session=planned.held.session,
         first_round=message.round,
         last_round=message.round,
         branch=message.branch,
-        base=state.transcript.length,
-        accepted=accepted,
+        base=transcript.length,
+        drafted=len(planned.drafted),
+        accepted=min(acceptance.accepted, len(kept)),
         tokens=kept,
-        length=after.length,
-        digest=after.digest,
+        length=transcript.length + len(kept),
+        digest=transcript.digest_after(kept),
         verified=len(planned.drafted) + 1,
-        queue_us=round(1e6 * (started_s - planned.pending.received_s)),
-        verify_us=round(1e6 * (ended_s - started_s)),
-        batch_rows=batch_rows,
+        queue_us=round(1e6 * (timing.started_s - planned.pending.received_s)),
+        verify_us=round(1e6 * (timing.ended_s - timing.started_s)),
+        batch_rows=timing.batch_rows,
         max_window=state.contract.max_window,
-        more=reason is None,
     )
+    granted = isinstance(message, Decode) and verdict.length < message.base + message.budget
     if reason is None:
-        return Outcome(planned, verdict, None)
-    counts = state.counts.after(verdict, drafted=len(planned.drafted))
-    closed = Closed(
+        return Outcome(planned, verdict, not granted, None)
+    counts = state.counts.after(verdict)
+    receipt = Closed(
         session=planned.held.session,
         reason=reason,
-        length=after.length,
-        digest=after.digest,
+        length=verdict.length,
+        digest=verdict.digest,
         rounds=counts.rounds,
         drafted=counts.drafted,
         accepted=counts.accepted,
         verified=counts.verified,
     )
-    return Outcome(planned, verdict, closed)
+    return Outcome(planned, verdict, final=True, closed=receipt)

@@ -1,0 +1,114 @@
+"""Random numbers that two machines can derive without talking: a counter-based generator, read by position and token.
+
+Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) maps a 64-bit key and a 128-bit
+counter to four 32-bit words. The key is the session's seed; the counter is ``(token // 4, position, choice, purpose)``;
+the word is ``token % 4``. So noise at any position and token can be asked for alone, in any order, any number of times.
+
+Everything here takes and returns arrays of numpy or torch alike; the words are equal bit for bit in both.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from hashlib import blake2b
+from typing import Any
+
+from array_api_compat import array_namespace
+
+Array = Any
+"""An array of numpy or torch."""
+
+ROUNDS = 10
+WORDS = 4
+GUMBEL_MOST = 22.88
+"""The largest Gumbel value is below this: -log(2^-33) = 22.874."""
+GUMBEL_LEAST = -3.14
+"""The smallest Gumbel value is above this: -log(33 log 2) = -3.130."""
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW = 0xFFFFFFFF
+
+
+class Purpose(IntEnum):
+    """The last word of the counter: numbers drawn for different ends are never the same ones."""
+
+    GUMBEL = 0
+    ACCEPT = 1
+    RESIDUAL = 2
+    BONUS = 3
+
+
+def philox4x32(counter: tuple[Array, Array, Array, Array], key: tuple[int, int]) -> tuple[Array, Array, Array, Array]:
+    """Return the four output words for each counter.
+
+    Args:
+        counter: four int64 arrays of one shape, each element a 32-bit word.
+        key: two 32-bit words.
+
+    Returns:
+        four int64 arrays of that shape, each element a 32-bit word.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        # Products are taken modulo 2^64 in signed words: the low half is right as it is, the high half once masked.
+        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = (p1 >> 32) & _LOW ^ c1 ^ k0, p1 & _LOW, (p0 >> 32) & _LOW ^ c3 ^ k1, p0 & _LOW
+        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
+    return c0, c1, c2, c3
+
+
+def words(seed: int, positions: Array, tokens: Array, choice: int, purpose: Purpose) -> Array:
+    """Return the 32-bit word of each (position, token) as int64.
+
+    Args:
+        seed: 64 bits.
+        positions: int64 ``[n]``.
+        tokens: int64 ``[v]``.
+        choice: index of the answer, below 2^32.
+        purpose: what the words are for.
+
+    Returns:
+        int64 ``[n, v]``.
+    """
+    xp = array_namespace(positions, tokens)
+    # Tokens often come in runs: each block of four is computed once.
+    blocks, place = xp.unique_inverse(tokens // WORDS)
+    shape = (positions.shape[0], blocks.shape[0])
+    first = xp.broadcast_to(blocks[None, :], shape)
+    second = xp.broadcast_to(positions[:, None], shape)
+    zeros = xp.zeros_like(first)
+    key = (seed & _LOW, seed >> 32)
+    out = xp.stack(philox4x32((first, second, zeros + choice, zeros + int(purpose)), key), axis=-1)
+    return xp.reshape(out, (shape[0], -1))[:, xp.reshape(place, (-1,)) * WORDS + tokens % WORDS]
+
+
+def gumbel(seed: int, positions: Array, tokens: Array, choice: int) -> Array:
+    """Return standard Gumbel noise, float64 ``[n, v]``, for positions ``[n]`` and tokens ``[v]``."""
+    xp = array_namespace(positions, tokens)
+    uniform = (xp.astype(words(seed, positions, tokens, choice, Purpose.GUMBEL), xp.float64) + 0.5) * 2.0**-32
+    return -xp.log(-xp.log1p(-uniform))
+
+
+def uniform(seed: int, position: int, choice: int, purpose: Purpose) -> float:
+    """Return one number of the open unit interval."""
+    word = _philox_scalar((0, position, choice, int(purpose)), (seed & _LOW, seed >> 32))
+    return (word + 0.5) * 2.0**-32
+
+
+def session_seed(secret: int, session: str) -> int:
+    """Return 64 bits for one session that nobody without the secret can tell."""
+    key = secret.to_bytes(8, "big")
+    return int.from_bytes(blake2b(session.encode(), digest_size=8, key=key, person=b"dsdq.coins").digest(), "big")
+
+
+def _philox_scalar(counter: tuple[int, int, int, int], key: tuple[int, int]) -> int:
+    """Return the first output word of one counter, in Python's own integers."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & _LOW, (p0 >> 32) ^ c3 ^ k1, p0 & _LOW
+        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
+    return c0

@@ -1,0 +1,51 @@
+"""From a name to a drafter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dsdq.errors import ConfigError, ModelError
+from dsdq.models.names import resolve
+from producers.drafters.llama import LlamaDrafter, serves
+from producers.drafters.ngram import NgramDrafter
+from producers.drafters.none import NoDrafter
+from producers.drafters.protocol import Drafter
+from producers.drafters.random import RandomDrafter
+
+WITHOUT_MODEL: dict[str, Callable[[], Drafter]] = {"none": NoDrafter, "ngram": NgramDrafter, "random": RandomDrafter}
+TRANSFORMERS = "transformers:"
+
+
+def load_drafter(name: str) -> Drafter:
+    """Load a drafter: ``none``, ``ngram``, ``random``, or a model by name or path.
+
+    A Llama in a local folder runs on dsdq's own numpy step, several times faster than a framework on small models and
+    without torch; every other model runs on transformers, and so does a name with ``transformers:`` before it.
+
+    Raises:
+        ConfigError: the model needs transformers, which is not installed.
+        ModelError: the model cannot be loaded.
+    """
+    if name in WITHOUT_MODEL:
+        return WITHOUT_MODEL[name]()
+    model = model_of(name)
+    folder = resolve(model)
+    if model == name and isinstance(folder, Path) and serves(folder):
+        return LlamaDrafter(folder)
+    try:
+        from producers.drafters.hugging_face import HuggingFaceDrafter  # noqa: PLC0415 - needs torch
+    except ModuleNotFoundError as error:
+        msg = f"draft model {model!r}: expected {error.name} to be installed; install dsdq[torch], or use a small Llama"
+        raise ConfigError(msg) from error
+    try:
+        return HuggingFaceDrafter(model, folder)
+    except (OSError, ValueError) as error:
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        msg = f"draft model {model!r}: cannot be loaded: {first_line}"
+        raise ModelError(msg) from error
+
+
+def model_of(name: str) -> str:
+    """Return the model, hence the tokenizer, that a drafter's name stands for."""
+    return name.removeprefix(TRANSFORMERS)

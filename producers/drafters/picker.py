@@ -1,0 +1,52 @@
+"""How a draft model's next token is picked, so that the verifier will accept it as often as it can."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsdq.contract import Contract, Rule
+from dsdq.laws import DraftLaw
+from dsdq.sampling import choose_on_device, draw, stack, truncated_law
+from producers.drafters.protocol import Proposal
+
+
+class Picker:
+    """Picks one window's tokens under a contract and remembers what they were sampled from.
+
+    Under the coupled rule the verifier's own noise picks; under the rejection rule the device's own randomness does,
+    from the law that is reported.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+        self._random = random.Random(secrets.randbits(128))  # noqa: S311 - guards nothing
+        self._tokens: list[int] = []
+        self._laws: list[DraftLaw] = []
+
+    def pick(self, logits: NDArray[np.float32], position: int) -> int:
+        """Return the draft token for logits ``[vocab]`` at an absolute position."""
+        terms = self._contract
+        if terms.rule is Rule.COUPLED:
+            token = choose_on_device(logits, terms.sampling, terms.seed, position, terms.choice)
+        else:
+            law = truncated_law(logits, terms.sampling)
+            token = int(law.ids[0, draw(law.weights[0].astype(np.float64), self._random.random())])
+            self._laws.append(law)
+        self._tokens.append(token)
+        return token
+
+    def ends(self, eos_ids: Sequence[int]) -> bool:
+        """Say whether the last token ends the text, so that drafting behind it is of no use."""
+        last = self._tokens[-1]
+        return last in self._contract.stop_ids or (last in eos_ids and not self._contract.ignore_eos)
+
+    def take(self) -> Proposal:
+        """Return what was picked since the last call."""
+        proposal = Proposal(tuple(self._tokens), stack(self._laws))
+        self._tokens, self._laws = [], []
+        return proposal

@@ -1,0 +1,49 @@
+"""What a drafter is. Whatever it proposes is safe: under the coupled rule a bad proposal costs time, never text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dsdq.contract import Contract
+from dsdq.laws import DraftLaw
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Draft tokens for the next positions, with what they were sampled from if the contract's rule asks for it.
+
+    Without tokens, the verifier is granted ``budget`` tokens to decode alone.
+    """
+
+    tokens: tuple[int, ...]
+    law: DraftLaw | None = None
+    budget: int = 1
+
+
+class DraftSession(Protocol):
+    """Drafts one session's text. Called from one thread at a time."""
+
+    def propose(self, text: Sequence[int], window: int) -> Proposal:
+        """Return up to ``window`` tokens to follow ``text`` (prompt and committed tokens, as the verifier has them).
+
+        What was proposed before and is not in ``text`` was rejected; the session rolls back by itself.
+        """
+        ...
+
+
+class Drafter(Protocol):
+    """A loaded drafter, shared by the sessions of a device.
+
+    ``fingerprint`` is its tokenizer's, which must be the target's; empty for a drafter that works on any token ids.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the fingerprint of its tokenizer, or nothing."""
+        ...
+
+    def start(self, contract: Contract) -> DraftSession:
+        """Begin a session."""
+        ...

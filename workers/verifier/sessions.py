@@ -1,0 +1,249 @@
+"""The sessions of one verifier: opened while there is room, committed to, closed; first in Redis, then here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from typing import TypeVar
+
+from dsdq.bus.inbox import Entry, Inbox
+from dsdq.bus.sessions import Commit, CommitStatus, SessionStore
+from dsdq.contract import Contract, FinishReason
+from dsdq.errors import RefusedError, WireError
+from dsdq.session import SessionState, Transcript
+from dsdq.telemetry.logs import get_logger
+from dsdq.wire import Closed, Error, Message, Open, Opened, pack, unpack_contract
+from workers.engine.engine import Engine
+from workers.engine.kv import EngineFullError
+from workers.verifier import admission
+from workers.verifier.held import Held
+from workers.verifier.step import Outcome
+
+log = get_logger("verifier")
+
+T = TypeVar("T")
+
+
+class EngineThread:
+    """The one thread that owns the engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+
+    async def run(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run a function on the engine's thread, behind what runs there now."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    def stop(self) -> None:
+        """Wait for what runs and end the thread."""
+        self._pool.shutdown(wait=True)
+
+
+class Sessions:
+    """What this verifier holds, and who waits to be let in."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        inbox: Inbox,
+        engine: EngineThread,
+        offer: admission.Offer,
+        *,
+        worker: str,
+        slots: int,
+    ) -> None:
+        self._store = store
+        self._inbox = inbox
+        self._engine = engine
+        self._offer = offer
+        self._worker = worker
+        self._slots = slots
+        self._held: dict[str, Held] = {}
+        self._waiting: deque[tuple[Entry, Open, Contract]] = deque()
+        # Whoever appends reads the session's state first: nobody else may append in between.
+        self._appending = asyncio.Lock()
+
+    def __len__(self) -> int:
+        """Return the number of open sessions."""
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Held]:
+        """Give the open sessions as they are now; the caller may close some on the way."""
+        return iter(list(self._held.values()))
+
+    def find(self, session: str, tenant: str) -> Held | None:
+        """Return an open session of this tenant; another tenant's does not exist for it."""
+        held = self._held.get(session)
+        return held if held is not None and held.state.contract.tenant == tenant else None
+
+    # Opening
+
+    async def receive(self, entry: Entry, message: Open) -> None:
+        """Take an ``open`` in: refuse it, or let it wait for its turn."""
+        try:
+            contract = unpack_contract(message.contract)
+        except WireError as error:
+            await self._inbox.bury(entry, f"malformed contract: {error}")
+            return
+        if contract.tenant != entry.tenant:
+            await self._inbox.bury(entry, f"the contract names tenant {contract.tenant}, another than its inbox")
+            return
+        try:
+            admission.check(self._offer, contract, message.prompt)
+        except RefusedError as refusal:
+            log.info("refused", session=message.session, code=refusal.code)
+            answer = pack(Error(message.session, refusal.code, str(refusal)))
+            await self._store.refuse(contract, answer=answer, request=pack(message))
+            await self._inbox.settle([entry])
+            return
+        self._waiting.append((entry, message, contract))
+        await self.admit()
+
+    async def admit(self) -> None:
+        """Open what waits, first come first served, while there is room."""
+        while self._waiting and len(self._held) < self._slots:
+            entry, message, contract = self._waiting[0]
+            needed = admission.needed_tokens(contract, message.prompt)
+            try:
+                if message.session not in self._held:
+                    await self._engine.run(self._engine.engine.admit, message.session, needed)
+                    await self._hold(message, contract)
+            except EngineFullError:
+                return  # the next session that closes makes room
+            self._waiting.popleft()
+            await self._inbox.settle([entry])
+
+    async def _hold(self, message: Open, contract: Contract) -> None:
+        transcript = Transcript(message.contract, message.prompt)
+        opened = Opened(
+            session=message.session,
+            worker=self._worker,
+            epoch=1,
+            numerics=self._offer.numerics,
+            target_revision=self._offer.target_revision,
+            length=transcript.length,
+            digest=transcript.digest,
+            max_window=contract.max_window,
+            context_tokens=self._offer.context_tokens,
+        )
+        owned = await self._store.open(
+            contract, length=transcript.length, digest=transcript.digest, answer=pack(opened), request=pack(message)
+        )
+        if owned is None:  # a repeated open: its answer is in the log
+            await self._release(message.session)
+            return
+        state = SessionState(contract, transcript, owned.epoch, owned.owner)
+        self._held[message.session] = Held(state, owned, monotonic())
+
+    async def forget_waiting(self, session: str, tenant: str) -> bool:
+        """Drop an ``open`` that still waits; say whether there was one."""
+        for one in self._waiting:
+            if one[1].session == session and one[0].tenant == tenant:
+                self._waiting.remove(one)
+                await self._inbox.settle([one[0]])
+                return True
+        return False
+
+    # Committing
+
+    async def commit(self, outcomes: Sequence[Outcome]) -> None:
+        """Append every verdict to its log, then take it in, then acknowledge the rounds that are answered."""
+        async with self._appending:
+            # A session that was closed while its forward ran has no pending round any more.
+            await self._commit([one for one in outcomes if one.planned.pending in one.planned.held.pending])
+
+    async def _commit(self, outcomes: Sequence[Outcome]) -> None:
+        statuses = await self._store.commit([self._commit_of(outcome) for outcome in outcomes])
+        answered: list[Entry] = []
+        for outcome, status in zip(outcomes, statuses, strict=True):
+            held = outcome.planned.held
+            # LENGTH: an earlier try arrived though its answer did not; nobody else can have moved a log that we own.
+            if status in (CommitStatus.OK, CommitStatus.LENGTH):
+                self._take_in(outcome)
+            if outcome.final or status in (CommitStatus.GONE, CommitStatus.FENCED):
+                answered.append(held.pending.popleft().entry)
+            if outcome.closed is not None or status in (CommitStatus.GONE, CommitStatus.FENCED):
+                answered.extend(await self._drop(held))
+        await self._inbox.settle(answered)
+
+    def _take_in(self, outcome: Outcome) -> None:
+        held, verdict = outcome.planned.held, outcome.verdict
+        held.state.commit(verdict, final=outcome.final)
+        held.cached = verdict.base + verdict.accepted
+
+    def _commit_of(self, outcome: Outcome) -> Commit:
+        state, verdict = outcome.planned.held.state, outcome.verdict
+        messages: list[Message] = [verdict] if outcome.closed is None else [verdict, outcome.closed]
+        return Commit(
+            owned=outcome.planned.held.owned,
+            expected_length=verdict.base,
+            length=verdict.length,
+            digest=verdict.digest,
+            round=verdict.last_round if outcome.final else state.answered,
+            branch=state.branch,
+            closes=outcome.closed is not None,
+            messages=[pack(message) for message in messages],
+        )
+
+    # Closing
+
+    async def say(self, held: Held, message: Message) -> None:
+        """Append a message that commits no token."""
+        async with self._appending:
+            await self._store.commit([_saying(held, message, closes=False)])
+
+    async def fail(self, held: Held, code: str, reason: str) -> None:
+        """End a session with an error."""
+        log.info("session failed", session=held.session, code=code, reason=reason)
+        async with self._appending:
+            await self._close(held, Error(held.session, code, reason))
+
+    async def cancel(self, held: Held) -> None:
+        """End a session as its device asked."""
+        async with self._appending:
+            transcript, counts = held.state.transcript, held.state.counts
+            receipt = Closed(
+                session=held.session,
+                reason=FinishReason.CANCELLED,
+                length=transcript.length,
+                digest=transcript.digest,
+                rounds=counts.rounds,
+                drafted=counts.drafted,
+                accepted=counts.accepted,
+                verified=counts.verified,
+            )
+            await self._close(held, receipt)
+
+    async def _close(self, held: Held, message: Message) -> None:
+        await self._store.commit([_saying(held, message, closes=True)])
+        await self._inbox.settle(await self._drop(held))
+
+    async def _drop(self, held: Held) -> list[Entry]:
+        """Forget a session and return the entries that nobody waits for any more."""
+        left = [pending.entry for pending in held.pending]
+        held.pending.clear()
+        if self._held.pop(held.session, None) is not None:
+            await self._release(held.session)
+        return left
+
+    async def _release(self, session: str) -> None:
+        await self._engine.run(self._engine.engine.release, session)
+
+
+def _saying(held: Held, message: Message, *, closes: bool) -> Commit:
+    """Return the commit of a message that leaves the text as it is."""
+    state = held.state
+    return Commit(
+        owned=held.owned,
+        expected_length=state.transcript.length,
+        length=state.transcript.length,
+        digest=state.transcript.digest,
+        round=state.answered,
+        branch=state.branch,
+        closes=closes,
+        messages=[pack(message)],
+    )
