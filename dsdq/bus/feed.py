@@ -7,7 +7,6 @@ read from the log, and what comes twice is dropped.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 
 from redis.asyncio import Redis
@@ -16,7 +15,8 @@ from dsdq import keys
 from dsdq.bus.connection import BLOCK_MS, translated
 from dsdq.bus.sessions import read_log
 from dsdq.contract import Contract
-from dsdq.errors import BusError
+from dsdq.errors import BusError, GoneError
+from dsdq.tasks import end
 from dsdq.telemetry.logs import get_logger
 
 log = get_logger("feed")
@@ -33,6 +33,7 @@ class Subscription:
         self._seen = 0
         self._waiting: deque[bytes] = deque()
         self._arrived = asyncio.Event()
+        self._closed = False
 
     @property
     def seen(self) -> int:
@@ -55,15 +56,27 @@ class Subscription:
         if not self._waiting:
             return None
         message = self._waiting.popleft()
-        if not self._waiting:
+        if not self._waiting and not self._closed:
             self._arrived.clear()
         return message
 
     async def get(self) -> bytes:
-        """Wait for the next message and return it."""
+        """Wait for the next message and return it.
+
+        Raises:
+            GoneError: the subscription was closed.
+        """
         while (message := self.get_nowait()) is None:
+            if self._closed:
+                msg = f"session {self.contract.session}: expected an open client, it was closed"
+                raise GoneError(msg)
             await self._arrived.wait()
         return message
+
+    def close(self) -> None:
+        """Let nobody wait for messages any more."""
+        self._closed = True
+        self._arrived.set()
 
 
 class FeedReader:
@@ -87,9 +100,7 @@ class FeedReader:
     async def stop(self) -> None:
         """Stop reading."""
         if self._reading is not None:
-            self._reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reading
+            await end(self._reading)
 
     def subscribe(self, contract: Contract) -> Subscription:
         """Return the messages of a session; subscribe before it opens."""
@@ -98,7 +109,8 @@ class FeedReader:
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Forget a session."""
+        """Forget a session and end what waits for it."""
+        subscription.close()
         self._subscriptions.pop(subscription.contract.session, None)
 
     async def catch_up(self, subscription: Subscription) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -43,7 +44,7 @@ class RedisClient:
         self._drafters: dict[str, Drafter] = {}
         self._tokenizers: dict[str, Tokenizer] = {}
         self._loading = asyncio.Lock()
-        self._generations: list[RedisGeneration] = []
+        self._generations: weakref.WeakSet[RedisGeneration] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
         """Connect, check that the server is fit for use, and start following this device's feed."""
@@ -61,7 +62,7 @@ class RedisClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Cancel what runs and disconnect."""
-        for generation in self._generations:
+        for generation in list(self._generations):
             await generation.aclose()
         if self._feed is not None:
             await self._feed.stop()
@@ -117,7 +118,7 @@ class RedisClient:
             )
 
         generation = RedisGeneration(prepare)
-        self._generations.append(generation)
+        self._generations.add(generation)
         return generation
 
     def _link(self, worker: str, stats: GenerationStats) -> SessionLink:

@@ -39,6 +39,7 @@ class RedisGeneration:
         self.finish_reason: FinishReason | None = None
         self._prepare = prepare
         self._tokens: AsyncGenerator[Token, None] | None = None
+        self._link: SessionLink | None = None
 
     def __aiter__(self) -> AsyncIterator[Token]:
         """Yield every committed token, in order, once."""
@@ -48,12 +49,17 @@ class RedisGeneration:
 
     async def aclose(self) -> None:
         """Cancel what still runs and free the session."""
-        if self._tokens is not None:
+        if self._tokens is None:
+            return
+        if self._tokens.ag_running and self._link is not None:  # another task waits for its next token: end its wait
+            await self._link.close(cancel=self.finish_reason is None)
+        else:
             await self._tokens.aclose()
 
     async def _run(self) -> AsyncGenerator[Token, None]:
         started = perf_counter()
         prepared = await self._prepare(self.stats)
+        self._link = prepared.link
         self.prompt_ids = prepared.prompt
         self.stats.prompt_tokens = len(prepared.prompt)
         pieces = prepared.tokenizer.stream()

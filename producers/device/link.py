@@ -104,6 +104,7 @@ class SessionLink:
         if self._subscription is None or self._contract is None:
             return
         self._feed.unsubscribe(self._subscription)
+        self._subscription = None
         if cancel:
             with contextlib.suppress(BusError):  # a verifier that is gone has nothing to cancel
                 await self._publish(pack(Cancel(self._contract.session)))

@@ -30,6 +30,9 @@ def serve(redis_url: str) -> Serve:
             announced = asyncio.create_task(ready.wait())
             await asyncio.wait([serving, announced], return_when=asyncio.FIRST_COMPLETED)
             announced.cancel()
+            test = asyncio.current_task()
+            # A verifier that ends by itself ends the test, instead of leaving its devices waiting.
+            serving.add_done_callback(lambda ended: test.cancel() if test and not stop.is_set() else None)
             try:
                 yield verifier
             finally:

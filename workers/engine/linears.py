@@ -43,10 +43,9 @@ class _SharedProduct:
     """One packed product whose columns belong to several sibling layers, computed at the first one's call."""
 
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
-        biases = [layer.bias for layer in linears if layer.bias is not None]
-        self._product = PackedLinear(
-            torch.cat([layer.weight.detach() for layer in linears]), torch.cat(biases) if biases else None
-        )
+        weights: list[torch.Tensor] = [layer.weight for layer in linears]
+        biases: list[torch.Tensor] = [layer.bias for layer in linears if layer.bias is not None]
+        self._product = PackedLinear(torch.cat(weights), torch.cat(biases) if biases else None)
         self._sizes = [layer.out_features for layer in linears]
         self._input: torch.Tensor | None = None
         self._outputs: Sequence[torch.Tensor] = ()

@@ -21,6 +21,7 @@ from dsdq.bus.sessions import SessionStore
 from dsdq.errors import BusError, FencedError, RedisUnavailableError, WireError
 from dsdq.policies.batching import Ready, first_in_first_out
 from dsdq.session import Ahead, Live, liveness
+from dsdq.tasks import end
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import Cancel, Decode, Draft, ErrorCode, Gap, Open, answer_to, unpack
 from workers.engine.engine import Engine
@@ -107,9 +108,7 @@ class Verifier:
             for task in done:
                 task.result()
         finally:
-            for task in (*tasks, stopped):
-                task.cancel()
-            await asyncio.gather(*tasks, stopped, return_exceptions=True)
+            await end(*tasks, stopped)
             await self._leave()
 
     async def _leave(self) -> None:

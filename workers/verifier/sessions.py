@@ -64,6 +64,7 @@ class Sessions:
         self._slots = slots
         self._held: dict[str, Held] = {}
         self._waiting: deque[tuple[Entry, Open, Contract]] = deque()
+        self._admitting = asyncio.Lock()
         # Whoever appends reads the session's state first: nobody else may append in between.
         self._appending = asyncio.Lock()
 
@@ -105,6 +106,10 @@ class Sessions:
 
     async def admit(self) -> None:
         """Open what waits, first come first served, while there is room."""
+        async with self._admitting:
+            await self._admit()
+
+    async def _admit(self) -> None:
         while self._waiting and len(self._held) < self._slots:
             entry, message, contract = self._waiting[0]
             needed = admission.needed_tokens(contract, message.prompt)

@@ -1,0 +1,130 @@
+"""What the pair is worth: held-out losses, acceptance, time per token."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import mean, median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+from dsdq import sampling
+from dsdq.contract import Sampling
+from dsdq.models.target import load_target
+from dsdq.testing.reference import load_reference
+from producers.drafters.llama import LlamaDrafter
+from training import corpus
+from workers.engine.engine import Engine, Row
+
+PROMPTS = 64
+LEAST_TOKENS, MOST_TOKENS = 20, 60
+PROMPTS_MEASURED, TOKENS_MEASURED = 48, 128
+WINDOW = 256
+STARTS = ("def ", "class ", "    def ", "for ", "import ", "with ", "async def ")
+
+
+def prompts(tokenizer: Tokenizer) -> list[str]:
+    """Return beginnings of functions and classes of held-out files, as many from each file."""
+    by_file = [_beginnings(tokenizer, text) for text in corpus.texts(held_out=True)]
+    chosen: list[str] = []
+    depth = 0
+    while len(chosen) < PROMPTS and any(depth < len(found) for found in by_file):
+        chosen += [found[depth] for found in by_file if depth < len(found)]
+        depth += 1
+    return chosen[:PROMPTS]
+
+
+def _beginnings(tokenizer: Tokenizer, text: str) -> list[str]:
+    lines = text.splitlines(keepends=True)
+    found = []
+    for place, line in enumerate(lines):
+        if not line.startswith(STARTS):
+            continue
+        for end in range(place + 1, min(place + 8, len(lines) + 1)):
+            snippet = "".join(lines[place:end])
+            count = len(tokenizer.encode(snippet).ids)
+            if LEAST_TOKENS <= count <= MOST_TOKENS:
+                found.append(snippet.rstrip("\n"))
+                break
+    return found[:: max(1, len(found) // 8)]
+
+
+@torch.inference_mode()
+def held_out_loss(model: LlamaForCausalLM, ids: np.ndarray) -> float:
+    """Return nats per token over the held-out files, in windows without overlap."""
+    rows = torch.from_numpy(ids[: len(ids) // (WINDOW + 1) * (WINDOW + 1)].astype(np.int64)).view(-1, WINDOW + 1)
+    losses = [
+        functional.cross_entropy(model(part[:, :-1]).logits.flatten(0, 1), part[:, 1:].flatten()).item()
+        for part in rows.split(16)
+    ]
+    return mean(losses)
+
+
+@torch.inference_mode()
+def acceptance(target: str, draft: Path, texts: list[list[int]]) -> dict[str, float]:
+    """Return how often a drafted token stands, on the target's own continuations of prompts that were kept apart."""
+    reference = load_reference(target)
+    judge: Any = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(draft, dtype=torch.float32).eval()
+    found: dict[str, list[float]] = {"t1": [], "greedy": [], "one_minus_tv": []}
+    for seed, prompt in enumerate(texts):
+        for name, chosen in (("t1", Sampling(temperature=1.0)), ("greedy", Sampling())):
+            ids = reference.decode(prompt, TOKENS_MEASURED, chosen, seed)
+            whole = torch.tensor([[*prompt, *ids]])
+            logits = model(whole).logits[0, len(prompt) - 1 : -1].numpy()
+            drafted = sampling.choose(logits, chosen, seed, len(prompt), 0)
+            found[name] += (drafted == np.array(ids)).astype(float).tolist()
+            if name == "t1":
+                theirs = judge(whole).logits[0, len(prompt) - 1 : -1].numpy()
+                overlap = np.minimum(sampling.law(theirs, chosen), sampling.law(logits, chosen)).sum(-1)
+                found["one_minus_tv"] += overlap.tolist()
+    return {name: round(mean(values), 4) for name, values in found.items()}
+
+
+def milliseconds_per_token(target: str, draft: Path, prompt: list[int]) -> dict[str, float]:
+    """Return a token's median time: the target in dsdq's engine and in Hugging Face, the draft in its own step."""
+    engine = Engine(load_target(target), kv_tokens=1024)
+    engine.admit("s", 512)
+    engine.forward([Row("s", 0, prompt, 1)])
+    stepper = LlamaDrafter(draft).stepper()
+    stepper.feed(prompt, 0)
+    model: Any = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
+    with torch.inference_mode():
+        cache = model(torch.tensor([prompt]), use_cache=True).past_key_values
+        times = {"target_engine": [], "target_hugging_face": [], "draft_step": []}
+        for position in range(len(prompt), len(prompt) + 100):
+            started = perf_counter()
+            engine.forward([Row("s", position, [5], 1)])
+            times["target_engine"].append(perf_counter() - started)
+            started = perf_counter()
+            model(torch.tensor([[5]]), past_key_values=cache, use_cache=True)
+            times["target_hugging_face"].append(perf_counter() - started)
+            started = perf_counter()
+            stepper.feed([5], position)
+            times["draft_step"].append(perf_counter() - started)
+    return {name: round(1000 * median(values), 3) for name, values in times.items()}
+
+
+def facts(folder: Path, tokenizer: Tokenizer, work: Path) -> dict[str, Any]:
+    """Return everything that is said about the pair in `folder`, measured on the files as they are shipped."""
+    ids = np.load(work / "held_out.npy")
+    result: dict[str, Any] = {}
+    for role in ("target", "draft"):
+        model = AutoModelForCausalLM.from_pretrained(folder / role, dtype=torch.float32).eval()
+        result[role] = {
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "bytes": (folder / role / "model.safetensors").stat().st_size,
+            "validation_loss": round(held_out_loss(model, ids), 4),
+        }
+    texts = [tokenizer.encode(text).ids for text in prompts(tokenizer)[:PROMPTS_MEASURED]]
+    target, draft = folder / "target", folder / "draft"
+    result["acceptance"] = acceptance(str(target), draft, texts)
+    result["milliseconds_per_token"] = milliseconds_per_token(str(target), draft, texts[0])
+    print(json.dumps(result, indent=2))
+    return result
