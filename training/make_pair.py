@@ -15,9 +15,9 @@ from transformers import LlamaForCausalLM
 
 from training import distill, evaluate, pretrain, shapes, tokens, vocabulary
 
-TARGET_STEPS = 1_600
-DRAFT_STEPS = 1_500
-WRITTEN_BATCHES = 48
+TARGET_STEPS = 1_200
+DRAFT_STEPS = 1_200
+WRITTEN_BATCHES = 32
 BUILTIN = Path(__file__).parents[1] / "dsdq" / "models" / "builtin"
 
 

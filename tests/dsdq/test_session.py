@@ -1,0 +1,180 @@
+"""The state machine that device and verifier share: what a round means, what a verdict changes, when a text ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dsdq import digest
+from dsdq.contract import Contract, FinishReason
+from dsdq.errors import SessionError
+from dsdq.session import Ahead, Duplicate, Live, SessionState, Stale, Transcript, check_verdict, liveness, settle
+from dsdq.wire import Decode, Draft, Verdict
+
+CONTRACT = Contract("t", "p", "s", "m", "f", max_tokens=20, stop_ids=(9,))
+PROMPT = (1, 2, 3)
+
+
+def state(committed: tuple[int, ...] = (), **changed: Any) -> SessionState:
+    transcript = Transcript(b"contract", PROMPT)
+    transcript.extend(committed)
+    return SessionState(CONTRACT, transcript, 1, "owner", **changed)
+
+
+def draft(held: SessionState, base: int, tokens: tuple[int, ...], **changed: Any) -> Draft:
+    fields = {"session": "s", "branch": 0, "round": 1, "base": base, "tokens": tokens}
+    return Draft(**{**fields, "digest": held.transcript.digest_at(base), **changed})
+
+
+def verdict(held: SessionState, tokens: tuple[int, ...], **changed: Any) -> Verdict:
+    length = held.transcript.length + len(tokens)
+    fields = {
+        "session": "s", "first_round": 1, "last_round": 1, "branch": 0, "base": held.transcript.length, "drafted": 0,
+        "accepted": 0, "tokens": tokens, "length": length, "digest": held.transcript.digest_after(tokens),
+        "verified": 1, "queue_us": 0, "verify_us": 0, "batch_rows": 1, "max_window": 8,
+    }  # fmt: skip
+    return Verdict(**{**fields, **changed})
+
+
+# Transcript
+
+
+def test_a_transcript_names_each_of_its_prefixes() -> None:
+    transcript = Transcript(b"contract", PROMPT)
+    transcript.extend([4, 5])
+    assert transcript.digest == digest.prefix_digests(b"contract", [1, 2, 3, 4, 5])[-1]
+    assert [transcript.digest_at(n) for n in range(6)] == digest.prefix_digests(b"contract", [1, 2, 3, 4, 5])
+    assert (transcript.length, transcript.generated, list(transcript.tokens)) == (5, 2, [1, 2, 3, 4, 5])
+
+
+# Liveness
+
+
+def test_a_round_at_the_end_of_the_text_is_live() -> None:
+    held = state((4,))
+    assert liveness(held, draft(held, 4, (5, 6))) == Live((5, 6))
+
+
+def test_a_round_whose_first_tokens_were_committed_since_is_live_with_the_rest() -> None:
+    held = state((4, 5))
+    assert liveness(held, draft(held, 3, (4, 5, 6))) == Live((6,))
+
+
+def test_a_round_that_was_wholly_committed_since_still_asks_for_the_next_token() -> None:
+    held = state((4, 5))
+    assert liveness(held, draft(held, 3, (4, 5))) == Live(())
+    assert liveness(held, draft(held, 3, (4,))) == Live(())
+
+
+def test_a_round_whose_overlap_differs_is_stale() -> None:
+    held = state((4, 5))
+    assert liveness(held, draft(held, 3, (4, 7, 6))) == Stale()
+
+
+def test_a_round_after_another_text_is_stale() -> None:
+    held = state((4, 5))
+    assert liveness(held, draft(held, 5, (6,), digest=b"x" * 16)) == Stale()
+
+
+def test_a_round_inside_the_prompt_is_stale() -> None:
+    held = state()
+    assert liveness(held, draft(held, 2, (3,))) == Stale()
+
+
+def test_a_round_beyond_the_text_is_ahead_unless_its_branch_was_rejected() -> None:
+    held = state(branch=1)
+    late = Draft("s", 1, 1, 9, b"y" * 16, (1,))
+    assert liveness(held, late) == Ahead()
+    assert liveness(held, dataclasses.replace(late, branch=0)) == Stale()
+
+
+def test_a_round_that_has_its_verdict_is_a_duplicate() -> None:
+    held = state((4,), answered=3)
+    assert liveness(held, draft(held, 4, (5,), round=3)) == Duplicate()
+    assert liveness(held, draft(held, 4, (5,), round=4)) == Live((5,))
+
+
+def test_a_grant_is_live_until_its_budget_is_used() -> None:
+    held = state((4, 5))
+    grant = Decode("s", 0, 1, 3, held.transcript.digest_at(3), budget=3)
+    assert liveness(held, grant) == Live(())
+    assert liveness(held, dataclasses.replace(grant, budget=2)) == Stale()
+
+
+@given(st.lists(st.integers(0, 3), max_size=6), st.integers(0, 10), st.lists(st.integers(0, 3), max_size=6))
+def test_whatever_is_live_continues_the_text(committed: list[int], base: int, tokens: list[int]) -> None:
+    held = state(tuple(committed))
+    named = held.transcript.digest_at(base) if base <= held.transcript.length else b"?" * 16
+    status = liveness(held, Draft("s", 0, 1, base, named, tuple(tokens)))
+    if isinstance(status, Live):
+        believed = [*list(held.transcript.tokens)[:base], *tokens]
+        shorter = min(len(believed), held.transcript.length)
+        assert believed[:shorter] == list(held.transcript.tokens)[:shorter]
+        assert list(status.tokens) == believed[held.transcript.length :]
+
+
+# Commit
+
+
+def test_a_verdict_moves_text_round_and_counts() -> None:
+    held = state()
+    held.commit(verdict(held, (4, 5), drafted=2, accepted=1, verified=3), final=True)
+    assert list(held.transcript.tokens) == [1, 2, 3, 4, 5]
+    assert (held.answered, held.branch) == (1, 1)
+    assert (held.counts.rounds, held.counts.drafted, held.counts.accepted, held.counts.verified) == (1, 2, 1, 3)
+
+
+def test_a_verdict_within_a_grant_does_not_answer_it() -> None:
+    held = state()
+    held.commit(verdict(held, (4,)), final=False)
+    assert held.answered == 0
+
+
+# Stopping
+
+
+@pytest.mark.parametrize(
+    ("generated", "tokens", "kept", "reason"),
+    [
+        (0, (4, 5), (4, 5), None),
+        (0, (4, 9, 5), (4, 9), FinishReason.STOP),
+        (0, (4, 7, 5), (4, 7), FinishReason.STOP),
+        (18, (4, 5, 6), (4, 5), FinishReason.LENGTH),
+        (18, (4, 9, 6), (4, 9), FinishReason.STOP),
+        (19, (4,), (4,), FinishReason.LENGTH),
+    ],
+)
+def test_tokens_behind_a_stop_are_not_committed(
+    generated: int, tokens: tuple[int, ...], kept: tuple[int, ...], reason: FinishReason | None
+) -> None:
+    assert settle(CONTRACT, generated, tokens, {7}) == (kept, reason)
+
+
+def test_the_targets_end_of_text_can_be_ignored_but_a_stop_id_cannot() -> None:
+    terms = dataclasses.replace(CONTRACT, ignore_eos=True)
+    assert settle(terms, 0, (7, 4), {7}) == ((7, 4), None)
+    assert settle(terms, 0, (9, 4), {7}) == ((9,), FinishReason.STOP)
+
+
+# The device's check
+
+
+def test_a_device_takes_a_verdict_that_continues_its_text() -> None:
+    held = state()
+    mine = Transcript(b"contract", PROMPT)
+    check_verdict(mine, verdict(held, (4, 5)))
+    assert list(mine.tokens) == [1, 2, 3, 4, 5]
+
+
+def test_a_verdict_elsewhere_or_with_another_digest_ends_the_session() -> None:
+    held = state((4,))
+    with pytest.raises(SessionError) as elsewhere:
+        check_verdict(Transcript(b"contract", PROMPT), verdict(held, (5,)))
+    assert elsewhere.value.code == "log_corrupt"
+    with pytest.raises(SessionError) as other:
+        check_verdict(Transcript(b"another contract", (*PROMPT, 4)), verdict(held, (5,)))
+    assert other.value.code == "digest_mismatch"

@@ -1,0 +1,60 @@
+"""The vectors of PROTOCOL.md: what another implementation must produce and read, byte for byte."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dsdq import noise, wire
+from dsdq.contract import Contract
+from dsdq.errors import WireError
+from dsdq.laws import DraftLaw
+
+FOLDER = Path(__file__).parents[2] / "vectors"
+ACCEPTED = json.loads((FOLDER / "messages.json").read_text())
+REFUSED = json.loads((FOLDER / "refused.json").read_text())
+NOISE = json.loads((FOLDER / "noise.json").read_text())
+
+
+def plain(value: Any) -> Any:
+    """Return a message as JSON has it: bytes as hex, laws as lists, nothing else changed."""
+    if isinstance(value, DraftLaw):
+        return {"ids": value.ids.tolist(), "weights": value.weights.tolist()}
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, bytes):
+        return value.hex()
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("vector", ACCEPTED, ids=[vector["name"] for vector in ACCEPTED])
+def test_a_message_of_the_vectors(vector: dict[str, Any]) -> None:
+    data = bytes.fromhex(vector["bytes"])
+    message = wire.unpack_contract(data) if vector["type"] == "contract" else wire.unpack(data)
+    assert type(message).__name__.lower() == vector["type"]
+    assert plain(message) == vector["fields"]
+    assert (wire.pack_contract(message) if isinstance(message, Contract) else wire.pack(message)) == data
+
+
+@pytest.mark.parametrize("vector", REFUSED, ids=[vector["name"] for vector in REFUSED])
+def test_bytes_of_the_vectors_that_are_no_message(vector: dict[str, Any]) -> None:
+    with pytest.raises(WireError):
+        wire.unpack(bytes.fromhex(vector["bytes"]))
+
+
+def test_every_kind_of_message_has_a_vector() -> None:
+    kinds = {layout.title for layout in wire._LAYOUTS} | {"contract"}
+    assert {vector["type"] for vector in ACCEPTED} == kinds
+
+
+@pytest.mark.parametrize("vector", NOISE, ids=str)
+def test_the_noise_of_the_vectors(vector: dict[str, Any]) -> None:
+    positions, tokens = np.array([vector["position"]]), np.array([vector["token"]])
+    arguments = (vector["seed"], positions, tokens, vector["choice"])
+    assert int(noise.words(*arguments, noise.Purpose.GUMBEL)[0, 0]) == vector["word"]
+    assert noise.gumbel(*arguments)[0, 0] == pytest.approx(vector["gumbel"], rel=1e-14)
