@@ -11,8 +11,8 @@ AGAIN_S = 0.05
 async def end(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks until every one has ended; their results and errors are dropped.
 
-    Once is not enough: a cancellation that meets a time limit inside a library (redis-py sets one around every look at a
-    connection) can be taken for the limit's own and lost.
+    Once is not enough: a cancellation that meets a time limit inside a library (redis-py sets one around every look at
+    a connection) can be taken for the limit's own and lost.
     """
     waiting = set(tasks)
     while waiting:

@@ -88,11 +88,13 @@ class EmbeddedRedis:
             async with asyncio.timeout(START_S):
                 while self._child is not None and self._child.running:
                     try:
-                        await redis.ping()
+                        place = (await redis.config_get("dir"))["dir"]
                     except (RedisConnectionError, FileNotFoundError, ConnectionRefusedError):
                         await asyncio.sleep(POLL_S)
                     else:
-                        return
+                        if Path(place) == folder.resolve():  # and not another server that has the port
+                            return
+                        await asyncio.sleep(POLL_S)
         except (TimeoutError, RedisError) as error:
             msg = f"embedded redis: expected an answer within {START_S:.0f} s, got {error!r}"
             raise RedisUnavailableError(msg) from error

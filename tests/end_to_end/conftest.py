@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from dsdq.settings import Settings
-from dsdq.testing.tiny import make_tiny
 from workers.verifier.assembly import assemble
 from workers.verifier.service import Verifier
 
@@ -40,17 +39,3 @@ def serve(redis_url: str) -> Serve:
                 await serving
 
     return run
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a function that gives the folder of a tiny random model of an architecture, made once."""
-    made: dict[str, Path] = {}
-
-    def folder(architecture: str) -> Path:
-        if architecture not in made:
-            made[architecture] = tmp_path_factory.mktemp(architecture)
-            make_tiny(made[architecture], architecture)
-        return made[architecture]
-
-    return folder

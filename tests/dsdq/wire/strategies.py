@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from dsdq.contract import MAX_STOP_IDS, MAX_WINDOW, Contract, FinishReason, Rule, Sampling
 from dsdq.laws import DraftLaw
 from dsdq.wire import Cancel, Closed, Decode, Draft, Error, ErrorCode, Gap, Open, Opened, Verdict, pack_contract
-from dsdq.wire.limits import MAX_BUDGET_TOKENS, MAX_COUNT, MAX_DRAFT_TOKENS, MAX_MICROSECONDS, MAX_POSITION, MAX_TOKEN_ID
+from dsdq.wire.limits import (
+    MAX_BUDGET_TOKENS,
+    MAX_COUNT,
+    MAX_DRAFT_TOKENS,
+    MAX_MICROSECONDS,
+    MAX_POSITION,
+    MAX_TOKEN_ID,
+)
 
 NAMES = st.from_regex(r"[a-z0-9-]{1,64}", fullmatch=True)
 TEXTS = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=40)

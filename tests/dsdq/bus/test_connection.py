@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+from redis.asyncio import Redis
+
+from dsdq.bus.connection import check_server, open_redis, translated
+from dsdq.errors import ConfigError, RedisUnavailableError
+
+
+@pytest.mark.parametrize("url", ["", "http://x", "127.0.0.1:6379", "redis://h:port/0"])
+def test_what_is_no_redis_url_is_refused_with_what_was_expected(url: str) -> None:
+    with pytest.raises(ConfigError, match="expected a Redis URL"):
+        open_redis(url)
+
+
+async def test_no_server_is_said_in_the_projects_own_error() -> None:
+    redis = open_redis("redis://127.0.0.1:1/0")
+    with pytest.raises(RedisUnavailableError, match="127\\.0\\.0\\.1:1"):
+        await check_server(redis)
+    await redis.aclose()
+
+
+async def test_the_embedded_server_is_fit_for_use(redis: Redis) -> None:
+    await check_server(redis)
+
+
+@pytest.mark.parametrize(
+    ("setting", "bad", "good"), [("maxmemory-policy", "allkeys-lru", "noeviction"), ("appendonly", "no", "yes")]
+)
+async def test_a_server_that_would_lose_data_is_refused_unless_that_is_allowed(
+    redis: Redis, setting: str, bad: str, good: str
+) -> None:
+    await redis.config_set(setting, bad)
+    try:
+        with pytest.raises(RedisUnavailableError, match=f"{setting} {good}"):
+            await check_server(redis)
+        await check_server(redis, allow_unsafe=True)
+    finally:
+        await redis.config_set(setting, good)
+
+
+async def test_errors_of_the_library_are_translated(redis: Redis) -> None:
+    await redis.set("text", "x")
+    with pytest.raises(RedisUnavailableError, match="WRONGTYPE"), translated():
+        await redis.xlen("text")

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from dsdq.bus.connection import open_redis
+from dsdq.bus.embedded import EmbeddedRedis, find_server
+from dsdq.errors import RedisUnavailableError
+from tests.dsdq.test_processes import until_gone
+
+
+@pytest.mark.parametrize("port", [None, 0], ids=["unix socket", "loopback port"])
+async def test_a_server_serves_while_its_block_runs_and_leaves_nothing(port: int | None) -> None:
+    async with EmbeddedRedis(port) as server:
+        redis = open_redis(server.url)
+        assert await redis.ping()
+        folder = Path((await redis.config_get("dir"))["dir"])
+        assert (await redis.config_get("appendonly"))["appendonly"] == "yes"
+        bound = (await redis.config_get("bind"))["bind"]
+        assert port is None or bound == "127.0.0.1"
+        await redis.aclose()
+        assert folder.exists()
+    assert not folder.exists()
+
+
+async def test_a_port_that_is_taken_is_said_plainly() -> None:
+    async with EmbeddedRedis(0) as first:
+        port = int(first.url.rsplit(":", 1)[1].split("/")[0])
+        second = EmbeddedRedis(port)
+        with pytest.raises(RedisUnavailableError, match="ended at once"):
+            await second.start()
+
+
+async def test_the_server_ends_when_its_parent_is_killed() -> None:
+    parent = """
+import asyncio
+from dsdq.bus.connection import open_redis
+from dsdq.bus.embedded import EmbeddedRedis
+async def main():
+    async with EmbeddedRedis() as server:
+        redis = open_redis(server.url)
+        info = await redis.info("server")
+        print(info["process_id"], (await redis.config_get("dir"))["dir"], flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", parent, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    pid, folder = (await process.stdout.readline()).decode().split()
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    await until_gone(int(pid))
+    async with asyncio.timeout(30):
+        while Path(folder).exists():
+            await asyncio.sleep(0.02)
+
+
+def test_a_server_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "redis-server"
+    old.write_text("#!/bin/sh\necho 'Redis server v=5.0.7 sha=0'\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert find_server() != str(old)

@@ -1,0 +1,113 @@
+"""A device's side: every log entry once and in order, whatever the feed lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from redis.asyncio import Redis
+
+from dsdq import keys
+from dsdq.bus.feed import FeedReader
+from dsdq.bus.sessions import Commit, Owned, SessionStore
+from dsdq.contract import Contract
+from dsdq.errors import GoneError
+
+CONTRACT = Contract("acme", "phone-1", "s1", "m", "f")
+
+
+@pytest.fixture
+def store(redis: Redis) -> SessionStore:
+    return SessionStore(redis, "w1", feed_entries=100, open_ttl_ms=60_000, closed_ttl_ms=60_000)
+
+
+@pytest.fixture
+async def reader(redis: Redis) -> AsyncIterator[FeedReader]:
+    started = FeedReader(redis, "phone-1", "acme")
+    await started.start()
+    yield started
+    await started.stop()
+
+
+async def opened(store: SessionStore, session: str = "s1") -> Owned:
+    contract = replace(CONTRACT, session=session)
+    owned = await store.open(contract, length=0, digest=b"d", answer=b"opened", request=b"open")
+    assert owned is not None
+    return owned
+
+
+async def say(store: SessionStore, owned: Owned, *messages: bytes) -> None:
+    await store.commit([Commit(owned, 0, 0, b"d", 0, 0, False, messages)])
+
+
+async def test_messages_come_in_order_each_to_its_session(store: SessionStore, reader: FeedReader) -> None:
+    first, second = (reader.subscribe(replace(CONTRACT, session=name)) for name in ("s1", "s2"))
+    one, two = await opened(store, "s1"), await opened(store, "s2")
+    await say(store, two, b"b1")
+    await say(store, one, b"a1", b"a2")
+    assert [await first.get() for _ in range(3)] == [b"opened", b"a1", b"a2"]
+    assert [await second.get() for _ in range(2)] == [b"opened", b"b1"]
+    assert first.get_nowait() is None
+
+
+async def test_what_the_feed_has_trimmed_away_is_read_from_the_log(
+    redis: Redis, store: SessionStore, reader: FeedReader
+) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    owned = await opened(store)
+    assert await subscription.get() == b"opened"
+    pipeline = redis.pipeline()  # the reader sees the feed only after its entries were cut out of it
+    head, log, feed = owned.keys
+    for number in range(2, 8):
+        pipeline.xadd(log, {"m": b"v%d" % number}, id=f"{number}-0")
+    pipeline.hset(head, "entries", 7)
+    pipeline.xadd(feed, {"s": "s1", "n": 7, "m": b"v7"})
+    await pipeline.execute()
+    assert [await subscription.get() for _ in range(6)] == [b"v%d" % number for number in range(2, 8)]
+
+
+async def test_what_comes_twice_is_given_once(redis: Redis, store: SessionStore, reader: FeedReader) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    owned = await opened(store)
+    await redis.xadd(owned.keys[2], {"s": "s1", "n": 1, "m": b"opened"})
+    await say(store, owned, b"v2")
+    assert [await subscription.get() for _ in range(2)] == [b"opened", b"v2"]
+    assert subscription.get_nowait() is None
+
+
+async def test_catching_up_finds_what_no_hint_told(redis: Redis, store: SessionStore, reader: FeedReader) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    owned = await opened(store)
+    assert await subscription.get() == b"opened"
+    await redis.xadd(owned.keys[1], {"m": b"v2"}, id="2-0")
+    assert await reader.catch_up(subscription)
+    assert subscription.get_nowait() == b"v2"
+    assert not await reader.catch_up(subscription)
+
+
+async def test_whoever_waits_on_a_closed_subscription_is_told(reader: FeedReader) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    waiting = asyncio.create_task(subscription.get())
+    await asyncio.sleep(0)
+    reader.unsubscribe(subscription)
+    with pytest.raises(GoneError):
+        await waiting
+
+
+async def test_the_reader_lives_through_a_cut_connection(redis: Redis, store: SessionStore, reader: FeedReader) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    owned = await opened(store)
+    assert await subscription.get() == b"opened"
+    await redis.client_kill_filter(_type="normal", skipme=True)
+    await say(store, owned, b"after")
+    assert await subscription.get() == b"after"
+
+
+async def test_the_feed_is_bounded(redis: Redis) -> None:
+    small = SessionStore(redis, "w1", feed_entries=10, open_ttl_ms=60_000, closed_ttl_ms=60_000)
+    owned = await opened(small)
+    await say(small, owned, *[b"v"] * 2000)
+    assert await redis.xlen(keys.feed("phone-1", "acme")) < 500
+    assert await redis.xlen(owned.keys[1]) == 2001
