@@ -54,7 +54,7 @@ class EmbeddedRedis:
     async def start(self) -> None:
         """Start the server; see :meth:`__aenter__`."""
         program = await asyncio.to_thread(find_server)
-        folder = Path(tempfile.mkdtemp(prefix="dsdq-redis-"))
+        folder = Path(tempfile.mkdtemp(prefix="dsdq-redis-")).resolve()  # noqa: ASYNC240 - takes microseconds
         if self._port is None:
             place = ["--port", "0", "--unixsocket", "redis.sock", "--unixsocketperm", "700"]
             self.url = f"unix://{folder / 'redis.sock'}"
@@ -92,7 +92,7 @@ class EmbeddedRedis:
                     except (RedisConnectionError, FileNotFoundError, ConnectionRefusedError):
                         await asyncio.sleep(POLL_S)
                     else:
-                        if Path(place) == folder.resolve():  # and not another server that has the port
+                        if place == str(folder):  # and not another server that has the port
                             return
                         await asyncio.sleep(POLL_S)
         except (TimeoutError, RedisError) as error:

@@ -18,12 +18,10 @@ def slot_of(key: str) -> str:
 
 def test_what_one_script_touches_lies_in_one_slot() -> None:
     session = ("phone-1", "acme", "01j")
-    assert {
-        slot_of(key) for key in (keys.session_log(*session), keys.session_head(*session), keys.feed(*session[:2]))
-    } == {"p.phone-1"}
-    assert {
-        slot_of(key) for key in (keys.inbox("w1", "acme"), keys.worker_state("w1"), keys.worker_sessions("w1"))
-    } == {"w.w1"}
+    of_session = (keys.session_log(*session), keys.session_head(*session), keys.feed(*session[:2]))
+    of_worker = (keys.inbox("w1", "acme"), keys.worker_state("w1"), keys.worker_sessions("w1"))
+    assert {slot_of(key) for key in of_session} == {"p.phone-1"}
+    assert {slot_of(key) for key in of_worker} == {"w.w1"}
     assert slot_of(keys.workers("a/b")) == slot_of(keys.worker_infos("a/b"))
 
 

@@ -31,7 +31,7 @@ def serve(redis_url: str) -> Serve:
             announced.cancel()
             test = asyncio.current_task()
             # A verifier that ends by itself ends the test, instead of leaving its devices waiting.
-            serving.add_done_callback(lambda ended: test.cancel() if test and not stop.is_set() else None)
+            serving.add_done_callback(lambda _: test.cancel() if test and not stop.is_set() else None)
             try:
                 yield verifier
             finally:
