@@ -52,7 +52,7 @@ class HuggingFaceStepper:
     def feed(self, tokens: Sequence[int], start: int) -> NDArray[np.float32]:
         """Put ``tokens`` at the positions from ``start`` on; return the logits ``[vocab]`` behind the last one."""
         if self._cache.get_seq_length() > start:
-            self._cache.crop(start)
+            self._cache.crop(start - self._cache.get_seq_length())  # a negative number: so many are dropped
         ids = torch.tensor([list(tokens)], device=self._model.device)
         output = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
         logits: NDArray[np.float32] = output.logits[0, -1].float().cpu().numpy()

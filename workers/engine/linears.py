@@ -30,7 +30,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())  # noqa: SLF001
-        self._bias = None if bias is None else bias.detach()
+        self._bias = None if bias is None else bias.detach().contiguous()
         self._run = torch.ops.mkldnn._linear_pointwise.default  # noqa: SLF001 - without the overload look-up
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,116 @@
+"""The drafting loop: what is fed, what is taken back, and that drafts are what the target would choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsdq.contract import Contract, Rule, Sampling
+from producers.drafters import load_drafter
+from producers.drafters.stepping import SteppingSession
+
+CONTRACT = Contract("t", "p", "s", "m", "f")
+VOCAB = 50
+
+
+class Memory:
+    """A stepper whose next token is a function of its whole text: the ids' sum modulo the vocabulary."""
+
+    context_tokens = 40
+
+    def __init__(self) -> None:
+        self.text: list[int] = []
+        self.fed = 0
+
+    def feed(self, tokens: Sequence[int], start: int) -> np.ndarray:
+        assert start <= len(self.text), "a hole in the cache"
+        assert tokens, "nothing to feed"
+        self.text[start:] = tokens
+        self.fed += len(tokens)
+        logits = np.zeros(VOCAB, dtype=np.float32)
+        logits[next_of(self.text)] = 9
+        return logits
+
+
+def next_of(text: Sequence[int]) -> int:
+    return sum(text) % VOCAB
+
+
+def continuation(text: Sequence[int], count: int) -> tuple[int, ...]:
+    whole = list(text)
+    for _ in range(count):
+        whole.append(next_of(whole))
+    return tuple(whole[len(text) :])
+
+
+def session(memory: Memory, eos_ids: Sequence[int] = (), contract: Contract = CONTRACT) -> SteppingSession:
+    return SteppingSession(contract, memory, eos_ids)
+
+
+def test_a_window_is_the_models_own_continuation() -> None:
+    assert session(Memory()).propose([3, 5, 9], 4).tokens == continuation([3, 5, 9], 4)
+
+
+def test_after_a_rejection_the_draft_continues_what_was_committed_instead() -> None:
+    memory = Memory()
+    drafting = session(memory)
+    drafted = drafting.propose([3, 5, 9], 4).tokens
+    text = [3, 5, 9, *drafted[:2], 11]
+    assert drafting.propose(text, 3).tokens == continuation(text, 3)
+    assert memory.text == [*text, *continuation(text, 2)]
+
+
+def test_after_full_acceptance_only_what_is_new_is_fed() -> None:
+    memory = Memory()
+    drafting = session(memory)
+    text = [3, 5, 9]
+    text += [*drafting.propose(text, 4).tokens, 7]  # the bonus token
+    before = memory.fed
+    assert drafting.propose(text, 2).tokens == continuation(text, 2)
+    assert memory.fed - before == 2 + 1  # last draft and bonus token, then the first of the two new drafts
+
+
+def test_a_round_that_is_asked_again_drafts_the_same() -> None:
+    drafting = session(Memory())
+    assert drafting.propose([1, 2], 5) == drafting.propose([1, 2], 5)
+
+
+def test_nothing_is_drafted_without_a_window_or_beyond_the_models_context() -> None:
+    assert session(Memory()).propose([1], 0).tokens == ()
+    assert session(Memory()).propose([1] * 38, 9).tokens == continuation([1] * 38, 2)
+    assert session(Memory()).propose([1] * 40, 9).tokens == ()
+
+
+def test_drafting_ends_with_the_end_of_text_unless_it_is_ignored() -> None:
+    text = [3, 5, 9]
+    stop = continuation(text, 2)[1]
+    assert session(Memory(), [stop]).propose(text, 6).tokens == continuation(text, 2)
+    ignoring = replace(CONTRACT, ignore_eos=True)
+    assert len(session(Memory(), [stop], ignoring).propose(text, 6).tokens) == 6
+    stopping = replace(CONTRACT, stop_ids=(stop,), ignore_eos=True)
+    assert session(Memory(), (), stopping).propose(text, 6).tokens == continuation(text, 2)
+
+
+def test_under_the_rejection_rule_every_token_comes_with_the_law_it_was_drawn_from() -> None:
+    terms = replace(CONTRACT, rule=Rule.REJECTION, sampling=Sampling(1.0), trusted=True)
+    proposal = session(Memory(), (), terms).propose([3, 5], 4)
+    assert proposal.law is not None
+    assert len(proposal.law.ids) == len(proposal.tokens) == 4
+    for token, ids, weights in zip(proposal.tokens, proposal.law.ids, proposal.law.weights, strict=True):
+        assert weights[ids == token].sum() > 0
+
+
+@pytest.mark.parametrize("chosen", [Sampling(), Sampling(0.8)], ids=str)
+def test_our_own_step_and_transformers_draft_alike(tiny: Callable[[str], Path], chosen: Sampling) -> None:
+    name = str(tiny("llama"))
+    terms = replace(CONTRACT, sampling=chosen, seed=5)
+    own, theirs = load_drafter(name).start(terms), load_drafter(f"transformers:{name}").start(terms)
+    text = [5, 9, 12]
+    for correction in (7, 8, 9):
+        drafted = own.propose(text, 6).tokens
+        assert theirs.propose(text, 6).tokens == drafted
+        text += [*drafted[:3], correction]

@@ -1,0 +1,81 @@
+"""The judge on the real pair's logits: both rules draw the target's next token, 20,000 times."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from dsdq import sampling
+from dsdq.contract import Contract, Rule, Sampling
+from dsdq.models.names import resolve
+from dsdq.models.target import load_target
+from dsdq.models.tokenizer import Tokenizer
+from producers.drafters.llama import LlamaDrafter
+from tests.dsdq.test_sampling import DRAWS, LEAST_P, SEED, fits
+from workers.engine.engine import Engine, Row
+from workers.engine.judge import Judged, judge
+
+PROMPT = "def read_config(path):\n"
+
+
+@cache
+def pair_logits() -> tuple[torch.Tensor, np.ndarray]:
+    """Return the target's logits ``[1, vocab]`` and the draft's ``[vocab]`` behind the prompt."""
+    ids = Tokenizer.load("builtin/target").encode(PROMPT)
+    engine = Engine(load_target("builtin/target"), kv_tokens=256)
+    engine.admit("s", 64)
+    draft = LlamaDrafter(resolve("builtin/draft"))  # type: ignore[arg-type]
+    return engine.forward([Row("s", 0, ids, 1)]), draft.stepper().feed(ids, 0)
+
+
+def contract(chosen: Sampling, rule: Rule, number: int) -> Contract:
+    return Contract("t", "p", f"s{number}", "m", "f", sampling=chosen, rule=rule, seed=number, trusted=True)
+
+
+@pytest.mark.parametrize(
+    "chosen", [Sampling(0.7), Sampling(1.0), Sampling(0.7, 50, 0.9), Sampling(1.0, 50, 0.95)], ids=str
+)
+@pytest.mark.parametrize("rule", Rule)
+def test_next_tokens_follow_the_targets_distribution(rule: Rule, chosen: Sampling) -> None:
+    target, draft = pair_logits()
+    source, draws = random.Random(SEED), np.empty(DRAWS, dtype=np.int64)
+    reported = sampling.truncated_law(draft, chosen)
+    weights = reported.weights[0].astype(float)
+    pairs = target.repeat(2, 1)
+    for number in range(DRAWS):
+        terms = contract(chosen, rule, number)
+        if rule is Rule.COUPLED:
+            token = sampling.choose_on_device(draft, chosen, terms.seed, 0, 0)
+            one = Judged(terms, 0, (token,), None)
+        else:
+            token = int(reported.ids[0, sampling.draw(weights, source.random())])
+            one = Judged(terms, 0, (token,), reported)
+        (result,) = judge([one], pairs, secret=SEED)
+        draws[number] = result.tokens[0]
+    assert fits(draws, sampling.law(target.numpy(), chosen)[0]) > LEAST_P
+
+
+def test_rounds_are_judged_each_by_its_own_contract_and_rows() -> None:
+    target, _ = pair_logits()
+    logits = target.repeat(6, 1)
+    best = int(target.argmax())
+    rounds = [
+        Judged(contract(Sampling(), Rule.COUPLED, 1), 5, (best, best), None),
+        Judged(contract(Sampling(), Rule.COUPLED, 2), 9, (best + 1,), None),
+        Judged(contract(Sampling(1.0), Rule.REJECTION, 3), 9, (), None),
+    ]
+    first, second, third = judge(rounds, logits, secret=1)
+    assert (first.accepted, first.tokens) == (2, (best,) * 3)
+    assert (second.accepted, second.tokens) == (0, (best,))
+    assert len(third.tokens) == 1
+
+
+def test_a_device_cannot_know_the_coins_of_the_rejection_rule() -> None:
+    target, _ = pair_logits()
+    terms = contract(Sampling(1.0), Rule.REJECTION, 1)
+    drawn = {judge([Judged(terms, 0, (), None)], target, secret)[0].tokens for secret in range(20)}
+    assert len(drawn) > 1
