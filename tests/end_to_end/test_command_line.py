@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import Serve
+from tests.conftest import Serve
 
 NOWHERE = "redis://127.0.0.1:1/0"
 

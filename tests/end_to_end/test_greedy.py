@@ -13,7 +13,7 @@ import dsdq
 from dsdq.client import GREEDY
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.testing.reference import load_reference
-from tests.end_to_end.conftest import Serve
+from tests.conftest import Serve
 
 PROMPTS = 50
 NEW_TOKENS = 24

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import Serve
+from tests.conftest import Serve
 
 ROOT = Path(__file__).parents[2]
 

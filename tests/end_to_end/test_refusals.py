@@ -10,7 +10,7 @@ import pytest
 import dsdq
 from dsdq.errors import ConfigError, RefusedError
 from dsdq.models.tokenizer import Tokenizer
-from tests.end_to_end.conftest import Serve
+from tests.conftest import Serve
 
 
 async def ids_of(generation: dsdq.Generation) -> list[int]:

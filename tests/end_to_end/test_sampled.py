@@ -9,7 +9,7 @@ import pytest
 import dsdq
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.testing.reference import load_reference
-from tests.end_to_end.conftest import Serve
+from tests.conftest import Serve
 
 TARGET = "builtin/target"
 PROMPT = "def read_config(path):\n"
