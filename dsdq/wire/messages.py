@@ -20,25 +20,20 @@ class ErrorCode(StrEnum):
 
     MALFORMED = "malformed"
     UNSUPPORTED_VERSION = "unsupported_version"
-    UNKNOWN_SESSION = "unknown_session"
-    SESSION_CONFLICT = "session_conflict"
     WRONG_TARGET = "wrong_target"
     WRONG_NUMERICS = "wrong_numerics"
     FINGERPRINT_MISMATCH = "fingerprint_mismatch"
     CONTEXT_TOO_LONG = "context_too_long"
     PROMPT_INVALID = "prompt_invalid"
     UNTRUSTED = "untrusted"
-    OVERLOADED = "overloaded"
     WINDOW_TOO_LARGE = "window_too_large"
-    TOKEN_OUT_OF_RANGE = "token_out_of_range"  # noqa: S105 - a token of text, not a secret
     RULE_LAW_MISSING = "rule_law_missing"
     RULE_LAW_FORBIDDEN = "rule_law_forbidden"
-    RULE_LAW_INVALID = "rule_law_invalid"
     DIGEST_MISMATCH = "digest_mismatch"
     LOG_CORRUPT = "log_corrupt"
-    LOG_LOST = "log_lost"
     EXPIRED = "expired"
     WORKER_STOPPED = "worker_stopped"
+    NO_ANSWER = "no_answer"
     INTERNAL = "internal"
 
 

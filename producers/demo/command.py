@@ -19,6 +19,7 @@ from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW
 from dsdq.contract import MAX_WINDOW, Sampling
 from dsdq.errors import SessionError
 from dsdq.models.names import resolve
+from dsdq.wire import ErrorCode
 from producers.demo import report
 from producers.demo.events import Failed, Finished, Spoke
 from producers.demo.fleet import Job, devices, verifier
@@ -85,12 +86,12 @@ async def _run(console: Console, prompts: list[str], jobs: list[Job], sampling: 
                     if isinstance(event, Finished):
                         finished.append(event)
                     elif isinstance(event, Failed):
-                        raise SessionError("device_failed", f"device {event.device}: {event.message}")
+                        raise SessionError(ErrorCode.INTERNAL, f"device {event.device}: {event.message}")
                     elif isinstance(event, Spoke):
                         last = perf_counter()
             mean_batch = await _mean_batch(redis.url)
     if len(finished) != len(prompts):
-        raise SessionError("device_failed", f"expected {len(prompts)} finished prompts, got {len(finished)}")
+        raise SessionError(ErrorCode.INTERNAL, f"expected {len(prompts)} finished prompts, got {len(finished)}")
     console.print("the same prompts by the target alone ...", highlight=False)
     finished.sort(key=lambda one: one.prompt)
     alone = await asyncio.to_thread(_alone, finished, jobs[0].max_tokens, sampling, seed)

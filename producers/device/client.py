@@ -6,7 +6,8 @@ import asyncio
 import random
 import secrets
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -86,40 +87,51 @@ class RedisClient:
         choice: int = 0,
     ) -> RedisGeneration:
         """See :meth:`dsdq.client.Client.generate`."""
+        terms = partial(
+            Contract,
+            tenant=self._tenant,
+            producer=self._producer,
+            sampling=sampling,
+            rule=rule,
+            choice=choice,
+            stop_ids=tuple(stop_ids),
+            ignore_eos=ignore_eos,
+            max_tokens=max_tokens,
+            max_window=window,
+            trusted=trusted,
+        )
 
-        async def prepare(stats: GenerationStats) -> Prepared:
+        async def _prepare(stats: GenerationStats) -> Prepared:
             worker = await self._choose_worker(model)
-            drafter = await self._drafter(draft)
-            # A device without a tokenizer of its own borrows the target's.
-            tokenizer = await self._tokenizer(model_of(draft) if drafter.fingerprint else worker.tokenizer)
-            contract = Contract(
-                tenant=self._tenant,
-                producer=self._producer,
-                session=str(ULID()).lower(),
-                target=worker.model,
-                tokenizer_fingerprint=tokenizer.fingerprint,
-                draft_fingerprint=drafter.fingerprint,
-                sampling=sampling,
-                rule=rule,
-                seed=secrets.randbits(64) if seed is None else seed,
-                choice=choice,
-                stop_ids=tuple(stop_ids),
-                ignore_eos=ignore_eos,
-                max_tokens=max_tokens,
-                max_window=window,
-                trusted=trusted,
-            )
-            ids = tuple(tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
-            if not ids:
-                msg = "expected a prompt of at least one token, got an empty one"
-                raise PromptError(msg)
-            return Prepared(
-                contract, ids, tokenizer, drafter.start(contract), Static(window), self._link(worker.wid, stats)
-            )
+            return await self._prepare(worker, prompt, draft, partial(terms, seed=_seed(seed)), stats)
 
-        generation = RedisGeneration(prepare)
+        generation = RedisGeneration(_prepare)
         self._generations.add(generation)
         return generation
+
+    async def _prepare(
+        self,
+        worker: WorkerInfo,
+        prompt: str | Sequence[int],
+        draft: str,
+        terms: Callable[..., Contract],
+        stats: GenerationStats,
+    ) -> Prepared:
+        drafter = await self._drafter(draft)
+        # A device without a tokenizer of its own borrows the target's.
+        tokenizer = await self._tokenizer(model_of(draft) if drafter.fingerprint else worker.tokenizer)
+        contract = terms(
+            session=str(ULID()).lower(),
+            target=worker.model,
+            tokenizer_fingerprint=tokenizer.fingerprint,
+            draft_fingerprint=drafter.fingerprint,
+        )
+        ids = tuple(tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
+        if not ids:
+            msg = "expected a prompt of at least one token, got an empty one"
+            raise PromptError(msg)
+        policy = Static(contract.max_window)
+        return Prepared(contract, ids, tokenizer, drafter.start(contract), policy, self._link(worker.wid, stats))
 
     def _link(self, worker: str, stats: GenerationStats) -> SessionLink:
         if self._redis is None or self._feed is None:
@@ -162,3 +174,7 @@ class RedisClient:
             if name not in self._tokenizers:
                 self._tokenizers[name] = await asyncio.to_thread(Tokenizer.load, name)
         return self._tokenizers[name]
+
+
+def _seed(given: int | None) -> int:
+    return secrets.randbits(64) if given is None else given

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from time import perf_counter
+from types import AsyncGeneratorType
+from typing import cast
 
 from dsdq.client import GenerationStats, Token, TokenKind
 from dsdq.contract import Contract, FinishReason
@@ -38,13 +40,13 @@ class RedisGeneration:
         self.stats = GenerationStats()
         self.finish_reason: FinishReason | None = None
         self._prepare = prepare
-        self._tokens: AsyncGenerator[Token, None] | None = None
+        self._tokens: AsyncGeneratorType[Token, None] | None = None
         self._link: SessionLink | None = None
 
     def __aiter__(self) -> AsyncIterator[Token]:
         """Yield every committed token, in order, once."""
         if self._tokens is None:
-            self._tokens = self._run()
+            self._tokens = cast("AsyncGeneratorType[Token, None]", self._run())
         return self._tokens
 
     async def aclose(self) -> None:

@@ -21,6 +21,7 @@ from dsdq.wire import (
     Decode,
     Draft,
     Error,
+    ErrorCode,
     Gap,
     Message,
     Open,
@@ -113,7 +114,7 @@ class SessionLink:
         subscription = self._subscription
         if subscription is None:
             msg = "the session is not open"
-            raise SessionError("internal", msg)
+            raise SessionError(ErrorCode.INTERNAL, msg)
         asked = monotonic()
         while True:
             try:
@@ -132,7 +133,7 @@ class SessionLink:
         waited_ms = 1000 * (monotonic() - asked)
         if waited_ms >= self._patience.give_up_ms:
             msg = f"expected an answer from verifier {self._worker}, none came for {waited_ms / 1000:.0f} s"
-            raise SessionError("no_answer", msg)
+            raise SessionError(ErrorCode.NO_ANSWER, msg)
         if await self._feed.catch_up(subscription):
             return
         log.info("repeat", worker=self._worker, waited_ms=round(waited_ms))
@@ -164,4 +165,4 @@ def _verdict_or_close(message: Message) -> Verdict | Closed:
 
 
 def _unexpected(message: Message, expected: str) -> SessionError:
-    return SessionError("internal", f"expected {expected}, got {type(message).__name__.lower()}")
+    return SessionError(ErrorCode.INTERNAL, f"expected {expected}, got {type(message).__name__.lower()}")

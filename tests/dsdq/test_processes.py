@@ -56,6 +56,7 @@ async def test_a_child_that_ignores_sigterm_is_killed(monkeypatch: pytest.Monkey
     pid = int(await child.read_line())
     await child.stop()
     await until_gone(pid)
+    assert not child.running
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

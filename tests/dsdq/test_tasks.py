@@ -28,5 +28,5 @@ async def test_a_task_that_failed_is_no_error_any_more() -> None:
 
     task = asyncio.create_task(failing())
     await asyncio.sleep(0)
-    await end(task, asyncio.create_task(asyncio.sleep(60)))
+    await end(task, asyncio.create_task(asyncio.Event().wait()))
     assert task.done()

@@ -43,6 +43,7 @@ async def test_one_tenants_full_inbox_is_not_anothers(redis: Redis) -> None:
     for number in range(3):
         await publish(redis, "w1", "acme", b"%d" % number)
     await publish(redis, "w1", "globex", b"welcome")
+    assert await redis.xlen(keys.inbox("w1", "globex")) == 1
 
 
 async def test_settling_makes_room_and_leaves_no_memory_behind(redis: Redis, inbox: Inbox) -> None:

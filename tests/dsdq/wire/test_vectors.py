@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,15 @@ def test_the_noise_of_the_vectors(vector: dict[str, Any]) -> None:
     arguments = (vector["seed"], positions, tokens, vector["choice"])
     assert int(noise.words(*arguments, noise.Purpose.GUMBEL)[0, 0]) == vector["word"]
     assert noise.gumbel(*arguments)[0, 0] == pytest.approx(vector["gumbel"], rel=1e-14)
+
+
+def test_the_protocol_lists_every_error_code_and_no_other() -> None:
+    text = (FOLDER.parents[1] / "PROTOCOL.md").read_text()
+    table = text.split("## 6.")[1].split("## 7.")[0]
+    listed = {
+        code
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for code in re.findall(r"`([a-z_]+)`", line.split("|")[1])
+    }
+    assert listed == set(wire.ErrorCode)
