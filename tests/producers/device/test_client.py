@@ -119,11 +119,14 @@ async def test_closing_the_client_ends_what_other_tasks_wait_for(
 
 async def test_a_cancelled_task_frees_its_session(serve: Serve, redis: Redis, redis_url: str, target: str) -> None:
     async with serve(target) as verifier, dsdq.connect(redis_url) as client:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
-                async for _ in client.generate(PROMPT, draft="none", max_tokens=400, ignore_eos=True):
-                    await asyncio.sleep(0.02)
-        await client.__aexit__(None, None, None)
+        generation = client.generate(PROMPT, draft="none", max_tokens=400, ignore_eos=True)
+        tokens = aiter(generation)
+        await anext(tokens)
+        running = asyncio.create_task(exhaust(tokens))
+        await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
         await until_no_session(redis, verifier.info.wid)
 
 
