@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shutil
 from pathlib import Path
 
 import torch
 from transformers import LlamaForCausalLM
 
-from training import distill, evaluate, pretrain, shapes, tokens, vocabulary
+from training import card, corpus, distill, evaluate, pretrain, shapes, tokens, vocabulary
 
 TARGET_STEPS = 1_200
 DRAFT_STEPS = 1_200
@@ -54,6 +55,8 @@ def main() -> None:
     }
     facts = evaluate.facts(into, tokenizer, work) | {"training": made}
     (into / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (into / "MODEL_CARD.md").write_text(card.write(facts))
+    shutil.copy(corpus.library() / "LICENSE.txt", into / "LICENSE.psf")
 
 
 if __name__ == "__main__":
