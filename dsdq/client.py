@@ -47,7 +47,8 @@ class Token:
 class GenerationStats:
     """What one generation cost and gained; complete once the generation has ended.
 
-    Bytes are message payloads. ``round_trips_ms`` has one entry per round that was answered, from publish to verdict.
+    Bytes are message payloads. The lists have one entry per verdict: ``round_trips_ms`` from publish to verdict,
+    ``queue_ms`` and ``verify_ms`` of that at the verifier, ``batch_rows`` the sessions of the same forward.
     """
 
     prompt_tokens: int = 0
@@ -64,6 +65,7 @@ class GenerationStats:
     round_trips_ms: list[float] = field(default_factory=list)
     verify_ms: list[float] = field(default_factory=list)
     queue_ms: list[float] = field(default_factory=list)
+    batch_rows: list[int] = field(default_factory=list)
 
     @property
     def acceptance_rate(self) -> float:

@@ -26,7 +26,7 @@ PROMPTS = 64
 LEAST_TOKENS, MOST_TOKENS = 20, 60
 PROMPTS_MEASURED, TOKENS_MEASURED = 48, 128
 WINDOW = 256
-STARTS = ("def ", "class ", "    def ", "for ", "import ", "with ", "async def ")
+STARTS = ("def ", "class ", "    def ", "async def ", "    async def ")
 
 
 def prompts(tokenizer: Tokenizer) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, DynamicCache
+from transformers.utils import logging
 
 from dsdq import noise, sampling
 from dsdq.contract import Sampling
@@ -27,6 +28,7 @@ class Reference:
     """One target, decoding alone in float32 on the CPU."""
 
     def __init__(self, name: str) -> None:
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         maker: Any = AutoModelForCausalLM
         self._model = maker.from_pretrained(resolve(name), dtype=torch.float32).eval()
         self._model.generation_config.pad_token_id = 0  # not used for one sequence, but asked for

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import dsdq
 from dsdq.errors import DsdqError
-from producers.demo.events import Event, Failed, Finished, Spoke, to_line
+from producers.demo.events import Began, Event, Failed, Finished, Spoke, to_line
 from producers.demo.fleet import Job
 
 
@@ -37,6 +37,7 @@ async def run(job: Job) -> None:
     """Generate every prompt of the job at once, over one connection."""
     try:
         async with dsdq.connect(job.url) as client, asyncio.TaskGroup() as group:
+            _say(Began(job.device))
             for number, prompt in job.prompts.items():
                 group.create_task(_generate(client, job, number, prompt))
     except* DsdqError as errors:

@@ -9,6 +9,13 @@ from dsdq.client import TokenKind
 
 
 @dataclass(frozen=True, slots=True)
+class Began:
+    """A device is connected and sends its first prompts now."""
+
+    device: int
+
+
+@dataclass(frozen=True, slots=True)
 class Spoke:
     """A committed token of prompt number ``prompt``."""
 
@@ -37,8 +44,8 @@ class Failed:
     message: str
 
 
-Event = Spoke | Finished | Failed
-_KINDS: dict[str, type[Event]] = {"spoke": Spoke, "finished": Finished, "failed": Failed}
+Event = Began | Spoke | Finished | Failed
+_KINDS: dict[str, type[Event]] = {"began": Began, "spoke": Spoke, "finished": Finished, "failed": Failed}
 
 
 def to_line(event: Event) -> str:

@@ -59,7 +59,7 @@ def compare(finished: Sequence[Finished], reference: Reference) -> Comparison:
     return Comparison(equal, near_tie, different)
 
 
-def figures(finished: Sequence[Finished], seconds: float, reference: Reference, mean_batch: float) -> dict[str, Any]:
+def figures(finished: Sequence[Finished], seconds: float, reference: Reference) -> dict[str, Any]:
     """Return the run's figures. ``seconds`` is the wall time from the first prompt to the last token."""
     total = {
         key: sum(_number(one, key) for one in finished)
@@ -67,6 +67,7 @@ def figures(finished: Sequence[Finished], seconds: float, reference: Reference, 
     }
     tokens = max(total["committed_tokens"], 1)
     trips = sorted(trip for one in finished for trip in _numbers(one, "round_trips_ms"))
+    batches = [rows for one in finished for rows in _numbers(one, "batch_rows")]
     percentile = quantiles(trips, n=100, method="inclusive") if len(trips) > 1 else trips * 99
     comparison = compare(finished, reference)
     own, alone = total["committed_tokens"] / seconds, sum(map(len, reference.ids)) / reference.seconds
@@ -81,7 +82,8 @@ def figures(finished: Sequence[Finished], seconds: float, reference: Reference, 
         "round_trip_p50_ms": percentile[49] if percentile else 0.0,
         "round_trip_p99_ms": percentile[98] if percentile else 0.0,
         "ttft_mean_ms": mean(_number(one, "ttft_ms") for one in finished),
-        "verifier_mean_batch": mean_batch,
+        # A verdict of a batch of n is one nth of a step: verdicts / steps is the mean batch.
+        "verifier_mean_batch": len(batches) / max(sum(1 / rows for rows in batches), 1e-9),
         "reference": reference.name,
         "reference_tokens_per_s": alone,
         "ratio_vs_reference": own / alone,

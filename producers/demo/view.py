@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from dsdq.client import TokenKind
-from producers.demo.events import Failed, Finished, Spoke
+from producers.demo.events import Began, Event, Finished, Spoke
 
 STYLES = {
     TokenKind.ACCEPTED: "green",
@@ -36,7 +36,7 @@ class Stream:
 
     def text(self, lines: int) -> Text:
         """Return prompt and tokens, coloured, cut to the last ``lines`` lines."""
-        text = Text(self.prompt, style="bold")
+        text = Text().append(self.prompt, style="bold")
         for piece, kind in self.pieces:
             text.append(piece, style=STYLES[kind])
         rows = text.split("\n", allow_blank=True)
@@ -51,11 +51,10 @@ class View:
         self.streams = [Stream(prompt, index % devices) for index, prompt in enumerate(prompts)]
         self.devices = devices
         self._kinds = [Counter[TokenKind]() for _ in range(devices)]
-        self._started = perf_counter()
+        self._started = 0.0
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        self._started = perf_counter()
         if self.console.is_terminal:
             self._live = Live(console=self.console, refresh_per_second=REFRESHES_PER_S, get_renderable=self.render)
             self._live.start()
@@ -65,9 +64,11 @@ class View:
         if self._live is not None:
             self._live.stop()
 
-    def take(self, event: Spoke | Finished | Failed) -> None:
+    def take(self, event: Event) -> None:
         """Show what a device said."""
-        if isinstance(event, Spoke):
+        if isinstance(event, Began):
+            self._started = self._started or perf_counter()
+        elif isinstance(event, Spoke):
             self.streams[event.prompt].pieces.append((event.text, event.kind))
             self._kinds[event.device][event.kind] += 1
         elif isinstance(event, Finished):

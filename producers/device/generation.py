@@ -128,6 +128,7 @@ class RedisGeneration:
             self.stats.round_trips_ms.append(waited_ms)
             self.stats.queue_ms.append(message.queue_us / 1000)
             self.stats.verify_ms.append(message.verify_us / 1000)
+            self.stats.batch_rows.append(message.batch_rows)
             closed = link.closed() if transcript.length >= end else None
             if closed is not None:
                 self.finish_reason = closed.reason

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, DynamicCache
+from transformers.utils import logging
 
 from dsdq.contract import Contract
 from dsdq.models.tokenizer import Tokenizer
@@ -21,6 +22,7 @@ class HuggingFaceDrafter:
 
     def __init__(self, name: str, source: Path | str) -> None:
         """Load it; raises what transformers raises."""
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         gpu = torch.cuda.is_available()
         maker: Any = AutoModelForCausalLM
         self._model = maker.from_pretrained(source, dtype="auto" if gpu else torch.float32).eval()

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from dsdq.client import GenerationStats, TokenKind
-from producers.demo.events import Event, Failed, Finished, Spoke, from_line, to_line
+from producers.demo.events import Began, Event, Failed, Finished, Spoke, from_line, to_line
 from producers.demo.report import Reference, compare, figures
 
 
@@ -19,7 +19,7 @@ def reference(*ids: list[int], ties: tuple[int, ...] = (), seconds: float = 1.0)
 
 @pytest.mark.parametrize(
     "event",
-    [Spoke(1, 2, "text\n", TokenKind.BONUS), finished(3, [4, 5]), Failed(0, "why")],
+    [Began(0), Spoke(1, 2, "text\n", TokenKind.BONUS), finished(3, [4, 5]), Failed(0, "why")],
     ids=lambda event: type(event).__name__,
 )
 def test_events_survive_their_line(event: Event) -> None:
@@ -45,11 +45,11 @@ def test_a_first_difference_at_a_near_tie_is_counted_apart_and_one_elsewhere_is_
 def test_figures_are_sums_over_all_devices() -> None:
     ended = [
         finished(0, [1, 2, 3], committed_tokens=3, drafted_tokens=4, accepted_tokens=2, rounds=1, bytes_up=30,
-                 bytes_down=60, round_trips_ms=[4.0]),
+                 bytes_down=60, round_trips_ms=[4.0], batch_rows=[2]),
         finished(1, [4], committed_tokens=1, drafted_tokens=4, accepted_tokens=0, rounds=1, bytes_up=10,
-                 bytes_down=20, round_trips_ms=[8.0]),
+                 bytes_down=20, round_trips_ms=[8.0], batch_rows=[2]),
     ]  # fmt: skip
-    result = figures(ended, 2.0, reference([1, 2, 3], [4], seconds=4.0), mean_batch=1.5)
+    result = figures(ended, 2.0, reference([1, 2, 3], [4], seconds=4.0))
     assert result["tokens_per_s"] == 2.0
     assert result["reference_tokens_per_s"] == 1.0
     assert result["ratio_vs_reference"] == 2.0
@@ -57,4 +57,5 @@ def test_figures_are_sums_over_all_devices() -> None:
     assert result["tokens_per_round"] == 2.0
     assert (result["bytes_up_per_token"], result["bytes_down_per_token"]) == (10, 20)
     assert 4.0 <= result["round_trip_p50_ms"] <= result["round_trip_p99_ms"] <= 8.0
+    assert result["verifier_mean_batch"] == 2.0
     assert result["identical"]

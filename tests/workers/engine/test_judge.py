@@ -19,7 +19,7 @@ from tests.dsdq.test_sampling import DRAWS, LEAST_P, SEED, fits
 from workers.engine.engine import Engine, Row
 from workers.engine.judge import Judged, judge
 
-PROMPT = "def read_config(path):\n"
+PROMPT = "def "
 
 
 @cache
@@ -36,9 +36,7 @@ def contract(chosen: Sampling, rule: Rule, number: int) -> Contract:
     return Contract("t", "p", f"s{number}", "m", "f", sampling=chosen, rule=rule, seed=number, trusted=True)
 
 
-@pytest.mark.parametrize(
-    "chosen", [Sampling(0.7), Sampling(1.0), Sampling(0.7, 50, 0.9), Sampling(1.0, 50, 0.95)], ids=str
-)
+@pytest.mark.parametrize("chosen", [Sampling(0.7), Sampling(1.0, 50, 0.95)], ids=str)
 @pytest.mark.parametrize("rule", Rule)
 def test_next_tokens_follow_the_targets_distribution(rule: Rule, chosen: Sampling) -> None:
     target, draft = pair_logits()
