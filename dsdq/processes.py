@@ -32,7 +32,7 @@ child=$!
 watcher=$!
 trap 'kill -TERM $child 2>/dev/null' TERM INT HUP
 while :; do
-  wait $child; code=$?
+  wait $child 2>/dev/null; code=$?
   kill -0 $child 2>/dev/null || break
 done
 kill $watcher 2>/dev/null
@@ -87,6 +87,16 @@ async def spawn(command: Sequence[str | Path], *, stdout: bool = False, remove: 
         stdout: capture its standard output for :meth:`Child.read_line`; otherwise it is dropped.
         remove: a folder to delete once the child has ended.
     """
+    starting = asyncio.ensure_future(_start(command, stdout, remove))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # asyncio would kill the guard alone, and the child would live on without it.
+        await (await starting).stop()
+        raise
+
+
+async def _start(command: Sequence[str | Path], stdout: bool, remove: Path | None) -> Child:  # noqa: FBT001 - spawn's
     process = await asyncio.create_subprocess_exec(
         "sh",
         "-c",

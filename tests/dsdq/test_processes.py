@@ -77,3 +77,18 @@ asyncio.run(main())
     process.send_signal(number)
     await process.wait()
     await until_gone(pid)
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    writing = f"import os, pathlib, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    for turns in range(6):
+        starting = asyncio.create_task(spawn([sys.executable, "-c", writing], stdout=True))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        if note.exists():
+            await until_gone(int(note.read_text()))
+            note.unlink()

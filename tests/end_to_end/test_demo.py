@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -50,20 +51,24 @@ def test_the_demo_ends_with_figures_and_an_identical_text(temperature: str) -> N
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the process table from /proc")
+@pytest.mark.parametrize("delay_s", [0, 0.5], ids=["while devices start", "while tokens come"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_or_killed_demo_leaves_no_process(number: signal.Signals) -> None:
-    demo = subprocess.Popen(
+def test_an_interrupted_or_killed_demo_leaves_no_process(number: signal.Signals, delay_s: float) -> None:
+    with subprocess.Popen(
         [sys.executable, "-m", "dsdq", "demo", "--devices", "2", "--max-tokens", "1000"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    assert demo.stdout is not None
-    assert demo.stdout.readline().startswith("redis:")
-    assert demo.stdout.readline().startswith("verifier:")
-    started = children_of(demo.pid)
-    assert started
-    os.kill(demo.pid, number)
-    demo.stdout.read()  # ends when the last process that holds the pipe has ended
-    demo.wait(timeout=60)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as demo:  # fmt: skip
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        assert demo.stdout.readline().startswith("redis:")
+        assert demo.stdout.readline().startswith("verifier:")
+        sleep(delay_s)
+        started = children_of(demo.pid)
+        assert started
+        os.kill(demo.pid, number)
+        demo.stdout.read()  # ends when the last process that holds the pipe has ended
+        assert demo.stderr.read() == ""
+        demo.wait(timeout=60)
     waiting = subprocess.run(["timeout", "30", "sh", "-c", _until_gone(started)], check=False)
     assert waiting.returncode == 0, [pid for pid in started if alive(pid)]
 
