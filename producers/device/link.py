@@ -57,6 +57,7 @@ class SessionLink:
         self._contract: Contract | None = None
         self._subscription: Subscription | None = None
         self._request = b""
+        self._log = log.bind(worker=worker)
 
     async def open(self, contract: Contract, prompt: tuple[int, ...]) -> Opened:
         """Open the session with its verifier.
@@ -66,6 +67,7 @@ class SessionLink:
             SessionError: no answer came.
         """
         self._contract = contract
+        self._log = self._log.bind(session=contract.session)
         self.contract_bytes = pack_contract(contract)
         self._subscription = self._feed.subscribe(contract)
         await self._publish(pack(Open(contract.session, self.contract_bytes, prompt)))
@@ -78,6 +80,7 @@ class SessionLink:
 
     async def ask(self, request: Draft | Decode) -> None:
         """Publish a round."""
+        self._log = self._log.bind(round=request.round)
         await self._publish(pack(request))
 
     async def answer(self) -> Verdict | Closed:
@@ -87,7 +90,7 @@ class SessionLink:
             SessionError: the session failed, or nothing answered for ``give_up_ms``.
         """
         while isinstance(message := await self._next(self._patience.verdict_ms), Gap):
-            log.info("gap", session=message.session, expected=message.expected)
+            self._log.info("gap", expected=message.expected)
         return _verdict_or_close(message)
 
     def closed(self) -> Closed | None:
@@ -136,7 +139,7 @@ class SessionLink:
             raise SessionError(ErrorCode.NO_ANSWER, msg)
         if await self._feed.catch_up(subscription):
             return
-        log.info("repeat", worker=self._worker, waited_ms=round(waited_ms))
+        self._log.info("repeat", waited_ms=round(waited_ms))
         self._stats.repeats += 1
         await self._publish(self._request)
 

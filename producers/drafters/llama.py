@@ -12,12 +12,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from dsdq.contract import Contract
 from dsdq.errors import ModelError
@@ -77,12 +79,14 @@ class LlamaDrafter:
         tokenizer = Tokenizer.load(folder)
         self.fingerprint = tokenizer.fingerprint
         self._eos_ids = tokenizer.eos_ids
+        # A second BLAS thread gains nothing on such small matrices, and OpenBLAS's go on spinning after each of them.
+        self._one_thread = partial(ThreadpoolController().select(user_api="blas").limit, limits=1)
         angles = _angles(self._shape)
         self._rotations: NDArray[np.complex64] = np.exp(1j * angles).astype(np.complex64)
 
     def start(self, contract: Contract) -> SteppingSession:
         """Begin a session with an empty cache."""
-        return SteppingSession(contract, self.stepper(), self._eos_ids)
+        return SteppingSession(contract, self.stepper(), self._eos_ids, self._one_thread)
 
     def stepper(self) -> LlamaStepper:
         """Return the model with a cache of its own."""

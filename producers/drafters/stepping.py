@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -30,9 +31,16 @@ class Stepper(Protocol):
 
 
 class SteppingSession:
-    """Drafts one session's text with a model."""
+    """Drafts one session's text with a model. ``around`` gives what a whole proposal is computed in."""
 
-    def __init__(self, contract: Contract, stepper: Stepper, eos_ids: Sequence[int]) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        stepper: Stepper,
+        eos_ids: Sequence[int],
+        around: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self._around = around
         self._stepper = stepper
         self._eos_ids = tuple(eos_ids)
         self._picker = Picker(contract)
@@ -44,6 +52,10 @@ class SteppingSession:
         window = min(window, self._stepper.context_tokens - len(text))
         if window < 1:
             return Proposal(())
+        with self._around():
+            return self._draft(text, window)
+
+    def _draft(self, text: Sequence[int], window: int) -> Proposal:
         known = self._common(text)
         logits = self._feed(text[known:], known)
         while True:

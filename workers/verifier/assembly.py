@@ -18,6 +18,7 @@ from dsdq.settings import Settings
 from workers.engine.engine import Engine
 from workers.verifier.admission import Offer
 from workers.verifier.service import Limits, Verifier
+from workers.verifier.sessions import EngineThread
 
 
 @asynccontextmanager
@@ -28,14 +29,15 @@ async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: 
         RedisUnavailableError: no server, or one that is not fit for use.
         ModelError: the target cannot be loaded or served.
     """
-    redis = open_redis(url)
+    redis, thread = open_redis(url), EngineThread()
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
-        target = await asyncio.to_thread(load_target, target_name, device=device, dtype=dtype)
+        await thread.start(lambda: Engine(load_target(target_name, device=device, dtype=dtype), chosen.kv_tokens))
+        target = thread.engine.target
         fingerprint = (await asyncio.to_thread(Tokenizer.load, target_name)).fingerprint
         yield Verifier(
             redis,
-            Engine(target, kv_tokens=chosen.kv_tokens),
+            thread,
             offer_of(target, fingerprint, chosen),
             info_of(target, fingerprint, chosen),
             tenants=chosen.tenants,
@@ -44,6 +46,7 @@ async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: 
             secret=int.from_bytes(blake2b(chosen.server_secret.encode(), digest_size=8).digest()),
         )
     finally:
+        thread.stop()
         await redis.aclose()
 
 

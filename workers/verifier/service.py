@@ -24,7 +24,6 @@ from dsdq.session import Ahead, Live, liveness
 from dsdq.tasks import end
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import Cancel, Decode, Draft, ErrorCode, Gap, Open, answer_to, unpack
-from workers.engine.engine import Engine
 from workers.verifier import admission
 from workers.verifier.held import Held, Pending
 from workers.verifier.sessions import EngineThread, Sessions
@@ -58,7 +57,7 @@ class Verifier:
     def __init__(
         self,
         redis: Redis,
-        engine: Engine,
+        engine: EngineThread,
         offer: admission.Offer,
         info: WorkerInfo,
         *,
@@ -74,7 +73,7 @@ class Verifier:
         self._secret = secret
         self._registry = Registry(redis)
         self._inbox = Inbox(redis, info.wid, tenants)
-        self._engine = EngineThread(engine)
+        self._engine = engine
         store = SessionStore(
             redis,
             info.wid,
@@ -118,7 +117,6 @@ class Verifier:
             for held in self._sessions:
                 reason = "the verifier stopped; open the session again with another one"
                 await self._sessions.fail(held, ErrorCode.WORKER_STOPPED, reason)
-        self._engine.stop()
 
     # Loops
 

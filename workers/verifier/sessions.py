@@ -28,11 +28,21 @@ T = TypeVar("T")
 
 
 class EngineThread:
-    """The one thread that owns the engine."""
+    """The one thread that makes and owns the engine.
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    No other thread of the process may compute with torch: each would get OpenMP threads of its own, and once there are
+    more of those than cores, OpenMP puts them to sleep between any two operations (a small model then takes twice as
+    long).
+    """
+
+    engine: Engine
+
+    def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+
+    async def start(self, make: Callable[[], Engine]) -> None:
+        """Make the engine."""
+        self.engine = await self.run(make)
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Run a function on the engine's thread, behind what runs there now."""
@@ -165,7 +175,15 @@ class Sessions:
         statuses = await self._store.commit([self._commit_of(outcome) for outcome in outcomes])
         answered: list[Entry] = []
         for outcome, status in zip(outcomes, statuses, strict=True):
-            held = outcome.planned.held
+            held, verdict = outcome.planned.held, outcome.verdict
+            log.debug(
+                "verdict",
+                session=held.session,
+                round=verdict.last_round,
+                status=str(status),
+                drafted=verdict.drafted,
+                accepted=verdict.accepted,
+            )
             # LENGTH: an earlier try arrived though its answer did not; nobody else can have moved a log that we own.
             if status in (CommitStatus.OK, CommitStatus.LENGTH):
                 self._take_in(outcome)
