@@ -42,92 +42,92 @@ def refuse(expected: str, came: object) -> WireError:
 def integer(least: int, most: int) -> Codec:
     """Return the codec of an integer from ``least`` to ``most``; a bool is not an integer."""
 
-    def check(value: object) -> int:
+    def _check(value: object) -> int:
         if type(value) is int and least <= value <= most:
             return value
         raise refuse(f"an integer from {least} to {most}", value)
 
-    return Codec(check, check)
+    return Codec(_check, _check)
 
 
 def boolean() -> Codec:
     """Return the codec of true and false."""
 
-    def check(value: object) -> bool:
+    def _check(value: object) -> bool:
         if isinstance(value, bool):
             return value
         raise refuse("true or false", value)
 
-    return Codec(check, check)
+    return Codec(_check, _check)
 
 
 def real() -> Codec:
     """Return the codec of a finite float64."""
 
-    def encode(value: object) -> float:
-        return decode(float(value)) if isinstance(value, int) else decode(value)
+    def _encode(value: object) -> float:
+        return _decode(float(value)) if isinstance(value, int) else _decode(value)
 
-    def decode(value: object) -> float:
+    def _decode(value: object) -> float:
         if isinstance(value, float) and math.isfinite(value):
             return value
         raise refuse("a finite float", value)
 
-    return Codec(encode, decode)
+    return Codec(_encode, _decode)
 
 
 def text(least: int, most: int = MAX_TEXT) -> Codec:
     """Return the codec of ``least`` to ``most`` printable characters (so that they are safe to log)."""
 
-    def check(value: object) -> str:
+    def _check(value: object) -> str:
         if isinstance(value, str) and least <= len(value) <= most and value.isprintable():
             return value
         raise refuse(f"{least} to {most} printable characters", value)
 
-    return Codec(check, check)
+    return Codec(_check, _check)
 
 
 def sentence() -> Codec:
     """Return the codec of a message for people: cleaned and cut on the way out, since it must never fail to leave."""
     strict = text(0).decode
 
-    def encode(value: object) -> str:
+    def _encode(value: object) -> str:
         return "".join(letter if letter.isprintable() else " " for letter in str(value)[:MAX_TEXT])
 
-    return Codec(encode, strict)
+    return Codec(_encode, strict)
 
 
 def matching(pattern: re.Pattern[str]) -> Codec:
     """Return the codec of a string that matches ``pattern`` whole."""
 
-    def check(value: object) -> str:
+    def _check(value: object) -> str:
         if isinstance(value, str) and pattern.fullmatch(value):
             return str(value)
         raise refuse(f"a string like {pattern.pattern}", value)
 
-    return Codec(check, check)
+    return Codec(_check, _check)
 
 
 def member(kind: type[StrEnum]) -> Codec:
     """Return the codec of one of an enumeration's strings."""
 
-    def decode(value: object) -> StrEnum:
+    def _decode(value: object) -> StrEnum:
         if isinstance(value, str) and value in kind.__members__.values():
             return kind(value)
         raise refuse("one of " + ", ".join(kind), value)
 
-    return Codec(lambda value: str(decode(value)), decode)
+    return Codec(lambda value: str(_decode(value)), _decode)
 
 
 def binary(least: int, most: int) -> Codec:
     """Return the codec of ``least`` to ``most`` bytes."""
     size = f"{least}" if least == most else f"{least} to {most}"
 
-    def check(value: object) -> bytes:
+    def _check(value: object) -> bytes:
         if isinstance(value, bytes) and least <= len(value) <= most:
             return value
         raise refuse(f"{size} bytes", f"{len(value)} bytes" if isinstance(value, bytes) else value)
 
-    return Codec(check, check)
+    return Codec(_check, _check)
 
 
 def digest() -> Codec:
@@ -142,7 +142,7 @@ def tokens(most: int) -> Codec:
     that fits all ids is valid, and no ids at all are no bytes, so that equal lists are equal bytes.
     """
 
-    def encode(value: object) -> bytes:
+    def _encode(value: object) -> bytes:
         ids = value if isinstance(value, tuple) else ()
         if ids is not value or len(ids) > most:
             raise refuse(f"a tuple of at most {most} token ids", value if ids is not value else len(ids))
@@ -152,7 +152,7 @@ def tokens(most: int) -> Codec:
             expected = f"token ids from 0 to {MAX_TOKEN_ID}"
             raise refuse(expected, str(error)) from None
 
-    def decode(value: object) -> tuple[int, ...]:
+    def _decode(value: object) -> tuple[int, ...]:
         width, count = _shape(value, most)
         if not count:
             return ()
@@ -160,7 +160,7 @@ def tokens(most: int) -> Codec:
         _check_width(width, max(ids))
         return ids
 
-    return Codec(encode, decode)
+    return Codec(_encode, _decode)
 
 
 def _pack_ids(ids: tuple[int, ...]) -> bytes:

@@ -58,7 +58,7 @@ async def devices(jobs: list[Job]) -> AsyncIterator[Event]:
     """Run one process per job and yield what they say, as they say it, until all have ended."""
     events: asyncio.Queue[Event | None] = asyncio.Queue()
 
-    async def run(job: Job) -> None:
+    async def _run(job: Job) -> None:
         process = await spawn([sys.executable, "-m", "producers.demo.device", json.dumps(asdict(job))], stdout=True)
         try:
             while line := await process.read_line():
@@ -69,7 +69,7 @@ async def devices(jobs: list[Job]) -> AsyncIterator[Event]:
 
     async with asyncio.TaskGroup() as group:
         for job in jobs:
-            group.create_task(run(job))
+            group.create_task(_run(job))
         running = len(jobs)
         while running:
             event = await events.get()

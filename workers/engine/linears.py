@@ -51,6 +51,7 @@ class _SharedProduct:
         self._outputs: Sequence[torch.Tensor] = ()
 
     def part(self, index: int, x: torch.Tensor) -> torch.Tensor:
+        """Return the columns of sibling number ``index``."""
         if self._input is not x:
             self._outputs = self._product(x).split(self._sizes, dim=-1)
             self._input = x

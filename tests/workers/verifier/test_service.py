@@ -338,6 +338,7 @@ async def test_a_cancel_closes_with_a_receipt(wire: Wire) -> None:
     closed = await wire.next()
     assert isinstance(closed, Closed)
     assert closed.reason is FinishReason.CANCELLED
+    await wire.until_settled()
     assert await wire.redis.smembers(keys.worker_sessions(wire.verifier.info.wid)) == set()
 
 
