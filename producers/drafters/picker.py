@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 
 from dsdq.contract import Contract, Rule
 from dsdq.laws import DraftLaw
-from dsdq.sampling import choose_on_device, draw, stack, truncated_law
+from dsdq.noise import gumbel
+from dsdq.sampling import choose_on_device, draw, scores, stack, truncated_law
 from producers.drafters.protocol import Proposal
+
+AHEAD_POSITIONS = 8
+AHEAD_VOCAB = 8_192
+"""Up to this vocabulary, noise for some positions ahead and every token costs less than for one position at a time."""
 
 
 class Picker:
@@ -27,18 +32,31 @@ class Picker:
         self._random = random.Random(secrets.randbits(128))  # noqa: S311 - guards nothing
         self._tokens: list[int] = []
         self._laws: list[DraftLaw] = []
+        self._noise: NDArray[np.float64] = np.empty((0, 0))
+        self._first = -AHEAD_POSITIONS
 
     def pick(self, logits: NDArray[np.float32], position: int) -> int:
         """Return the draft token for logits ``[vocab]`` at an absolute position."""
         terms = self._contract
         if terms.rule is Rule.COUPLED:
-            token = choose_on_device(logits, terms.sampling, terms.seed, position, terms.choice)
+            token = self._coupled(logits, position)
         else:
             law = truncated_law(logits, terms.sampling)
             token = int(law.ids[0, draw(law.weights[0].astype(np.float64), self._random.random())])
             self._laws.append(law)
         self._tokens.append(token)
         return token
+
+    def _coupled(self, logits: NDArray[np.float32], position: int) -> int:
+        terms = self._contract
+        if terms.sampling.greedy or len(logits) > AHEAD_VOCAB:
+            return choose_on_device(logits, terms.sampling, terms.seed, position, terms.choice)
+        if not 0 <= position - self._first < AHEAD_POSITIONS:
+            positions = np.arange(position, position + AHEAD_POSITIONS)
+            self._noise = gumbel(terms.seed, positions, np.arange(len(logits)), terms.choice)
+            self._first = position
+        noisy = scores(logits[None], terms.sampling)[0] + self._noise[position - self._first]
+        return int(np.argmax(noisy))
 
     def ends(self, eos_ids: Sequence[int]) -> bool:
         """Say whether the last token ends the text, so that drafting behind it is of no use."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from dsdq import keys
+from dsdq.bus.connection import open_redis
 from tests.conftest import Serve
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -61,8 +67,6 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], expected: s
 async def test_bad_input_to_a_running_service_is_one_line_and_exit_code_2(
     serve: Serve, redis_url: str, arguments: list[str], expected: str
 ) -> None:
-    import asyncio
-
     command, *rest = arguments
     async with serve("builtin/target"):
         ended = await asyncio.to_thread(dsdq_command, command, "--redis", redis_url, *rest)
@@ -72,8 +76,6 @@ async def test_bad_input_to_a_running_service_is_one_line_and_exit_code_2(
 
 
 async def test_generate_prints_the_text_streams_json_and_reads_standard_input(serve: Serve, redis_url: str) -> None:
-    import asyncio
-
     async with serve("builtin/target"):
         common = ("generate", "--redis", redis_url, "--draft", "ngram", "--max-tokens", "12")
         streamed = await asyncio.to_thread(dsdq_command, *common, "def main():")
@@ -100,3 +102,44 @@ def test_the_installed_command_is_the_module(tmp_path: Path) -> None:
     script = Path(sys.executable).with_name("dsdq")
     shown = subprocess.run([script, "--version"], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert shown.stdout.startswith("dsdq ")
+
+
+async def interrupted(*arguments: str, wait_for: bytes) -> tuple[int | None, bytes, bytes]:
+    """Start a command, send Ctrl-C once it has said ``wait_for``, and return its exit code and output."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "dsdq", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        said = await process.stdout.readuntil(wait_for)
+        process.send_signal(signal.SIGINT)
+        rest, errors = await process.communicate()
+    return process.returncode, said + rest, errors
+
+
+async def test_ctrl_c_ends_a_generation_and_frees_its_session(serve: Serve, redis: Redis, redis_url: str) -> None:
+    async with serve("builtin/target") as verifier:
+        arguments = ("--redis", redis_url, "--draft", "none", "--max-tokens", "1500", "--temperature", "1", "x = ")
+        code, _, errors = await interrupted("generate", *arguments, wait_for=b"\n")
+        assert (code, errors) == (130, b"")
+        async with asyncio.timeout(30):
+            while await redis.scard(keys.worker_sessions(verifier.info.wid)):
+                await asyncio.sleep(0.01)
+
+
+async def test_ctrl_c_ends_a_verifier_which_then_is_served_by_nobody(redis: Redis, redis_url: str) -> None:
+    code, said, errors = await interrupted("verifier", "--redis", redis_url, wait_for=b"ready: ")
+    assert (code, errors) == (0, b"")
+    assert b"builtin/target" in said
+    assert await redis.zcard(keys.workers("builtin/target")) == 0
+
+
+async def test_dsdq_redis_prints_its_url_serves_until_ctrl_c_and_leaves_nothing() -> None:
+    code, said, errors = await interrupted("redis", "--port", "0", wait_for=b"\n")
+    assert (code, errors) == (0, b"")
+    url = said.decode().strip()
+    assert url.startswith("redis://127.0.0.1:")
+    client = open_redis(url)
+    with pytest.raises(RedisError):
+        await client.ping()
+    await client.aclose()
