@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import os
 
-# As the verifier sets them for itself; every way of decoding is fastest with these on shared cores.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+from dsdq.threads import share_cores
+
+share_cores()  # as the verifier does for itself; every way of decoding here is fastest so
 
 import argparse
 import asyncio

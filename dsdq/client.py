@@ -17,7 +17,7 @@ from dsdq.contract import FinishReason, Rule, Sampling
 from dsdq.errors import ConfigError
 
 DEFAULT_DRAFT = "builtin/draft"
-DEFAULT_WINDOW = 6
+DEFAULT_WINDOW = 8
 GREEDY = Sampling()
 
 

@@ -39,9 +39,11 @@ weights are under the project's own.
 ## How they were made
 
 `python -m training.make_pair` makes both again from nothing: a byte-level BPE of 2,048 entries; the target by
-next-token prediction ({length} tokens a window, {batch} windows a batch, Muon and AdamW); the draft on the
-target's distribution, half on the library's text and half on text that the target wrote itself at T=1.
-Weights are rounded to bfloat16 before they are measured; both sides widen them to float32.
+next-token prediction ({length} tokens a window, {batch} windows a batch, Muon and AdamW), its logits then
+multiplied by {sharpness} by way of the last norm, so that it speaks at T=1 as the plain model does at
+T={softness:.1f} (tuned models are that much surer); the draft on the result, half on the library's text and half
+on text that the target wrote itself at T=1. Weights are rounded to bfloat16 before they are measured; both sides widen
+them to float32.
 """
 
 
@@ -73,6 +75,8 @@ def write(facts: dict[str, Any]) -> str:
         ratio=times["target_hugging_face"] / times["draft_step"],
         made_with=made["made_with"],
         one_in=corpus.HELD_OUT_ONE_IN,
+        sharpness=made["target_sharpness"],
+        softness=1 / made["target_sharpness"],
         length=pretrain.LENGTH,
         batch=max(pretrain.BATCH, distill.BATCH),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
@@ -26,6 +28,7 @@ PROMPTS = 64
 LEAST_TOKENS, MOST_TOKENS = 20, 60
 PROMPTS_MEASURED, TOKENS_MEASURED = 48, 128
 WINDOW = 256
+TIMED_STEPS = 200
 STARTS = ("def ", "class ", "    def ", "async def ", "    async def ")
 
 
@@ -92,23 +95,26 @@ def milliseconds_per_token(target: str, draft: Path, prompt: list[int]) -> dict[
     engine = Engine(load_target(target), kv_tokens=1024)
     engine.admit("s", 512)
     engine.forward([Row("s", 0, prompt, 1)])
+    model: Any = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
     stepper = LlamaDrafter(draft).stepper()
     stepper.feed(prompt, 0)
-    model: Any = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), threadpool_limits(limits=1, user_api="blas"):  # as drafters do
         cache = model(torch.tensor([prompt]), use_cache=True).past_key_values
-        times = {"target_engine": [], "target_hugging_face": [], "draft_step": []}
-        for position in range(len(prompt), len(prompt) + 100):
-            started = perf_counter()
-            engine.forward([Row("s", position, [5], 1)])
-            times["target_engine"].append(perf_counter() - started)
-            started = perf_counter()
-            model(torch.tensor([[5]]), past_key_values=cache, use_cache=True)
-            times["target_hugging_face"].append(perf_counter() - started)
-            started = perf_counter()
-            stepper.feed([5], position)
-            times["draft_step"].append(perf_counter() - started)
-    return {name: round(1000 * median(values), 3) for name, values in times.items()}
+        steps: dict[str, Callable[[int], object]] = {
+            "target_engine": lambda position: engine.forward([Row("s", position, [5], 1)]),
+            "target_hugging_face": lambda _: model(torch.tensor([[5]]), past_key_values=cache, use_cache=True),
+            "draft_step": lambda position: stepper.feed([5], position),
+        }
+        return {name: _median_ms(step, len(prompt)) for name, step in steps.items()}
+
+
+def _median_ms(step: Callable[[int], object], first: int) -> float:
+    times = []
+    for position in range(first, first + TIMED_STEPS):
+        started = perf_counter()
+        step(position)
+        times.append(perf_counter() - started)
+    return round(1000 * median(times), 3)
 
 
 def facts(folder: Path, tokenizer: Tokenizer, work: Path) -> dict[str, Any]:

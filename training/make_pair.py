@@ -5,6 +5,10 @@ Every stage keeps what it made in the work folder and is skipped when that is th
 
 from __future__ import annotations
 
+from dsdq.threads import share_cores
+
+share_cores()
+
 import argparse
 import json
 import platform
@@ -59,6 +63,7 @@ def main() -> None:
     (into / "prompts.json").write_text(json.dumps(evaluate.prompts(tokenizer), indent=1) + "\n")
     made = {
         "made_with": f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}",
+        "target_sharpness": SHARPNESS,
         "target_tokens_seen": TARGET_STEPS * pretrain.BATCH * pretrain.LENGTH,
         "draft_tokens_seen": DRAFT_STEPS * distill.BATCH * distill.LENGTH,
     }

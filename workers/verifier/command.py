@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from typing import Annotated
 
@@ -11,10 +10,7 @@ import typer
 
 from dsdq.errors import ConfigError
 from dsdq.settings import Settings, settings
-
-OPENMP = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
-"""Idle threads wait a few microseconds for the next operation, then sleep: waking them for each of a small model's
-operations would double its time, and spinning on would take the cores from other processes."""
+from dsdq.threads import share_cores
 
 
 def verifier(
@@ -28,8 +24,7 @@ def verifier(
     kv_tokens: Annotated[int | None, typer.Option(min=64, help="KV cache, in tokens.")] = None,
 ) -> None:
     """Serve TARGET: verify what devices draft, until interrupted."""
-    for name, value in OPENMP.items():  # read when torch is imported, which happens below
-        os.environ.setdefault(name, value)
+    share_cores()
     changed = {key: value for key, value in (("slots", slots), ("kv_tokens", kv_tokens)) if value is not None}
     chosen = settings().model_copy(update=changed)
     asyncio.run(_serve(redis or chosen.redis_url, target, device, dtype, chosen))
