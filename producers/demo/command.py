@@ -74,9 +74,9 @@ def builtin_prompts() -> list[str]:
 async def _run(console: Console, prompts: list[str], jobs: list[Job], sampling: Sampling, seed: int) -> dict[str, Any]:
     finished: list[Finished] = []
     async with EmbeddedRedis() as redis:
-        console.print(f"redis: {redis.url}", highlight=False, markup=False)
+        console.print(f"redis: {redis.url}", highlight=False, markup=False, soft_wrap=True)
         async with verifier(redis.url, TARGET) as said:
-            console.print(f"verifier: {said}", highlight=False, markup=False)
+            console.print(f"verifier: {said}", highlight=False, markup=False, soft_wrap=True)
             began = last = 0.0
             with View(console, prompts, len(jobs)) as view:
                 async for event in devices([job.at(redis.url) for job in jobs]):
