@@ -16,12 +16,14 @@ SLEEPER = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(600)
 
 
 def gone(pid: int) -> bool:
+    """Say whether a process has ended; one that nobody has waited for yet has, too."""
     try:
         os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except ProcessLookupError:
         return True
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return Path("/proc").exists()  # it ended between the two looks; without /proc, it is there
 
 
 async def until_gone(pid: int) -> None:
