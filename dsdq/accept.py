@@ -33,7 +33,8 @@ def coupled(drafted: Sequence[int], chosen: Sequence[int]) -> Acceptance:
 
     Args:
         drafted: ``window`` token ids.
-        chosen: the target's ``window + 1`` choices, each after the draft tokens before it.
+        chosen: the target's ``window + 1`` choices, each after the draft tokens before it; the last may be missing if
+            the last draft token is one that the target cannot choose.
     """
     accepted = 0
     while accepted < len(drafted) and drafted[accepted] == chosen[accepted]:
@@ -50,9 +51,9 @@ def rejection(
     was sampled from the law that it reports.
 
     Args:
-        drafted: ``window`` token ids, below the vocabulary's size.
+        drafted: ``window`` token ids; the last may lie outside the vocabulary, where the target has no probability.
         draft_law: what they were sampled from, one row per token.
-        target_law: float64 ``[window + 1, vocab]``.
+        target_law: float64 ``[window + 1, vocab]``, without its last row if the last token lies outside.
         first_position: absolute position of the first drafted token.
         coin: independent of the drafter's randomness.
     """
@@ -60,7 +61,7 @@ def rejection(
     for place, token in enumerate(drafted):
         position = first_position + place
         p, q = target_law[place], sampling.dense(draft_law, place, target_law.shape[-1], target_law)
-        if coin(position, Purpose.ACCEPT) * float(q[token]) < float(p[token]):
+        if token < p.shape[0] and coin(position, Purpose.ACCEPT) * float(q[token]) < float(p[token]):
             continue
         residual = xp.clip(p - q, 0.0, None)
         weights = residual if float(xp.sum(residual)) > 0 else p

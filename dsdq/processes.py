@@ -7,9 +7,6 @@ kernel closes the other end, the shell sees the end of file, and ends the child.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,11 +69,6 @@ class Child:
         if self._process.stdin is not None:
             self._process.stdin.close()
         return await self._process.wait()
-
-    def kill(self) -> None:
-        """End the guard and the child at once, as a crash would."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 async def spawn(command: Sequence[str | Path], *, stdout: bool = False, remove: Path | None = None) -> Child:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import secrets
 from functools import lru_cache
+from typing import Annotated
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from dsdq.errors import ConfigError
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Names with commas between them."""
 
 
 class Settings(BaseSettings):
@@ -22,16 +31,17 @@ class Settings(BaseSettings):
     allow_unsafe_redis: bool = Field(default=False, description="accept a server that may lose data")
     log_level: str = Field(default="warning", pattern="(?i)^(debug|info|warning|error)$")
 
-    tenants: tuple[str, ...] = Field(default=("default",), description="whose inboxes a verifier reads")
-    trusted_tenants: tuple[str, ...] = Field(default=(), description="who may use the rejection rule")
+    tenants: Names = Field(default=("default",), description="whose inboxes a verifier reads")
+    trusted_tenants: Names = Field(default=(), description="who may use the rejection rule")
     server_secret: str = Field(
         default_factory=lambda: secrets.token_hex(16),
         description="seeds the coins of the rejection rule; give all verifiers the same",
         min_length=16,
     )
     slots: int = Field(default=64, ge=1, description="sessions that one verifier holds at once")
-    inbox_bound: int = Field(default=1024, ge=1, description="entries of one inbox before it answers BUSY")
-    step_tokens: int = Field(default=512, ge=1, description="token budget of one forward")
+    inbox_bound: int = Field(default=1024, ge=2, description="entries of one inbox before it answers BUSY")
+    step_tokens: int = Field(default=512, ge=1, description="window tokens of one forward")
+    prefill_tokens: int = Field(default=128, ge=1, description="prompt tokens of one forward, beside its windows")
     kv_tokens: int = Field(default=65_536, ge=64, description="KV cache of one verifier, in tokens")
     lease_ms: int = Field(default=10_000, ge=100, description="a verifier that is silent for longer is dead")
     idle_ttl_ms: int = Field(default=600_000, ge=1000, description="a session without a message is closed after")

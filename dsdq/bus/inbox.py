@@ -29,8 +29,8 @@ class Entry:
     payload: bytes
 
 
-async def publish(redis: Redis, worker: str, tenant: str, payload: bytes) -> None:
-    """Put one message into a worker's inbox.
+async def publish(redis: Redis, worker: str, tenant: str, payload: bytes, *, opens: bool = False) -> None:
+    """Put one message into a worker's inbox; one that ``opens`` leaves a place free for every session of the worker.
 
     Raises:
         BusyError: the inbox is full; come back after ``retry_after_ms``.
@@ -39,7 +39,10 @@ async def publish(redis: Redis, worker: str, tenant: str, payload: bytes) -> Non
     """
     with translated():
         answer = await scripts.call(
-            redis, "publish", [keys.inbox(worker, tenant), keys.worker_state(worker)], [payload]
+            redis,
+            "publish",
+            [keys.inbox(worker, tenant), keys.worker_state(worker)],
+            [payload, "open" if opens else ""],
         )
     if answer[0] == b"BUSY":
         msg = f"inbox of verifier {worker}: full for tenant {tenant}"
@@ -57,8 +60,11 @@ class Inbox:
         self._worker = worker
         self._tenants = {keys.inbox(worker, tenant): tenant for tenant in tenants}
 
-    async def open(self, bound: int) -> None:
-        """Create the streams with their groups and let devices in: at most ``bound`` entries per tenant."""
+    async def open(self, bound: int, slots: int) -> None:
+        """Create the streams with their groups and let devices in.
+
+        At most ``bound`` entries per tenant, of which ``slots`` are kept from messages that open a session.
+        """
         with translated():
             for stream in self._tenants:
                 try:
@@ -66,7 +72,7 @@ class Inbox:
                 except ResponseError as error:
                     if "BUSYGROUP" not in str(error):
                         raise
-            state = {"bound": bound, "closed": 0, "retry_ms": RETRY_MS}
+            state = {"bound": bound, "slots": slots, "closed": 0, "retry_ms": RETRY_MS}
             await self._redis.hset(keys.worker_state(self._worker), mapping=state)
 
     async def read(self, count: int, block_ms: int) -> list[Entry]:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import tokenizers
 
-from dsdq.errors import ModelError
+from dsdq.errors import ModelError, PromptError
 from dsdq.models.names import resolve
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -33,7 +33,7 @@ _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 class Tokenizer:
     """A model's tokenizer. ``encode`` gives the ids that transformers' ``AutoTokenizer`` gives for the same folder.
 
-    ``bos_id`` is the id of the BOS token or None; ``eos_ids`` are the ids of the EOS token (none or one).
+    ``eos_ids`` are the ids of the EOS token (none or one).
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> None:
@@ -43,7 +43,6 @@ class Tokenizer:
         # Also turns a word of the vocabulary that the config calls special into one that is never split.
         backend.add_special_tokens(list(_special_tokens(config)))
         self._backend = backend
-        self.bos_id = self._named(config, "bos_token")
         eos_id = self._named(config, "eos_token")
         self.eos_ids: tuple[int, ...] = () if eos_id is None else (eos_id,)
 
@@ -64,8 +63,16 @@ class Tokenizer:
         return cls(_read_backend(file), _read_config(config))
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text``, with the special tokens that the model expects around it."""
-        return self._backend.encode(text).ids
+        """Return the ids of ``text``, with the special tokens that the model expects around it.
+
+        Raises:
+            PromptError: the text is not Unicode (it holds lone surrogates, as undecodable bytes of a command line do).
+        """
+        try:
+            return self._backend.encode(text).ids
+        except (TypeError, UnicodeError) as error:
+            msg = f"expected a prompt in UTF-8, got bytes that are none: {error}"
+            raise PromptError(msg) from error
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Return the text of ``ids``; bytes that are no UTF-8 become U+FFFD, ids without a token become nothing."""

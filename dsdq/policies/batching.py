@@ -1,4 +1,4 @@
-"""What goes into the verifier's next step: the oldest ready rows that fit the token budget."""
+"""What goes into the verifier's next step: windows, oldest first, and beside them a bounded piece of prompts."""
 
 from __future__ import annotations
 
@@ -7,23 +7,44 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """A row that could run now: whose it is, and how many token positions its forward takes."""
+class Work:
+    """What one session could use now, in token positions.
+
+    ``prefill`` positions of its text have no KV yet; ``verify`` positions behind them are those of a round that
+    waits, 0 where none does.
+    """
 
     session: str
-    tokens: int
+    prefill: int
+    verify: int
 
 
-def first_in_first_out(ready: Iterable[Ready], budget_tokens: int) -> Sequence[Ready]:
-    """Return the longest prefix of ``ready`` (oldest first) whose positions fit the budget.
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one session gets of a step: ``verify`` is all of its work's, once its prefill ends in this step, or 0."""
 
-    The oldest row is always taken, even when it alone exceeds the budget: otherwise it would wait for ever.
+    session: str
+    prefill: int
+    verify: int
+
+
+def first_in_first_out(works: Iterable[Work], budget_tokens: int, prefill_tokens: int) -> Sequence[Share]:
+    """Return the next step's shares; ``works`` come oldest first.
+
+    Windows are taken in order while they fit ``budget_tokens``, the first one always; none overtakes one that did not
+    fit. Prefill has ``prefill_tokens`` of its own: neither do long prompts hold up windows by more than that, nor do
+    windows keep a prompt waiting.
     """
-    taken: list[Ready] = []
-    left = budget_tokens
-    for row in ready:
-        if taken and row.tokens > left:
-            break
-        taken.append(row)
-        left -= row.tokens
-    return taken
+    shares: list[Share] = []
+    left, prefill_left, taken, full = budget_tokens, prefill_tokens, False, False
+    for work in works:
+        prefill = min(work.prefill, prefill_left)
+        verify = work.verify if prefill == work.prefill else 0
+        if verify and (full or (taken and verify > left)):
+            full, verify = True, 0
+        if verify:
+            taken, left = True, left - verify
+        prefill_left -= prefill
+        if prefill or verify:
+            shares.append(Share(work.session, prefill, verify))
+    return shares

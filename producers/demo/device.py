@@ -9,6 +9,8 @@ from dataclasses import asdict
 
 import dsdq
 from dsdq.errors import DsdqError
+from dsdq.settings import settings
+from dsdq.telemetry.logs import configure
 from producers.demo.events import Began, Event, Failed, Finished, Spoke, to_line
 from producers.demo.fleet import Job
 
@@ -46,6 +48,7 @@ async def run(job: Job) -> None:
 
 def main() -> None:
     """Read the job from the command line and run it."""
+    configure(settings().log_level)
     fields = json.loads(sys.argv[1])
     fields["prompts"] = {int(number): prompt for number, prompt in fields["prompts"].items()}
     asyncio.run(run(Job(**fields)))

@@ -19,7 +19,7 @@ VERIFIER_START_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one device process is told, as one line of JSON on its standard input."""
+    """What one device process is told, as JSON on its command line."""
 
     device: int
     url: str

@@ -36,7 +36,7 @@ def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,  # noqa: FBT002
 ) -> None:
     """Generate the target's text after PROMPT, drafting on this machine."""
-    text = sys.stdin.read() if prompt is None else prompt
+    text = sys.stdin.buffer.read().decode(errors="surrogateescape") if prompt is None else prompt
     if not text:
         msg = "expected a prompt as the argument or on standard input, got an empty one"
         raise PromptError(msg)

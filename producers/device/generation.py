@@ -11,6 +11,7 @@ from typing import cast
 
 from dsdq.client import GenerationStats, Token, TokenKind
 from dsdq.contract import Contract, FinishReason
+from dsdq.errors import GoneError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.window import Observation, WindowPolicy
 from dsdq.session import Transcript, check_verdict
@@ -39,6 +40,8 @@ class RedisGeneration:
         self.prompt_ids: tuple[int, ...] = ()
         self.stats = GenerationStats()
         self.finish_reason: FinishReason | None = None
+        self._max_tokens = 0
+        self._closing = False
         self._prepare = prepare
         self._tokens: AsyncGeneratorType[Token, None] | None = None
         self._link: SessionLink | None = None
@@ -51,33 +54,41 @@ class RedisGeneration:
 
     async def aclose(self) -> None:
         """Cancel what still runs and free the session."""
+        self._closing = True
         if self._tokens is None:
             return
-        if self._tokens.ag_running and self._link is not None:  # another task waits for its next token: end its wait
-            await self._link.close(cancel=self.finish_reason is None)
-        else:
+        if not self._tokens.ag_running:
             await self._tokens.aclose()
+        elif self._link is not None:  # another task waits for its next token: end its wait
+            await self._link.close(cancel=self.finish_reason is None)
 
     async def _run(self) -> AsyncGenerator[Token, None]:
         started = perf_counter()
         prepared = await self._prepare(self.stats)
+        if self._closing:
+            msg = "expected an open generation, it was closed"
+            raise GoneError(msg)
         self._link = prepared.link
+        self._max_tokens = prepared.contract.max_tokens
         self.prompt_ids = prepared.prompt
         self.stats.prompt_tokens = len(prepared.prompt)
         pieces = prepared.tokenizer.stream()
         try:
-            async for token_id, kind in self._rounds(prepared):
+            async for token_id, kind, last in self._rounds(prepared):
                 if not self.ids:
                     self.stats.ttft_ms = 1000 * (perf_counter() - started)
                 self.ids.append(token_id)
                 self.stats.committed_tokens = len(self.ids)
                 self.stats.duration_ms = 1000 * (perf_counter() - started)
-                yield Token(token_id, pieces.push(token_id), kind)
+                text = pieces.push(token_id)
+                if last:
+                    text += pieces.finish()
+                yield Token(token_id, text, kind)
         finally:
             await prepared.link.close(cancel=self.finish_reason is None)
 
-    async def _rounds(self, prepared: Prepared) -> AsyncIterator[tuple[int, TokenKind]]:
-        """Yield (token id, kind) until the verifier closes the session."""
+    async def _rounds(self, prepared: Prepared) -> AsyncIterator[tuple[int, TokenKind, bool]]:
+        """Yield (token id, kind, whether it is the last) until the verifier closes the session."""
         contract, link = prepared.contract, prepared.link
         opened = await link.open(contract, prepared.prompt)
         transcript = Transcript(link.contract_bytes, prepared.prompt)
@@ -96,7 +107,8 @@ class RedisGeneration:
                 branch += verdict.accepted < len(proposal.tokens)
                 prepared.policy.observe(_observation(verdict, proposal, draft_ms, waited_ms))
                 for place, token in enumerate(verdict.tokens):
-                    yield token, _kind(place, verdict.accepted, len(proposal.tokens))
+                    last = self.finish_reason is not None and place == len(verdict.tokens) - 1
+                    yield token, _kind(place, verdict.accepted, len(proposal.tokens)), last
 
     def _request(self, contract: Contract, transcript: Transcript, branch: int, proposal: Proposal) -> Draft | Decode:
         self.stats.rounds += 1
@@ -129,8 +141,10 @@ class RedisGeneration:
             self.stats.queue_ms.append(message.queue_us / 1000)
             self.stats.verify_ms.append(message.verify_us / 1000)
             self.stats.batch_rows.append(message.batch_rows)
-            closed = link.closed() if transcript.length >= end else None
-            if closed is not None:
+            closed: Verdict | Closed | None = link.closed() if transcript.length >= end else None
+            if closed is None and transcript.generated >= self._max_tokens:  # nothing else can come
+                closed = await link.answer()
+            if isinstance(closed, Closed):
                 self.finish_reason = closed.reason
             yield message, waited_ms
             asked = perf_counter()

@@ -13,7 +13,7 @@ from dsdq.bus.feed import FeedReader, Subscription
 from dsdq.bus.inbox import publish
 from dsdq.client import GenerationStats
 from dsdq.contract import Contract
-from dsdq.errors import BusError, BusyError, RefusedError, SessionError
+from dsdq.errors import BusError, BusyError, RedisUnavailableError, RefusedError, SessionError
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import (
     Cancel,
@@ -33,6 +33,9 @@ from dsdq.wire import (
 )
 
 log = get_logger("device")
+
+RETRY_MS = 200
+CANCEL_TRIES_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class SessionLink:
         self._contract: Contract | None = None
         self._subscription: Subscription | None = None
         self._request = b""
+        self._opens = False
         self._log = log.bind(worker=worker)
 
     async def open(self, contract: Contract, prompt: tuple[int, ...]) -> Opened:
@@ -70,7 +74,7 @@ class SessionLink:
         self._log = self._log.bind(session=contract.session)
         self.contract_bytes = pack_contract(contract)
         self._subscription = self._feed.subscribe(contract)
-        await self._publish(pack(Open(contract.session, self.contract_bytes, prompt)))
+        await self._publish(pack(Open(contract.session, self.contract_bytes, prompt)), opens=True)
         message = await self._next(self._patience.open_ms)
         if isinstance(message, Error):
             raise RefusedError(message.code, message.message)
@@ -110,8 +114,9 @@ class SessionLink:
         self._feed.unsubscribe(self._subscription)
         self._subscription = None
         if cancel:
-            with contextlib.suppress(BusError):  # a verifier that is gone has nothing to cancel
-                await self._publish(pack(Cancel(self._contract.session)))
+            with contextlib.suppress(BusError, TimeoutError):  # a verifier that is gone has nothing to cancel
+                async with asyncio.timeout(CANCEL_TRIES_S):
+                    await self._publish(pack(Cancel(self._contract.session)))
 
     async def _next(self, wait_ms: int) -> Message:
         subscription = self._subscription
@@ -137,23 +142,28 @@ class SessionLink:
         if waited_ms >= self._patience.give_up_ms:
             msg = f"expected an answer from verifier {self._worker}, none came for {waited_ms / 1000:.0f} s"
             raise SessionError(ErrorCode.NO_ANSWER, msg)
-        if await self._feed.catch_up(subscription):
+        try:
+            if await self._feed.catch_up(subscription):
+                return
+        except RedisUnavailableError as error:
+            self._log.warning("log unreadable", reason=str(error))
             return
         self._log.info("repeat", waited_ms=round(waited_ms))
         self._stats.repeats += 1
-        await self._publish(self._request)
+        await self._publish(self._request, opens=self._opens)
 
-    async def _publish(self, request: bytes) -> None:
-        self._request = request
+    async def _publish(self, request: bytes, *, opens: bool = False) -> None:
+        self._request, self._opens = request, opens
         tenant = self._contract.tenant if self._contract else ""
         deadline = monotonic() + self._patience.give_up_ms / 1000
         while True:
             try:
-                await publish(self._redis, self._worker, tenant, request)
-            except BusyError as busy:
+                await publish(self._redis, self._worker, tenant, request, opens=opens)
+            except (BusyError, RedisUnavailableError) as error:
                 if monotonic() > deadline:
                     raise
-                await asyncio.sleep(busy.retry_after_ms / 1000)
+                retry_ms = error.retry_after_ms if isinstance(error, BusyError) else RETRY_MS
+                await asyncio.sleep(retry_ms / 1000)
                 continue
             self._stats.bytes_up += len(request)
             return

@@ -12,18 +12,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from dsdq.contract import Contract
 from dsdq.errors import ModelError
 from dsdq.models.tokenizer import Tokenizer
+from dsdq.threads import one_blas_thread
 from producers.drafters.stepping import SteppingSession
 
 Floats = NDArray[np.float32]
@@ -79,14 +78,12 @@ class LlamaDrafter:
         tokenizer = Tokenizer.load(folder)
         self.fingerprint = tokenizer.fingerprint
         self._eos_ids = tokenizer.eos_ids
-        # A second BLAS thread gains nothing on such small matrices, and OpenBLAS's go on spinning after each of them.
-        self._one_thread = partial(ThreadpoolController().select(user_api="blas").limit, limits=1)
         angles = _angles(self._shape)
         self._rotations: NDArray[np.complex64] = np.exp(1j * angles).astype(np.complex64)
 
     def start(self, contract: Contract) -> SteppingSession:
         """Begin a session with an empty cache."""
-        return SteppingSession(contract, self.stepper(), self._eos_ids, self._one_thread)
+        return SteppingSession(contract, self.stepper(), self._eos_ids, one_blas_thread)
 
     def stepper(self) -> LlamaStepper:
         """Return the model with a cache of its own."""
@@ -174,7 +171,7 @@ def serves(folder: Path) -> bool:
         return False
     config = _config(folder)
     plain = not config.get("attention_bias") and not config.get("mlp_bias") and config.get("hidden_act") == "silu"
-    return config.get("model_type") == "llama" and plain and _rope(config).get("rope_type", "default") == "default"
+    return config.get("model_type") == "llama" and plain and _rope_type(config) == "default"
 
 
 def read_weights(file: Path) -> dict[str, Floats]:
@@ -212,6 +209,11 @@ def _config(folder: Path) -> dict[str, Any]:
 def _rope(config: dict[str, Any]) -> dict[str, Any]:
     """Return the rotary parameters, which newer configurations nest."""
     return config.get("rope_parameters") or config.get("rope_scaling") or {}
+
+
+def _rope_type(config: dict[str, Any]) -> str:
+    rope = _rope(config)
+    return str(rope.get("rope_type", rope.get("type", "default")))
 
 
 def _shape(config: dict[str, Any]) -> Shape:

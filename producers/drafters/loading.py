@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dsdq.errors import ConfigError, ModelError
+from dsdq.errors import ConfigError, DsdqError, ModelError
 from dsdq.models.names import resolve
 from producers.drafters.llama import LlamaDrafter, serves
 from producers.drafters.ngram import NgramDrafter
@@ -32,17 +32,23 @@ def load_drafter(name: str) -> Drafter:
     model = model_of(name)
     folder = resolve(model)
     if model == name and isinstance(folder, Path) and serves(folder):
-        return LlamaDrafter(folder)
+        return _loaded(model, lambda: LlamaDrafter(folder))
     try:
         from producers.drafters.hugging_face import HuggingFaceDrafter  # noqa: PLC0415 - needs torch
     except ModuleNotFoundError as error:
         msg = f"draft model {model!r}: expected {error.name} to be installed; install dsdq[torch], or use a small Llama"
         raise ConfigError(msg) from error
+    return _loaded(model, lambda: HuggingFaceDrafter(model, folder))
+
+
+def _loaded(model: str, load: Callable[[], Drafter]) -> Drafter:
     try:
-        return HuggingFaceDrafter(model, folder)
-    except (OSError, ValueError) as error:
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        msg = f"draft model {model!r}: cannot be loaded: {first_line}"
+        return load()
+    except DsdqError:
+        raise
+    except Exception as error:  # the many kinds that configurations, safetensors, transformers and the hub give rise to
+        first_line = next(iter(str(error).strip().splitlines()), "")
+        msg = f"draft model {model!r}: cannot be loaded: {type(error).__name__}: {first_line}"
         raise ModelError(msg) from error
 
 

@@ -15,7 +15,7 @@ def _forget() -> object:
 
 def test_a_variable_of_the_environment_sets_what_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DSDQ_SLOTS", "3")
-    monkeypatch.setenv("DSDQ_TENANTS", '["a", "b"]')
+    monkeypatch.setenv("DSDQ_TENANTS", "a, b")
     assert settings().slots == 3
     assert settings().tenants == ("a", "b")
 

@@ -76,11 +76,6 @@ class Engine:
         """Return how much of the KV budget admitted sessions hold."""
         return self._extents.used_tokens
 
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Return the size of one token in the KV cache."""
-        return self._pool.bytes_per_token
-
     @torch.inference_mode()
     def admit(self, session: str, capacity_tokens: int) -> None:
         """Reserve room for a session that will use positions below ``capacity_tokens``.

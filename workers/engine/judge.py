@@ -16,12 +16,16 @@ from dsdq.laws import DraftLaw
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One round before the judge: ``drafted`` continues a text of ``length`` tokens."""
+    """One round before the judge: ``drafted`` continues a text of ``length`` tokens; the forward saw ``fed`` of it.
+
+    All of it, or all but a last id that the target does not have.
+    """
 
     contract: Contract
     length: int
     drafted: tuple[int, ...]
     law: DraftLaw | None
+    fed: int
 
 
 def judge(rounds: Sequence[Judged], logits: torch.Tensor, secret: int) -> list[Acceptance]:
@@ -29,7 +33,7 @@ def judge(rounds: Sequence[Judged], logits: torch.Tensor, secret: int) -> list[A
 
     Args:
         rounds: in the order of their logits.
-        logits: float32 ``[sum of (len(drafted) + 1), vocab]``.
+        logits: float32 ``[sum of (fed + 1), vocab]``.
         secret: 64 bits from which the coins of the rejection rule are derived.
     """
     # numpy computes an element's logarithm alike wherever it stands in an array; torch's vector loops on the CPU do
@@ -37,7 +41,7 @@ def judge(rounds: Sequence[Judged], logits: torch.Tensor, secret: int) -> list[A
     values = logits.numpy() if logits.device.type == "cpu" else logits
     accepted, start = [], 0
     for one in rounds:
-        end = start + len(one.drafted) + 1
+        end = start + one.fed + 1
         accepted.append(_judge_one(one, values[start:end], secret))
         start = end
     return accepted

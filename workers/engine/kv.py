@@ -53,10 +53,6 @@ class Extents:
             raise ModelError(msg)
         return extent
 
-    def __contains__(self, session: str) -> bool:
-        """Say whether the session holds an extent."""
-        return session in self._held
-
     def take(self, session: str, tokens: int) -> Extent:
         """Give the session the lowest gap that holds ``tokens``, rounded up to whole blocks.
 
@@ -127,11 +123,6 @@ class Pool:
     def layers(self) -> int:
         """Return how many layers have written."""
         return len(self._layers)
-
-    @property
-    def bytes_per_token(self) -> int:
-        """Return what one token's keys and values take over all layers, in bytes; 0 before the first forward."""
-        return sum(p[0].numel() * p.element_size() for pools in self._layers.values() for p in pools)
 
     def _reserve(self, like: torch.Tensor) -> torch.Tensor:
         return torch.empty((self._slots, *like.shape[1:]), dtype=like.dtype, device=like.device)

@@ -12,7 +12,7 @@ from ulid import ULID
 from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.registry import WorkerInfo
 from dsdq.contract import MAX_WINDOW
-from dsdq.models.target import Target, load_target
+from dsdq.models.target import load_target
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.settings import Settings
 from workers.engine.engine import Engine
@@ -33,16 +33,15 @@ async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: 
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
         await thread.start(lambda: Engine(load_target(target_name, device=device, dtype=dtype), chosen.kv_tokens))
-        target = thread.engine.target
         fingerprint = (await asyncio.to_thread(Tokenizer.load, target_name)).fingerprint
         yield Verifier(
             redis,
             thread,
-            offer_of(target, fingerprint, chosen),
-            info_of(target, fingerprint, chosen),
+            offer_of(thread.engine, fingerprint, chosen),
+            info_of(thread.engine, fingerprint, chosen),
             tenants=chosen.tenants,
             limits=limits_of(chosen),
-            eos_ids=target.eos_ids,
+            eos_ids=thread.engine.target.eos_ids,
             secret=int.from_bytes(blake2b(chosen.server_secret.encode(), digest_size=8).digest()),
         )
     finally:
@@ -51,11 +50,12 @@ async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: 
 
 
 def limits_of(chosen: Settings) -> Limits:
-    """Return the verifier's bounds. An admitted session always finds room: one round each fits the inbox."""
+    """Return the verifier's bounds. An admitted session always finds room: a place for each is kept from the opens."""
     return Limits(
-        slots=min(chosen.slots, chosen.inbox_bound),
+        slots=min(chosen.slots, chosen.inbox_bound // 2),
         inbox_bound=chosen.inbox_bound,
         step_tokens=chosen.step_tokens,
+        prefill_tokens=chosen.prefill_tokens,
         lease_ms=chosen.lease_ms,
         idle_ttl_ms=chosen.idle_ttl_ms,
         closed_ttl_ms=chosen.closed_ttl_ms,
@@ -63,21 +63,23 @@ def limits_of(chosen: Settings) -> Limits:
     )
 
 
-def offer_of(target: Target, fingerprint: str, chosen: Settings) -> Offer:
+def offer_of(engine: Engine, fingerprint: str, chosen: Settings) -> Offer:
     """Return what admission compares contracts with."""
+    target = engine.target
     return Offer(
         target=target.name,
         target_revision=target.revision,
         tokenizer_fingerprint=fingerprint,
         numerics=target.numerics,
         vocab_size=target.vocab_size,
-        context_tokens=min(target.context_tokens, chosen.kv_tokens),
+        context_tokens=min(target.context_tokens, engine.kv_tokens),
         trusted_tenants=frozenset(chosen.trusted_tenants),
     )
 
 
-def info_of(target: Target, fingerprint: str, chosen: Settings) -> WorkerInfo:
+def info_of(engine: Engine, fingerprint: str, chosen: Settings) -> WorkerInfo:
     """Return the registry entry of a new incarnation."""
+    target = engine.target
     return WorkerInfo(
         wid=str(ULID()).lower(),
         model=target.name,
@@ -86,7 +88,7 @@ def info_of(target: Target, fingerprint: str, chosen: Settings) -> WorkerInfo:
         tokenizer=target.name,
         numerics=target.numerics,
         vocab_size=target.vocab_size,
-        context_tokens=target.context_tokens,
+        context_tokens=min(target.context_tokens, engine.kv_tokens),
         max_window=MAX_WINDOW,
-        slots=chosen.slots,
+        slots=limits_of(chosen).slots,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -19,7 +20,7 @@ from dsdq.bus.inbox import Entry, Inbox
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import SessionStore
 from dsdq.errors import BusError, FencedError, RedisUnavailableError, WireError
-from dsdq.policies.batching import Ready, first_in_first_out
+from dsdq.policies.batching import first_in_first_out
 from dsdq.session import Ahead, Live, liveness
 from dsdq.tasks import end
 from dsdq.telemetry.logs import get_logger
@@ -27,7 +28,7 @@ from dsdq.wire import Cancel, Decode, Draft, ErrorCode, Gap, Open, answer_to, un
 from workers.verifier import admission
 from workers.verifier.held import Held, Pending
 from workers.verifier.sessions import EngineThread, Sessions
-from workers.verifier.step import Planned, Timing, compute, conclude, plan
+from workers.verifier.step import Planned, Ready, Timing, compute, conclude, plan, ready_round
 
 log = get_logger("verifier")
 
@@ -45,6 +46,7 @@ class Limits:
     slots: int
     inbox_bound: int
     step_tokens: int
+    prefill_tokens: int
     lease_ms: int
     idle_ttl_ms: int
     closed_ttl_ms: int
@@ -82,8 +84,11 @@ class Verifier:
             open_ttl_ms=2 * limits.idle_ttl_ms,
             closed_ttl_ms=limits.closed_ttl_ms,
         )
-        self._sessions = Sessions(store, self._inbox, self._engine, offer, worker=info.wid, slots=limits.slots)
         self._work = asyncio.Event()
+        self._stopping = False
+        self._sessions = Sessions(
+            store, self._inbox, engine, offer, worker=info.wid, slots=limits.slots, on_open=self._work.set
+        )
         self._steps = 0
         self._rows = 0
 
@@ -94,48 +99,62 @@ class Verifier:
             BusError: Redis failed for longer than the lease, or the lease lapsed.
         """
         bind_contextvars(worker=self.info.wid)
-        await self._inbox.open(bound=self._limits.inbox_bound)
+        await self._inbox.open(bound=self._limits.inbox_bound, slots=self._limits.slots)
         await self._registry.join(self.info, self._limits.lease_ms)
         log.info("serving", target=self.info.model)
         if ready is not None:
             ready.set()
-        loops = [self._consume(), self._step_forever(), self._beat(), self._sweep()]
-        tasks = [asyncio.create_task(loop) for loop in loops]
-        stopped = asyncio.create_task(stop.wait())
+        stepping = asyncio.create_task(self._step_forever())
+        others = [asyncio.create_task(loop) for loop in (self._consume(), self._beat(), self._sweep(), stop.wait())]
         try:
-            done, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([stepping, *others], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            self._stopping = True
+            self._work.set()
+            await asyncio.wait([stepping], timeout=self._limits.lease_ms / 1000)
         finally:
-            await end(*tasks, stopped)
+            await end(stepping, *others)
             await self._leave()
 
     async def _leave(self) -> None:
+        reason = "the verifier stopped; open the session again with another one"
         with contextlib.suppress(BusError):
             await self._registry.leave(self.info)
             await self._inbox.close()
+            await self._sessions.dismiss_waiting(ErrorCode.WORKER_STOPPED, reason)
             for held in self._sessions:
-                reason = "the verifier stopped; open the session again with another one"
                 await self._sessions.fail(held, ErrorCode.WORKER_STOPPED, reason)
 
     # Loops
 
     async def _consume(self) -> None:
+        unread: deque[Entry] = deque()
         while True:
             try:
-                for entry in await self._inbox.read(count=READ_ENTRIES, block_ms=BLOCK_MS):
-                    await self._take(entry)
+                if not unread:
+                    unread.extend(await self._inbox.read(count=READ_ENTRIES, block_ms=BLOCK_MS))
+                while unread:
+                    await self._take(unread[0])
+                    unread.popleft()
             except RedisUnavailableError as error:
-                # The lease decides how long to hope: once it has lapsed, the heartbeat ends this worker.
-                log.warning("redis unavailable", reason=str(error))
-                await asyncio.sleep(RETRY_S)
+                await self._hope(error)
 
     async def _step_forever(self) -> None:
-        while True:
+        while not self._stopping:
             await self._work.wait()
             self._work.clear()
-            while batch := await self._collect():
-                await self._step(batch)
+            try:
+                while not self._stopping and (batch := await self._collect()):
+                    await self._step(batch)
+            except RedisUnavailableError as error:
+                await self._hope(error)
+                self._work.set()
+
+    async def _hope(self, error: RedisUnavailableError) -> None:
+        """Wait a little. The lease decides for how long to hope: once it has lapsed, the heartbeat ends this worker."""
+        log.warning("redis unavailable", reason=str(error))
+        await asyncio.sleep(RETRY_S)
 
     async def _beat(self) -> None:
         silent_since = monotonic()
@@ -157,7 +176,10 @@ class Verifier:
             for held in self._sessions:
                 if held.touched_s < oldest and not held.pending:
                     reason = "no message came for too long; open a new session"
-                    await self._sessions.fail(held, ErrorCode.EXPIRED, reason)
+                    try:
+                        await self._sessions.fail(held, ErrorCode.EXPIRED, reason)
+                    except RedisUnavailableError as error:
+                        await self._hope(error)
 
     # Messages
 
@@ -187,18 +209,17 @@ class Verifier:
         await self._inbox.settle([entry])
 
     async def _route(self, entry: Entry, message: Draft | Decode | Cancel) -> None:
+        if isinstance(message, Cancel) and await self._sessions.forget_waiting(message.session, entry.tenant):
+            await self._inbox.settle([entry])
+            return
         held = self._sessions.find(message.session, entry.tenant)
         if held is None:
-            if isinstance(message, Cancel) and await self._sessions.forget_waiting(message.session, entry.tenant):
-                await self._inbox.settle([entry])
-            else:
-                await self._inbox.bury(entry, f"unknown session {message.session}")
+            await self._inbox.bury(entry, f"unknown session {message.session}")
             return
         held.touched_s = monotonic()
         if isinstance(message, Cancel):
             await self._sessions.cancel(held)
             await self._inbox.settle([entry])
-            await self._sessions.admit()
             return
         held.pending.append(Pending(entry, message, monotonic()))
         self._work.set()
@@ -206,39 +227,47 @@ class Verifier:
     # Steps
 
     async def _collect(self) -> list[Planned]:
-        """Return this step's rows: the oldest live round of each session, within the token budget."""
-        planned = [one for held in self._sessions if (one := await self._next_round(held)) is not None]
-        planned.sort(key=lambda one: one.pending.received_s)
-        ready = [Ready(one.held.session, len(one.row.tokens)) for one in planned]
-        return planned[: len(first_in_first_out(ready, self._limits.step_tokens))]
+        """Return this step's rows: windows of the oldest live rounds, and beside them a piece of prompts."""
+        found = [await self._next_ready(held) for held in self._sessions]
+        # Sessions may have ended while others were looked at; from here on nothing waits until the forward is queued.
+        ready = {one.held.session: one for one in found if self._sessions.holds(one.held)}
+        oldest_first = sorted(ready.values(), key=lambda one: one.waiting_since_s)
+        works = (one.work for one in oldest_first)
+        shares = first_in_first_out(works, self._limits.step_tokens, self._limits.prefill_tokens)
+        return [plan(ready[share.session], share) for share in shares]
 
-    async def _next_round(self, held: Held) -> Planned | None:
-        """Return the session's next live round; what is stale, repeated, ahead or wrong is dealt with on the way."""
+    async def _next_ready(self, held: Held) -> Ready:
+        """Return the session with its next live round; what is stale, repeated, ahead or wrong is dealt with."""
         while held.pending:
             pending = held.pending[0]
             status = liveness(held.state, pending.message)
             if isinstance(status, Live):
                 objection = admission.object_to(held.state.contract, pending.message)
                 if objection is None:
-                    return plan(held, pending, status, self._offer.vocab_size)
+                    return ready_round(held, pending, status, self._offer.vocab_size)
                 await self._sessions.fail(held, *objection)
-                return None
+                break
             held.pending.popleft()
             if isinstance(status, Ahead):
                 await self._sessions.say(held, Gap(held.session, held.state.transcript.length))
             await self._inbox.settle([pending.entry])
-        return None
+        return Ready(held)
 
     async def _step(self, batch: list[Planned]) -> None:
         started_s = monotonic()
         accepted = await self._engine.run(compute, self._engine.engine, batch, self._secret)
-        timing = Timing(started_s, monotonic(), len(batch))
+        for planned in batch:
+            fed = planned.ready.fed if planned.verifies else 0
+            planned.ready.held.cached = planned.row.start + len(planned.row.tokens) - fed
+        rounds = [one.ready for one in batch if one.verifies]
+        if not rounds:
+            return
+        timing = Timing(started_s, monotonic(), len(rounds))
         self._steps += 1
-        self._rows += len(batch)
+        self._rows += len(rounds)
         outcomes = [
-            conclude(planned, acceptance, self._eos_ids, timing)
-            for planned, acceptance in zip(batch, accepted, strict=True)
+            conclude(ready, ready.pending, acceptance, self._eos_ids, timing)
+            for ready, acceptance in zip(rounds, accepted, strict=True)
+            if ready.pending is not None
         ]
         await self._sessions.commit(outcomes)
-        if any(outcome.closed is not None for outcome in outcomes):
-            await self._sessions.admit()

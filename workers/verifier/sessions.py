@@ -6,13 +6,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from time import monotonic
 from typing import TypeVar
 
 from dsdq.bus.inbox import Entry, Inbox
 from dsdq.bus.sessions import Commit, CommitStatus, SessionStore
 from dsdq.contract import Contract, FinishReason
-from dsdq.errors import RefusedError, WireError
+from dsdq.errors import BusError, RedisUnavailableError, RefusedError, WireError
 from dsdq.session import SessionState, Transcript
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import Closed, Error, Message, Open, Opened, pack, unpack_contract
@@ -25,6 +26,7 @@ from workers.verifier.step import Outcome
 log = get_logger("verifier")
 
 T = TypeVar("T")
+RETRY_S = 0.2
 
 
 class EngineThread:
@@ -65,6 +67,7 @@ class Sessions:
         *,
         worker: str,
         slots: int,
+        on_open: Callable[[], None],
     ) -> None:
         self._store = store
         self._inbox = inbox
@@ -72,6 +75,7 @@ class Sessions:
         self._offer = offer
         self._worker = worker
         self._slots = slots
+        self._on_open = on_open
         self._held: dict[str, Held] = {}
         self._waiting: deque[tuple[Entry, Open, Contract]] = deque()
         self._admitting = asyncio.Lock()
@@ -85,6 +89,10 @@ class Sessions:
     def __iter__(self) -> Iterator[Held]:
         """Give the open sessions as they are now; the caller may close some on the way."""
         return iter(list(self._held.values()))
+
+    def holds(self, held: Held) -> bool:
+        """Say whether a session is still open."""
+        return self._held.get(held.session) is held
 
     def find(self, session: str, tenant: str) -> Held | None:
         """Return an open session of this tenant; another tenant's does not exist for it."""
@@ -111,7 +119,10 @@ class Sessions:
             await self._store.refuse(contract, answer=answer, request=pack(message))
             await self._inbox.settle([entry])
             return
-        self._waiting.append((entry, message, contract))
+        if any(self._is(one, message.session, entry.tenant) for one in self._waiting):  # asked again while it waits
+            await self._inbox.settle([entry])
+        else:
+            self._waiting.append((entry, message, contract))
         await self.admit()
 
     async def admit(self) -> None:
@@ -129,6 +140,9 @@ class Sessions:
                     await self._hold(message, contract)
             except EngineFullError:
                 return  # the next session that closes makes room
+            except BusError:
+                await self._release(message.session)
+                raise
             self._waiting.popleft()
             await self._inbox.settle([entry])
 
@@ -153,15 +167,29 @@ class Sessions:
             return
         state = SessionState(contract, transcript, owned.epoch, owned.owner)
         self._held[message.session] = Held(state, owned, monotonic())
+        self._on_open()
 
     async def forget_waiting(self, session: str, tenant: str) -> bool:
         """Drop an ``open`` that still waits; say whether there was one."""
-        for one in self._waiting:
-            if one[1].session == session and one[0].tenant == tenant:
+        async with self._admitting:
+            dropped = [one for one in self._waiting if self._is(one, session, tenant)]
+            for one in dropped:
                 self._waiting.remove(one)
-                await self._inbox.settle([one[0]])
-                return True
-        return False
+        await self._inbox.settle([entry for entry, _, _ in dropped])
+        return bool(dropped)
+
+    async def dismiss_waiting(self, code: str, reason: str) -> None:
+        """Refuse every ``open`` that still waits."""
+        async with self._admitting:
+            while self._waiting:
+                entry, message, contract = self._waiting.popleft()
+                answer = pack(Error(message.session, code, reason))
+                await self._store.refuse(contract, answer=answer, request=pack(message))
+                await self._inbox.settle([entry])
+
+    @staticmethod
+    def _is(waiting: tuple[Entry, Open, Contract], session: str, tenant: str) -> bool:
+        return waiting[1].session == session and waiting[0].tenant == tenant
 
     # Committing
 
@@ -169,13 +197,15 @@ class Sessions:
         """Append every verdict to its log, then take it in, then acknowledge the rounds that are answered."""
         async with self._appending:
             # A session that was closed while its forward ran has no pending round any more.
-            await self._commit([one for one in outcomes if one.planned.pending in one.planned.held.pending])
+            await self._commit([one for one in outcomes if one.pending in one.held.pending])
+        if not all(self.holds(one.held) for one in outcomes):
+            await self.admit()
 
     async def _commit(self, outcomes: Sequence[Outcome]) -> None:
-        statuses = await self._store.commit([self._commit_of(outcome) for outcome in outcomes])
+        statuses = await self._append([self._commit_of(outcome) for outcome in outcomes])
         answered: list[Entry] = []
         for outcome, status in zip(outcomes, statuses, strict=True):
-            held, verdict = outcome.planned.held, outcome.verdict
+            held, verdict = outcome.held, outcome.verdict
             log.debug(
                 "verdict",
                 session=held.session,
@@ -193,16 +223,30 @@ class Sessions:
                 answered.extend(await self._drop(held))
         await self._inbox.settle(answered)
 
+    async def _append(self, commits: Sequence[Commit]) -> list[CommitStatus]:
+        """Commit, however often Redis has to be asked: what arrived before its answer was lost is not appended again.
+
+        Once the lease has lapsed the heartbeat ends this worker, and this with it.
+        """
+        while True:
+            try:
+                return await self._store.commit(commits)
+            except RedisUnavailableError as error:
+                log.warning("commit interrupted", reason=str(error))
+                await asyncio.sleep(RETRY_S)
+
     def _take_in(self, outcome: Outcome) -> None:
-        held, verdict = outcome.planned.held, outcome.verdict
+        held, verdict = outcome.held, outcome.verdict
         held.state.commit(verdict, final=outcome.final)
         held.cached = verdict.base + verdict.accepted
+        if not outcome.final:  # the rest of a grant waits from now on
+            held.pending[0] = replace(outcome.pending, received_s=monotonic())
 
     def _commit_of(self, outcome: Outcome) -> Commit:
-        state, verdict = outcome.planned.held.state, outcome.verdict
+        state, verdict = outcome.held.state, outcome.verdict
         messages: list[Message] = [verdict] if outcome.closed is None else [verdict, outcome.closed]
         return Commit(
-            owned=outcome.planned.held.owned,
+            owned=outcome.held.owned,
             expected_length=verdict.base,
             length=verdict.length,
             digest=verdict.digest,
@@ -224,6 +268,7 @@ class Sessions:
         log.info("session failed", session=held.session, code=code, reason=reason)
         async with self._appending:
             await self._close(held, Error(held.session, code, reason))
+        await self.admit()
 
     async def cancel(self, held: Held) -> None:
         """End a session as its device asked."""
@@ -240,6 +285,7 @@ class Sessions:
                 verified=counts.verified,
             )
             await self._close(held, receipt)
+        await self.admit()
 
     async def _close(self, held: Held, message: Message) -> None:
         await self._store.commit([_saying(held, message, closes=True)])

@@ -11,6 +11,7 @@ from itertools import takewhile
 
 from dsdq.accept import Acceptance
 from dsdq.laws import DraftLaw
+from dsdq.policies.batching import Share, Work
 from dsdq.session import Live, settle
 from dsdq.wire import Closed, Decode, Draft, Verdict
 from workers.engine.engine import Engine, Row
@@ -19,19 +20,43 @@ from workers.verifier.held import Held, Pending
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """A round that will run in this step: what is left of its window, and the row that feeds it."""
+class Ready:
+    """A session that has something to feed, and its next live round if one waits: what is left of the draft.
+
+    Of ``drafted`` the forward sees the first ``fed``: all, or all but a last id that the target does not have.
+    """
 
     held: Held
-    pending: Pending
-    drafted: tuple[int, ...]
-    law: DraftLaw | None
+    pending: Pending | None = None
+    drafted: tuple[int, ...] = ()
+    law: DraftLaw | None = None
+    fed: int = 0
+
+    @property
+    def waiting_since_s(self) -> float:
+        """Return when the round came, or when the session did."""
+        return self.held.touched_s if self.pending is None else self.pending.received_s
+
+    @property
+    def work(self) -> Work:
+        """Return what the session could use of a step: the last committed token is fed with the round."""
+        held = self.held
+        verify = 0 if self.pending is None else self.fed + 1
+        return Work(held.session, held.state.transcript.length - 1 - held.cached, verify)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A row of this step, and what is ready of its session; ``verifies`` is False where it only feeds text."""
+
+    ready: Ready
     row: Row
+    verifies: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One step's start and end (monotonic seconds), and how many sessions it had."""
+    """One step's start and end (monotonic seconds), and how many sessions it verified."""
 
     started_s: float
     ended_s: float
@@ -42,65 +67,74 @@ class Timing:
 class Outcome:
     """What a round came to: its verdict, whether that answers the round, and the receipt when the text ends with it."""
 
-    planned: Planned
+    held: Held
+    pending: Pending
     verdict: Verdict
     final: bool
     closed: Closed | None
 
 
-def plan(held: Held, pending: Pending, live: Live, vocab_size: int) -> Planned:
-    """Return the row that verifies what is left of a live round.
-
-    The row starts at the first position without a valid KV: the last committed token at least, the whole prompt at
-    first.
-    """
-    # An id outside the vocabulary can never be accepted; the window ends before it.
-    drafted = tuple(takewhile(lambda token: token < vocab_size, live.tokens))
+def ready_round(held: Held, pending: Pending, live: Live, vocab_size: int) -> Ready:
+    """Return a live round as it could run now."""
+    fed = sum(1 for _ in takewhile(lambda token: token < vocab_size, live.tokens))
+    drafted = live.tokens[: fed + 1]  # an id outside the vocabulary is rejected; what follows it does not matter
     law = pending.message.law if isinstance(pending.message, Draft) else None
     if law is not None:
         law = law.tail(len(law.ids) - len(live.tokens))
-    text = held.state.transcript.tokens
-    row = Row(held.session, held.cached, (*text[held.cached :], *drafted), len(drafted) + 1)
-    return Planned(held, pending, drafted, law, row)
+    return Ready(held, pending, drafted, law, fed)
+
+
+def plan(ready: Ready, share: Share) -> Planned:
+    """Return the row of a session's share. It starts at the first position without a valid KV."""
+    held = ready.held
+    start, text = held.cached, held.state.transcript.tokens
+    if not share.verify:
+        return Planned(ready, Row(held.session, start, tuple(text[start : start + share.prefill]), 0), verifies=False)
+    fed = (*text[start:], *ready.drafted[: ready.fed])
+    return Planned(ready, Row(held.session, start, fed, ready.fed + 1), verifies=True)
 
 
 def compute(engine: Engine, planned: Sequence[Planned], secret: int) -> list[Acceptance]:
-    """Run one forward over all rows and decide, row by row, what stands. Runs on the engine's thread."""
+    """Run one forward over all rows and return what stands of each round among them. Runs on the engine's thread."""
     logits = engine.forward([one.row for one in planned])
-    rounds = [
-        Judged(one.held.state.contract, one.held.state.transcript.length, one.drafted, one.law) for one in planned
-    ]
-    return judge(rounds, logits, secret)
+    return judge([_judged(one.ready) for one in planned if one.verifies], logits, secret)
 
 
-def conclude(planned: Planned, acceptance: Acceptance, eos_ids: Collection[int], timing: Timing) -> Outcome:
+def _judged(ready: Ready) -> Judged:
+    state = ready.held.state
+    return Judged(state.contract, state.transcript.length, ready.drafted, ready.law, ready.fed)
+
+
+def conclude(
+    ready: Ready, pending: Pending, acceptance: Acceptance, eos_ids: Collection[int], timing: Timing
+) -> Outcome:
     """Return the verdict of one judged round. Nothing is changed yet: the commit may still be refused."""
-    state, message = planned.held.state, planned.pending.message
+    state, message = ready.held.state, pending.message
     transcript = state.transcript
     kept, reason = settle(state.contract, transcript.generated, acceptance.tokens, eos_ids)
     verdict = Verdict(
-        session=planned.held.session,
+        session=ready.held.session,
         first_round=message.round,
         last_round=message.round,
         branch=message.branch,
         base=transcript.length,
-        drafted=len(planned.drafted),
+        drafted=len(ready.drafted),
         accepted=min(acceptance.accepted, len(kept)),
         tokens=kept,
         length=transcript.length + len(kept),
         digest=transcript.digest_after(kept),
-        verified=len(planned.drafted) + 1,
-        queue_us=round(1e6 * (timing.started_s - planned.pending.received_s)),
+        verified=ready.fed + 1,
+        queue_us=round(1e6 * (timing.started_s - pending.received_s)),
         verify_us=round(1e6 * (timing.ended_s - timing.started_s)),
         batch_rows=timing.batch_rows,
         max_window=state.contract.max_window,
     )
     granted = isinstance(message, Decode) and verdict.length < message.base + message.budget
     if reason is None:
-        return Outcome(planned, verdict, not granted, None)
+        return Outcome(ready.held, pending, verdict, not granted, None)
     counts = state.counts.after(verdict)
     receipt = Closed(
-        session=planned.held.session,
+        session=ready.held.session,
         reason=reason,
         length=verdict.length,
         digest=verdict.digest,
@@ -109,4 +143,4 @@ def conclude(planned: Planned, acceptance: Acceptance, eos_ids: Collection[int],
         accepted=counts.accepted,
         verified=counts.verified,
     )
-    return Outcome(planned, verdict, final=True, closed=receipt)
+    return Outcome(ready.held, pending, verdict, final=True, closed=receipt)

@@ -6,9 +6,11 @@
 -- ARGV     session, status (open | closed), epoch, owner, worker, length, digest, answer bytes, raw open bytes,
 --          ttl_ms, feed entries
 --
--- Returns "OK", or "EXISTS" when the session was answered before (nothing is changed then).
-if redis.call("EXISTS", KEYS[1]) == 1 then
-  return "EXISTS"
+-- Returns "OK" (also when this very call was answered before and the answer was lost), or "EXISTS" when the session was
+-- answered otherwise; nothing is changed then.
+local owner = redis.call("HGET", KEYS[1], "owner")
+if owner then
+  return owner == ARGV[4] and ARGV[4] ~= "" and "OK" or "EXISTS"
 end
 redis.call("HSET", KEYS[1], "status", ARGV[2], "epoch", ARGV[3], "owner", ARGV[4], "worker", ARGV[5],
   "length", ARGV[6], "digest", ARGV[7], "round", "0", "branch", "0", "entries", "1")

@@ -13,7 +13,7 @@ from dsdq.errors import BusyError, GoneError
 @pytest.fixture
 async def inbox(redis: Redis) -> Inbox:
     opened = Inbox(redis, "w1", ["acme", "globex"])
-    await opened.open(bound=3)
+    await opened.open(bound=3, slots=1)
     return opened
 
 
@@ -36,6 +36,16 @@ async def test_a_full_inbox_is_busy_and_says_when_to_come_back_without_dropping_
         await publish(redis, "w1", "acme", b"too much")
     assert busy.value.retry_after_ms > 0
     assert [entry.payload for entry in await inbox.read(count=10, block_ms=1)] == [b"0", b"1", b"2"]
+
+
+@pytest.mark.usefixtures("inbox")
+async def test_opens_leave_a_place_free_for_the_sessions_that_are_open(redis: Redis) -> None:
+    await publish(redis, "w1", "acme", b"0", opens=True)
+    await publish(redis, "w1", "acme", b"1", opens=True)
+    with pytest.raises(BusyError):
+        await publish(redis, "w1", "acme", b"2", opens=True)
+    await publish(redis, "w1", "acme", b"a round")
+    assert await redis.xlen(keys.inbox("w1", "acme")) == 3
 
 
 @pytest.mark.usefixtures("inbox")
@@ -85,5 +95,5 @@ async def test_a_buried_entry_lies_in_the_dead_letters_with_its_reason_cut_to_si
 
 async def test_opening_twice_keeps_what_lies_in_the_inbox(redis: Redis, inbox: Inbox) -> None:
     await publish(redis, "w1", "acme", b"early")
-    await inbox.open(bound=3)
+    await inbox.open(bound=3, slots=1)
     assert [entry.payload for entry in await inbox.read(count=10, block_ms=1)] == [b"early"]

@@ -48,10 +48,10 @@ def test_next_tokens_follow_the_targets_distribution(rule: Rule, chosen: Samplin
         terms = contract(chosen, rule, number)
         if rule is Rule.COUPLED:
             token = sampling.choose_on_device(draft, chosen, terms.seed, 0, 0)
-            one = Judged(terms, 0, (token,), None)
+            one = Judged(terms, 0, (token,), None, 1)
         else:
             token = int(reported.ids[0, sampling.draw(weights, source.random())])
-            one = Judged(terms, 0, (token,), reported)
+            one = Judged(terms, 0, (token,), reported, 1)
         (result,) = judge([one], pairs, secret=SEED)
         draws[number] = result.tokens[0]
     assert fits(draws, sampling.law(target.numpy(), chosen)[0]) > LEAST_P
@@ -62,9 +62,9 @@ def test_rounds_are_judged_each_by_its_own_contract_and_rows() -> None:
     logits = target.repeat(6, 1)
     best = int(target.argmax())
     rounds = [
-        Judged(contract(Sampling(), Rule.COUPLED, 1), 5, (best, best), None),
-        Judged(contract(Sampling(), Rule.COUPLED, 2), 9, (best + 1,), None),
-        Judged(contract(Sampling(1.0), Rule.REJECTION, 3), 9, (), None),
+        Judged(contract(Sampling(), Rule.COUPLED, 1), 5, (best, best), None, 2),
+        Judged(contract(Sampling(), Rule.COUPLED, 2), 9, (best + 1,), None, 1),
+        Judged(contract(Sampling(1.0), Rule.REJECTION, 3), 9, (), None, 0),
     ]
     first, second, third = judge(rounds, logits, secret=1)
     assert (first.accepted, first.tokens) == (2, (best,) * 3)
@@ -75,5 +75,5 @@ def test_rounds_are_judged_each_by_its_own_contract_and_rows() -> None:
 def test_a_device_cannot_know_the_coins_of_the_rejection_rule() -> None:
     target, _ = pair_logits()
     terms = contract(Sampling(1.0), Rule.REJECTION, 1)
-    drawn = {judge([Judged(terms, 0, (), None)], target, secret)[0].tokens for secret in range(20)}
+    drawn = {judge([Judged(terms, 0, (), None, 0)], target, secret)[0].tokens for secret in range(20)}
     assert len(drawn) > 1
