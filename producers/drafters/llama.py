@@ -223,7 +223,7 @@ def _shape(config: dict[str, Any]) -> Shape:
         heads=heads,
         kv_heads=config.get("num_key_value_heads") or heads,
         head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-        epsilon=config["rms_norm_eps"],
+        epsilon=float(config["rms_norm_eps"]),
         rope_theta=float(_rope(config).get("rope_theta") or config.get("rope_theta") or 10_000.0),
         context_tokens=config["max_position_embeddings"],
     )

@@ -72,6 +72,21 @@ def test_the_token_after_an_accepted_one_follows_its_own_law() -> None:
     assert fits(np.array(seconds), law[1]) > LEAST_P
 
 
+def test_an_id_that_the_target_does_not_have_is_rejected_without_bending_the_law() -> None:
+    law = np.array([[0.5, 0.5]])
+    reported = DraftLaw(np.array([[0, 7]], dtype=np.uint32), np.array([[1, 1]], dtype=np.uint16))
+    source = random.Random(SEED)
+    draws = [
+        accept.rejection([source.choice((0, 7))], reported, _rows(law), 0, coins(n)).tokens[0] for n in range(DRAWS)
+    ]
+    assert fits(np.array(draws), law[0]) > LEAST_P
+
+
+def _rows(law: np.ndarray) -> np.ndarray:
+    """Return rows for a token that may be accepted: the next one is never looked at here."""
+    return np.repeat(law, 2, axis=0)
+
+
 def test_numpy_and_torch_accept_alike() -> None:
     chosen = Sampling(0.9)
     source = random.Random(1)

@@ -26,3 +26,16 @@ def test_away_from_a_terminal_logs_are_json_lines_on_standard_error_with_their_c
     shown, failed = (json.loads(line) for line in ended.stderr.splitlines())
     assert {"event": "shown", "worker": "w1", "session": "s1", "round": 3, "part": "part-name"}.items() <= shown.items()
     assert failed["exception"][0]["exc_type"] == "ZeroDivisionError"
+
+
+def test_a_program_that_configures_nothing_has_its_output_to_itself() -> None:
+    program = """
+from dsdq.telemetry.logs import get_logger
+log = get_logger("x")
+log.info("not shown")
+log.warning("shown")
+print("output")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "output\n"
+    assert json.loads(ended.stderr)["event"] == "shown"

@@ -28,3 +28,8 @@ def test_a_bad_value_names_the_variable_and_what_came(monkeypatch: pytest.Monkey
 
 def test_each_process_has_a_secret_of_its_own_unless_one_is_given() -> None:
     assert Settings().server_secret != Settings().server_secret
+
+
+def test_names_stand_between_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSDQ_TRUSTED_TENANTS", "acme")
+    assert settings().trusted_tenants == ("acme",)

@@ -88,6 +88,17 @@ async def test_generate_prints_the_text_streams_json_and_reads_standard_input(se
     assert streamed.stdout == whole.stdout == summary["text"] + "\n"
 
 
+async def test_a_prompt_that_is_no_text_is_one_line_and_exit_code_2(serve: Serve, redis_url: str) -> None:
+    command = [sys.executable, "-m", "dsdq", "generate", "--redis", redis_url, "--draft", "ngram"]
+    async with serve("builtin/target"):
+        for given in ({"input": b"\xff\xfe"}, {"args": [*command, b"\xff"], "stdin": subprocess.DEVNULL}):
+            options = {"args": command, "capture_output": True, "timeout": 60, **given}
+            ended = await asyncio.to_thread(subprocess.run, **options)
+            assert ended.returncode == 2, ended.stderr
+            assert b"UTF-8" in ended.stderr
+            assert ended.stderr.count(b"\n") == 1
+
+
 def test_models_lists_the_pair_with_its_figures() -> None:
     listed = dsdq_command("models", "--json")
     assert listed.returncode == 0, listed.stderr

@@ -96,7 +96,8 @@ def test_weights_that_cannot_be_read_say_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changed",
     [{"model_type": "qwen2"}, {"attention_bias": True}, {"mlp_bias": True}, {"hidden_act": "gelu"},
-     {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1.0}}],
+     {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1.0}},
+     {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 4.0}}],
     ids=str,
 )  # fmt: skip
 def test_what_is_computed_otherwise_is_left_to_transformers(
