@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from array_api_compat import array_namespace
+import numpy as np
+from array_api_compat import array_namespace, to_device
+from numpy.typing import NDArray
 
 from dsdq import sampling
 from dsdq.laws import DraftLaw
 from dsdq.noise import Array, Purpose
 
-Coin = Callable[[int, Purpose], float]
-"""From an absolute position and a purpose to a number of the open unit interval; equal arguments, equal number."""
+Coins = Callable[[NDArray[np.int64], Purpose], NDArray[np.float64]]
+"""From absolute positions and a purpose to numbers of the open unit interval; equal arguments, equal numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def coupled(drafted: Sequence[int], chosen: Sequence[int]) -> Acceptance:
 
 
 def rejection(
-    drafted: Sequence[int], draft_law: DraftLaw, target_law: Array, first_position: int, coin: Coin
+    drafted: Sequence[int], draft_law: DraftLaw, target_law: Array, first_position: int, coins: Coins
 ) -> Acceptance:
     """Speculative sampling: keep token x with probability ``min(1, p(x) / q(x))``, else draw from ``max(p - q, 0)``.
 
@@ -55,17 +58,23 @@ def rejection(
         draft_law: what they were sampled from, one row per token.
         target_law: float64 ``[window + 1, vocab]``, without its last row if the last token lies outside.
         first_position: absolute position of the first drafted token.
-        coin: independent of the drafter's randomness.
+        coins: independent of the drafter's randomness.
     """
     xp = array_namespace(target_law)
-    for place, token in enumerate(drafted):
-        position = first_position + place
-        p, q = target_law[place], sampling.dense(draft_law, place, target_law.shape[-1], target_law)
-        if token < p.shape[0] and coin(position, Purpose.ACCEPT) * float(q[token]) < float(p[token]):
-            continue
-        residual = xp.clip(p - q, 0.0, None)
-        weights = residual if float(xp.sum(residual)) > 0 else p
-        correction = sampling.draw(weights, coin(position, Purpose.RESIDUAL))
-        return Acceptance(place, (*drafted[:place], correction))
-    bonus = sampling.draw(target_law[len(drafted)], coin(first_position + len(drafted), Purpose.BONUS))
-    return Acceptance(len(drafted), (*drafted, bonus))
+    window, vocab = len(drafted), target_law.shape[-1]
+    ids, positions = np.array(drafted), first_position + np.arange(window + 1)
+    inside = ids < vocab
+    places = np.flatnonzero(inside)
+    here = partial(xp.asarray, device=target_law.device)
+    p = np.zeros(window)
+    p[inside] = to_device(target_law[here(places), here(ids[inside])], "cpu")
+    kept = coins(positions[:-1], Purpose.ACCEPT) * sampling.probabilities(draft_law, ids) < p
+    count = window if kept.all() else int(np.argmin(kept))
+    if count == window:
+        weights, purpose = target_law[window], Purpose.BONUS
+    else:
+        law = target_law[count]
+        residual = xp.clip(law - sampling.dense(draft_law, count, vocab, target_law), 0.0, None)
+        weights, purpose = residual if float(xp.sum(residual)) > 0 else law, Purpose.RESIDUAL
+    (coin,) = coins(positions[count : count + 1], purpose)
+    return Acceptance(count, (*drafted[:count], sampling.draw(weights, coin)))

@@ -72,6 +72,11 @@ class Sampling:
         """Say whether the next token is the argmax."""
         return self.temperature == 0
 
+    @property
+    def plain(self) -> bool:
+        """Say whether every token stays a candidate."""
+        return self.top_k == 0 and self.top_p == 1 and self.min_p == 0
+
 
 @dataclass(frozen=True, slots=True)
 class Contract:

@@ -9,14 +9,19 @@ Everything here takes and returns arrays of numpy or torch alike; the words are 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace
+from numpy.typing import NDArray
 
 Array = Any
 """An array of numpy or torch."""
+PerRow = int | Sequence[int]
+"""One value for all rows, or one for each."""
 
 ROUNDS = 10
 WORDS = 4
@@ -25,8 +30,8 @@ GUMBEL_MOST = 22.88
 GUMBEL_LEAST = -3.14
 """The smallest Gumbel value is above this: -log(33 log 2) = -3.130."""
 
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = 0xFFFFFFFF
 
 
@@ -39,12 +44,14 @@ class Purpose(IntEnum):
     BONUS = 3
 
 
-def philox4x32(counter: tuple[Array, Array, Array, Array], key: tuple[int, int]) -> tuple[Array, Array, Array, Array]:
+def philox4x32(
+    counter: tuple[Array, Array, Array, Array], key: tuple[Array, Array]
+) -> tuple[Array, Array, Array, Array]:
     """Return the four output words for each counter.
 
     Args:
         counter: four int64 arrays of one shape, each element a 32-bit word.
-        key: two 32-bit words.
+        key: two 32-bit words, or int64 arrays of them that broadcast to that shape.
 
     Returns:
         four int64 arrays of that shape, each element a 32-bit word.
@@ -53,20 +60,20 @@ def philox4x32(counter: tuple[Array, Array, Array, Array], key: tuple[int, int])
     k0, k1 = key
     for _ in range(ROUNDS):
         # Products are taken modulo 2^64 in signed words: the low half is right as it is, the high half once masked.
-        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c1, c2, c3 = (p1 >> 32) & _LOW ^ c1 ^ k0, p1 & _LOW, (p0 >> 32) & _LOW ^ c3 ^ k1, p0 & _LOW
-        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
+        k0, k1 = (k0 + WEYL[0]) & _LOW, (k1 + WEYL[1]) & _LOW
     return c0, c1, c2, c3
 
 
-def words(seed: int, positions: Array, tokens: Array, choice: int, purpose: Purpose) -> Array:
+def words(seed: PerRow, positions: Array, tokens: Array, choice: PerRow, purpose: Purpose) -> Array:
     """Return the 32-bit word of each (position, token) as int64.
 
     Args:
-        seed: 64 bits.
+        seed: 64 bits; one for all positions, or one for each.
         positions: int64 ``[n]``.
         tokens: int64 ``[v]``.
-        choice: index of the answer, below 2^32.
+        choice: index of the answer, below 2^32; one for all positions, or one for each.
         purpose: what the words are for.
 
     Returns:
@@ -76,25 +83,33 @@ def words(seed: int, positions: Array, tokens: Array, choice: int, purpose: Purp
     # Tokens often come in runs: each block of four is computed once.
     blocks, place = xp.unique_inverse(tokens // WORDS)
     shape = (positions.shape[0], blocks.shape[0])
+
+    def per_row(value: PerRow, change: Callable[[int], int]) -> Array:
+        if isinstance(value, int):
+            return change(value)
+        return xp.asarray([change(each) for each in value], dtype=xp.int64, device=positions.device)[:, None]
+
     first = xp.broadcast_to(blocks[None, :], shape)
     second = xp.broadcast_to(positions[:, None], shape)
     zeros = xp.zeros_like(first)
-    key = (seed & _LOW, seed >> 32)
-    out = xp.stack(philox4x32((first, second, zeros + choice, zeros + int(purpose)), key), axis=-1)
+    key = (per_row(seed, lambda bits: bits & _LOW), per_row(seed, lambda bits: bits >> 32))
+    third = zeros + per_row(choice, int)
+    out = xp.stack(philox4x32((first, second, third, zeros + int(purpose)), key), axis=-1)
     return xp.reshape(out, (shape[0], -1))[:, xp.reshape(place, (-1,)) * WORDS + tokens % WORDS]
 
 
-def gumbel(seed: int, positions: Array, tokens: Array, choice: int) -> Array:
-    """Return standard Gumbel noise, float64 ``[n, v]``, for positions ``[n]`` and tokens ``[v]``."""
+def gumbel(seed: PerRow, positions: Array, tokens: Array, choice: PerRow) -> Array:
+    """Return standard Gumbel noise, float64 ``[n, v]``, for positions ``[n]`` and tokens ``[v]``; see :func:`words`."""
     xp = array_namespace(positions, tokens)
     uniform = (xp.astype(words(seed, positions, tokens, choice, Purpose.GUMBEL), xp.float64) + 0.5) * 2.0**-32
     return -xp.log(-xp.log1p(-uniform))
 
 
-def uniform(seed: int, position: int, choice: int, purpose: Purpose) -> float:
-    """Return one number of the open unit interval."""
-    word = _philox_scalar((0, position, choice, int(purpose)), (seed & _LOW, seed >> 32))
-    return (word + 0.5) * 2.0**-32
+def uniforms(seed: int, positions: NDArray[np.int64], choice: int, purpose: Purpose) -> NDArray[np.float64]:
+    """Return one number of the open unit interval for each of ``positions`` ``[n]``."""
+    key = (seed & _LOW, seed >> 32)
+    drawn = [_philox_scalar((0, int(position), choice, int(purpose)), key) for position in positions]
+    return (np.array(drawn) + 0.5) * 2.0**-32
 
 
 def session_seed(secret: int, session: str) -> int:
@@ -108,7 +123,7 @@ def _philox_scalar(counter: tuple[int, int, int, int], key: tuple[int, int]) -> 
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
-        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c1, c2, c3 = (p1 >> 32) ^ c1 ^ k0, p1 & _LOW, (p0 >> 32) ^ c3 ^ k1, p0 & _LOW
-        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
+        k0, k1 = (k0 + WEYL[0]) & _LOW, (k1 + WEYL[1]) & _LOW
     return c0

@@ -6,6 +6,7 @@ where in an array an element stands) and torch on a GPU.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,24 @@ def choose(logits: Array, sampling: Sampling, seed: int, first_position: int, ch
     return tokens[argmax(noisy)]
 
 
+def choose_rows(
+    logits: Array, sampling: Sampling, seeds: Sequence[int], positions: NDArray[np.int64], choices: Sequence[int]
+) -> Array:
+    """Return the token of each row under noise of its own session, int64 ``[n]``; see :func:`choose`.
+
+    Args:
+        logits: float ``[n, vocab]`` of any sessions that share ``sampling``, which is not greedy.
+        sampling: how all rows are drawn.
+        seeds: each row's seed.
+        positions: int64 ``[n]``, the absolute position of each row's token.
+        choices: each row's choice.
+    """
+    xp = array_namespace(logits)
+    tokens = xp.arange(logits.shape[-1], device=logits.device)
+    places = xp.asarray(positions, device=logits.device)
+    return argmax(scores(logits, sampling) + noise.gumbel(seeds, places, tokens, choices))
+
+
 def choose_on_device(logits: NDArray[np.float32], sampling: Sampling, seed: int, position: int, choice: int) -> int:
     """Return a draft token for logits ``[vocab]`` under the shared noise, looking at the most likely tokens only."""
     if sampling.greedy:
@@ -154,6 +173,14 @@ def stack(laws: list[DraftLaw]) -> DraftLaw | None:
         ids[row, : one.ids.shape[1]] = one.ids[0]
         weights[row, : one.ids.shape[1]] = one.weights[0]
     return DraftLaw(ids, weights)
+
+
+def probabilities(draft_law: DraftLaw, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return what the law gives to one token of each position, float64 ``[window]``."""
+    weights = draft_law.weights.astype(np.float64)
+    hit: NDArray[np.float64] = np.where(draft_law.ids == tokens[:, None], weights, 0.0).sum(axis=1)
+    total: NDArray[np.float64] = weights.sum(axis=1)
+    return hit / total
 
 
 def dense(draft_law: DraftLaw, position: int, vocab: int, like: Any) -> Array:  # noqa: ANN401 - any array

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -42,7 +42,16 @@ class Settings(BaseSettings):
     inbox_bound: int = Field(default=1024, ge=2, description="entries of one inbox before it answers BUSY")
     step_tokens: int = Field(default=512, ge=1, description="window tokens of one forward")
     prefill_tokens: int = Field(default=128, ge=1, description="prompt tokens of one forward, beside its windows")
-    kv_tokens: int = Field(default=65_536, ge=64, description="KV cache of one verifier, in tokens")
+    step_order: Literal["fifo", "length"] = Field(default="fifo", description="whose window goes into a step first")
+    kv_memory: str | None = Field(
+        default=None, description="KV cache of one verifier, such as 4GiB; free memory decides"
+    )
+    kv_tokens: int | None = Field(default=None, ge=128, description="a bound of the KV cache in tokens")
+    kv_grace_ms: int = Field(default=1_000, ge=0, description="a session keeps its KV cache for, without a round")
+    kv_patience_ms: int = Field(
+        default=2_000, ge=0, description="a round waits for KV cache before it takes a session's"
+    )
+    share_prefixes: bool = Field(default=True, description="a tenant's equal prompts share KV cache")
     lease_ms: int = Field(default=10_000, ge=100, description="a verifier that is silent for longer is dead")
     idle_ttl_ms: int = Field(default=600_000, ge=1000, description="a session without a message is closed after")
     closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")

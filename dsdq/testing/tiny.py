@@ -38,10 +38,19 @@ ARCHITECTURES: Mapping[str, Mapping[str, Any]] = {
     "mistral": {"sliding_window": SLIDING_WINDOW},
     "gemma": {"num_key_value_heads": 1, "head_dim": 32},
     "gemma2": {"head_dim": 32, "sliding_window": SLIDING_WINDOW, "attn_logit_softcapping": 5.0},
+    "gemma3_text": {
+        "head_dim": 32,
+        "sliding_window": SLIDING_WINDOW,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "query_pre_attn_scalar": 32,
+    },
     "gpt2": {"n_inner": 160, "tie_word_embeddings": True},
+    "qwen3": {"head_dim": 32},
+    "phi3": {"sliding_window": SLIDING_WINDOW, "pad_token_id": 2},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
 }
 # Which tokenizers put a BOS token before a text, as the real ones do.
-_WITH_BOS = frozenset({"llama", "mistral", "gemma", "gemma2"})
+_WITH_BOS = frozenset({"llama", "mistral", "gemma", "gemma2", "gemma3_text", "mixtral"})
 
 _TEXT = (
     "def fibonacci(n):\n    if n < 2:\n        return n\n    return fibonacci(n - 1) + fibonacci(n - 2)\n",

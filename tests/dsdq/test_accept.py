@@ -32,8 +32,8 @@ def test_coupled_gives_the_targets_choices_up_to_the_first_that_was_not_drafted(
     assert result.accepted == len(drafted) or drafted[result.accepted] != chosen[result.accepted]
 
 
-def coins(seed: int) -> accept.Coin:
-    return lambda position, purpose: noise.uniform(seed, position, 0, purpose)
+def coins(seed: int) -> accept.Coins:
+    return lambda positions, purpose: noise.uniforms(seed, positions, 0, purpose)
 
 
 def draft_of(row: np.ndarray, chosen: Sampling, source: random.Random) -> tuple[int, DraftLaw]:
@@ -104,7 +104,7 @@ def test_numpy_and_torch_accept_alike() -> None:
 
 def test_coins_of_one_position_differ_by_purpose() -> None:
     coin = coins(7)
-    assert len({coin(3, purpose) for purpose in Purpose}) == len(Purpose)
+    assert len({float(coin(np.array([3]), purpose)[0]) for purpose in Purpose}) == len(Purpose)
 
 
 # A device that lies

@@ -31,6 +31,10 @@ KNOWN = [
 ]
 
 
+def uniform(seed: int, position: int, choice: int, purpose: Purpose) -> float:
+    return float(noise.uniforms(seed, np.array([position]), choice, purpose)[0])
+
+
 @pytest.mark.parametrize("make", [np.array, torch.tensor], ids=["numpy", "torch"])
 @pytest.mark.parametrize(("counter", "key", "output"), KNOWN)
 def test_known_answers(make: object, counter: tuple[int, ...], key: tuple[int, int], output: tuple[int, ...]) -> None:
@@ -45,13 +49,24 @@ def test_numpy_torch_and_single_numbers_agree_bit_for_bit(seed: int) -> None:
     theirs = noise.words(seed, torch.from_numpy(positions), torch.from_numpy(tokens), 3, Purpose.ACCEPT)
     assert np.array_equal(ours, theirs.numpy())
     for row, position in enumerate(positions.tolist()):
-        assert noise.uniform(seed, position, 3, Purpose.ACCEPT) == (int(ours[row, 0]) + 0.5) * 2.0**-32
+        assert uniform(seed, position, 3, Purpose.ACCEPT) == (int(ours[row, 0]) + 0.5) * 2.0**-32
 
 
 def test_a_token_has_its_noise_whoever_it_is_asked_with() -> None:
     alone = noise.gumbel(7, np.array([11]), np.array([130]), 0)
     among = noise.gumbel(7, np.array([10, 11]), np.array([2, 130, 131, 500]), 0)
     assert alone[0, 0] == among[1, 1]
+
+
+def test_rows_of_several_sessions_have_each_its_own_noise() -> None:
+    seeds, positions, choices = [7, 2**64 - 1, 7], np.array([11, 11, 12]), [0, 1, 65_535]
+    tokens = np.array([0, 3, 130])
+    together = noise.gumbel(seeds, positions, tokens, choices)
+    for row in range(3):
+        alone = noise.gumbel(seeds[row], positions[row : row + 1], tokens, choices[row])
+        assert np.array_equal(together[row], alone[0])
+    theirs = noise.words(seeds, torch.from_numpy(positions), torch.from_numpy(tokens), choices, Purpose.GUMBEL)
+    assert np.array_equal(theirs.numpy(), noise.words(seeds, positions, tokens, choices, Purpose.GUMBEL))
 
 
 def test_noise_stays_within_the_bounds_that_pruning_relies_on() -> None:
@@ -67,12 +82,12 @@ def test_gumbel_has_its_mean_and_variance() -> None:
 
 
 def test_every_part_of_the_counter_matters() -> None:
-    base = noise.uniform(1, 2, 3, Purpose.ACCEPT)
+    base = uniform(1, 2, 3, Purpose.ACCEPT)
     others = [
-        noise.uniform(2, 2, 3, Purpose.ACCEPT),
-        noise.uniform(1, 3, 3, Purpose.ACCEPT),
-        noise.uniform(1, 2, 4, Purpose.ACCEPT),
-        noise.uniform(1, 2, 3, Purpose.BONUS),
+        uniform(2, 2, 3, Purpose.ACCEPT),
+        uniform(1, 3, 3, Purpose.ACCEPT),
+        uniform(1, 2, 4, Purpose.ACCEPT),
+        uniform(1, 2, 3, Purpose.BONUS),
     ]
     assert len({base, *others}) == 5
 

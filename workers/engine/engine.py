@@ -1,65 +1,58 @@
-"""One forward of the target for the rows of many sessions, over a KV cache of its own.
+"""One forward of the target for the rows of many sessions, over a paged KV cache of its own.
 
 Rows of any length are packed into one sequence ``[1, T]``; only attention knows which token belongs to whom. No model
-code is touched: attention is replaced through transformers' registry, linear layers by packed ones.
+code is touched: attention is replaced through transformers' registry, linear layers by packed ones. Which session holds
+which block is decided elsewhere: a row names its blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dsdq.errors import ModelError
-from dsdq.models.target import TILE, Target
+from dsdq.models.target import Target
+from dsdq.policies.paging import BLOCK, blocks_for
 from workers.engine import attention, linears
-from workers.engine.kv import BLOCK, EngineFullError, Extent, Extents, Pool
+from workers.engine.loose_linears import LooseLinears
+from workers.engine.memory import KvMemory, blocks_within
+from workers.engine.rows import Packed, Row, pack
 
-_PROBE = "probe"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What one session feeds in one forward.
-
-    ``tokens`` go to the absolute positions ``start, start + 1, …``; what was there is overwritten. The logits of the
-    last ``keep`` of them are wanted. Positions below ``start`` must have been fed before.
-    """
-
-    session: str
-    start: int
-    tokens: Sequence[int]
-    keep: int
+_PROBE = (0, 1)  # the blocks of a probe, which is one token longer than a block
 
 
 class Engine:
     """Runs a target for many sessions. Not thread-safe: one thread owns it.
 
-    ``kv_tokens`` bounds the tokens of all sessions together, each rounded up to whole blocks. The model inside
-    ``target`` is changed in place and belongs to the engine from here on.
+    ``memory`` bounds the KV cache. The model inside ``target`` is changed in place and belongs to the engine from here
+    on.
     """
 
-    def __init__(self, target: Target, kv_tokens: int) -> None:
-        """Prepare the model and prove with one token that its attention can be served.
+    def __init__(self, target: Target, memory: KvMemory) -> None:
+        """Prepare the model, prove with a few tokens that its attention can be served, and size the KV cache.
 
         Raises:
-            ModelError: it cannot, or ``kv_tokens`` is less than one block.
+            ModelError: it cannot, or the memory is less than two blocks.
         """
-        if kv_tokens < BLOCK:
-            msg = f"KV budget: expected at least {BLOCK} tokens, got {kv_tokens}"
-            raise ModelError(msg)
         self.target = target
         self._model = target.model
         self._device = target.device
-        self._extents = Extents(kv_tokens)
-        self._pool = Pool(self._extents.budget_tokens)
-        self._masks = attention.Masks()
         self._padding = _prepare(self._model)
+        loose = LooseLinears() if self._padding.needed else None
+        self._around: AbstractContextManager[object] = loose or nullcontext()
+        self._pool = _pool(self._device, blocks=len(_PROBE))
         self._probe()
+        if loose is not None and not loose.used:
+            self._around = nullcontext()
+        self.block_bytes = self._pool.block_bytes
+        self.kv_blocks = blocks_within(memory, self.block_bytes, self.context_tokens, self._device)
+        self._pool.resize(self.kv_blocks)
 
     @property
     def context_tokens(self) -> int:
@@ -68,112 +61,70 @@ class Engine:
 
     @property
     def kv_tokens(self) -> int:
-        """Return the KV budget in tokens."""
-        return self._extents.budget_tokens
-
-    @property
-    def used_kv_tokens(self) -> int:
-        """Return how much of the KV budget admitted sessions hold."""
-        return self._extents.used_tokens
-
-    @torch.inference_mode()
-    def admit(self, session: str, capacity_tokens: int) -> None:
-        """Reserve room for a session that will use positions below ``capacity_tokens``.
-
-        Raises:
-            EngineFullError: there is no room now, or could never be; the message has the numbers.
-            ModelError: the session is already admitted, or the model cannot take that many tokens.
-        """
-        if capacity_tokens > self.context_tokens:
-            msg = f"session {session!r}: needs {capacity_tokens} tokens, the model takes {self.context_tokens}"
-            raise EngineFullError(msg)
-        self._pool.clear(self._extents.take(session, capacity_tokens))
-
-    def release(self, session: str) -> None:
-        """Free a session's room; releasing one that holds none is no error."""
-        self._extents.give_back(session)
+        """Return how many tokens the KV cache can hold."""
+        return self.kv_blocks * BLOCK
 
     @torch.inference_mode()
     def forward(self, rows: Sequence[Row]) -> torch.Tensor:
         """Feed all rows in one pass and return ``[sum of keep, vocab]`` float32 logits, in the order of the rows.
 
         Raises:
-            ModelError: a row's session is not admitted or appears twice, or its positions, tokens or ``keep`` are out
-                of range; nothing was changed then.
+            ModelError: a session appears twice, or a row's positions, tokens, blocks or ``keep`` are out of range;
+                nothing was changed then.
         """
-        extents = self._checked(rows)
-        total = sum(len(row.tokens) for row in rows)
-        kept = sum(row.keep for row in rows)
+        self._check(rows)
+        return self._run(pack(rows))
+
+    def _run(self, packed: Packed) -> torch.Tensor:
+        padding = self._padding.rows(packed.tokens) - packed.tokens
         # A prefill that wants no logits still runs; the model needs one position for its head.
-        kept_index = list(chain.from_iterable(_last(rows))) or [total - 1]
-        padding = self._padding.rows(total) - total
-        step = self._step(rows, extents, padding)
-        ids = [*chain.from_iterable(row.tokens for row in rows)]
-        positions = [*chain.from_iterable(range(row.start, row.start + len(row.tokens)) for row in rows)]
-        output = self._model(
-            input_ids=self._index(_padded(ids, padding))[None],
-            position_ids=self._index(_padded(positions, padding))[None],
-            use_cache=False,
-            logits_to_keep=self._index(_padded(kept_index, self._padding.fewest - len(kept_index))),
-            spec=step,
-        )
-        logits: torch.Tensor = output.logits[0, :kept].float()
+        keep = packed.keep if len(packed.keep) else np.array([packed.tokens - 1])
+        with self._around:
+            output = self._model(
+                input_ids=self._index(_padded(packed.ids, padding))[None],
+                position_ids=self._index(_padded(packed.positions, padding))[None],
+                use_cache=False,
+                logits_to_keep=self._index(_padded(keep, self._padding.fewest - len(keep))),
+                pool=self._pool,
+                step=self._pool.step(packed, padding),
+            )
+        logits: torch.Tensor = output.logits[0, : len(packed.keep)].float()
         return logits
 
-    def _step(self, rows: Sequence[Row], extents: Sequence[Extent], padding: int) -> attention.Step:
-        write: list[int] = []
-        tile: list[int] = []
-        runs: list[attention.Run] = []
-        slots = 0
-        for row, extent in zip(rows, extents, strict=True):
-            end = row.start + len(row.tokens)
-            write.extend(range(extent.start + row.start, extent.start + end))
-            offset = slots + row.start % TILE
-            tile.extend(range(offset, offset + len(row.tokens)))
-            runs.extend(_runs(row.start, end, extent.start, slots))
-            slots = runs[-1].slot + runs[-1].tiles * TILE
-        return attention.Step(
-            pool=self._pool,
-            masks=self._masks,
-            write_index=self._index(_padded(write, padding)),
-            tile_index=self._index(_padded(tile, padding)),
-            slots=slots,
-            runs=runs,
-        )
+    def _index(self, values: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(values).to(self._device)
 
-    def _index(self, values: Sequence[int]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=self._device)
-
-    def _checked(self, rows: Sequence[Row]) -> list[Extent]:
+    def _check(self, rows: Sequence[Row]) -> None:
         if not rows or len({row.session for row in rows}) != len(rows):
             msg = f"forward: expected at least one row and one row per session, got {[row.session for row in rows]}"
             raise ModelError(msg)
-        extents = [self._extents[row.session] for row in rows]
-        for row, extent in zip(rows, extents, strict=True):
-            self._check_row(row, extent)
-        return extents
+        for row in rows:
+            self._check_row(row)
 
-    def _check_row(self, row: Row, extent: Extent) -> None:
-        count = len(row.tokens)
-        if row.start < 0 or count < 1 or row.start + count > extent.tokens or not 0 <= row.keep <= count:
+    def _check_row(self, row: Row) -> None:
+        count, room = len(row.tokens), min(len(row.blocks) * BLOCK, self.context_tokens)
+        if row.start < 0 or count < 1 or row.end > room or not 0 <= row.keep <= count:
             msg = (
-                f"session {row.session!r}: expected at least one token, all within its {extent.tokens} positions, and "
-                f"at most all of them kept; got {count} from position {row.start}, {row.keep} kept"
+                f"session {row.session!r}: expected at least one token, all within its {room} positions, and at most "
+                f"all of them kept; got {count} from position {row.start}, {row.keep} kept"
             )
             raise ModelError(msg)
-        if min(row.tokens) < 0 or max(row.tokens) >= self.target.vocab_size:
+        if not 0 <= min(row.tokens) <= max(row.tokens) < self.target.vocab_size:
             msg = f"session {row.session!r}: expected token ids below {self.target.vocab_size}, got {max(row.tokens)}"
             raise ModelError(msg)
+        if not 0 <= min(row.blocks) <= max(row.blocks) < self.kv_blocks:
+            msg = f"session {row.session!r}: expected blocks below {self.kv_blocks}, got {list(row.blocks)}"
+            raise ModelError(msg)
 
+    @torch.inference_mode()
     def _probe(self) -> None:
-        self._extents.take(_PROBE, 1)
+        tokens = min(BLOCK + 1, self.context_tokens)
+        row = Row("probe", 0, [0] * tokens, 1, _PROBE[: blocks_for(tokens)])
         try:
-            logits = self.forward([Row(_PROBE, 0, [0], 1)])
+            logits = self._run(pack([row]))
         except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
             msg = f"model {self.target.name!r}: its forward does not work with replaced attention: {error}"
             raise ModelError(msg) from error
-        finally:
-            self._extents.give_back(_PROBE)
         config = self._model.config.get_text_config(decoder=True)
         layers, served = int(config.num_hidden_layers), self._pool.layers
         if layers != served or logits.shape != (1, self.target.vocab_size):
@@ -184,9 +135,21 @@ class Engine:
             raise ModelError(msg)
 
 
+def _pool(device: torch.device, blocks: int) -> attention.Attention:
+    """Return the KV pool of a kind of device."""
+    if device.type == "cuda":
+        msg = "cuda: not yet"
+        raise ModelError(msg)
+    from workers.engine.cpu_attention import CpuAttention  # noqa: PLC0415 - a machine with a GPU needs no numba
+
+    return CpuAttention(blocks)
+
+
 def _prepare(model: Any) -> linears.Padding:  # noqa: ANN401 - transformers is not fully typed
     """Replace attention and, on the CPU in float32, linear layers; return how rows must be padded."""
     model.set_attn_implementation(attention.NAME)
+    if getattr(model.config, "_experts_implementation", None) is not None:
+        model.set_experts_implementation("eager")  # the others batch experts in shapes that depend on neighbours
     parameter = next(model.parameters())
     if parameter.device.type != "cpu" or parameter.dtype is not torch.float32:
         return linears.Padding.of((), fewest=1)
@@ -200,27 +163,6 @@ def _prepare(model: Any) -> linears.Padding:  # noqa: ANN401 - transformers is n
 _packing_works = lru_cache(maxsize=1)(linears.packing_works)
 
 
-def _runs(start: int, end: int, base: int, slot: int) -> list[attention.Run]:
-    """Cut the tiles of positions ``[start, end)`` into runs that read equally many keys, from ``slot`` on."""
-    runs = []
-    for block in range(start // BLOCK, (end - 1) // BLOCK + 1):
-        first = max(start - block * BLOCK, 0) // TILE
-        last = (min(end - block * BLOCK, BLOCK) - 1) // TILE
-        tiles = last - first + 1
-        runs.append(attention.Run(slot, tiles, first, base, (block + 1) * BLOCK))
-        slot += tiles * TILE
-    return runs
-
-
-def _last(rows: Sequence[Row]) -> list[range]:
-    """Return, for each row, the packed places of the tokens whose logits are kept."""
-    kept, end = [], 0
-    for row in rows:
-        end += len(row.tokens)
-        kept.append(range(end - row.keep, end))
-    return kept
-
-
-def _padded(values: list[int], padding: int) -> list[int]:
-    """Repeat the last value: a padding token is a copy of the last one and writes what that one writes."""
-    return values + values[-1:] * padding
+def _padded(values: NDArray[np.int64], padding: int) -> NDArray[np.int64]:
+    """Repeat the last value."""
+    return np.concatenate([values, np.repeat(values[-1:], padding)]) if padding > 0 else values

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,7 +20,9 @@ from transformers.pytorch_utils import Conv1D
 # Siblings that every model calls with one and the same input, in this order: one product instead of several.
 _SHARED_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 _GRAIN = 32_768  # elements from which torch splits an elementwise operation over threads (at::internal::GRAIN_SIZE)
+_GELU_GRAIN = 16_384  # above this many, GELU is split over all threads at once
 _MOST_PADDING = 64
+_LANES_MOST = 64
 
 
 class PackedLinear(nn.Module):
@@ -32,11 +35,29 @@ class PackedLinear(nn.Module):
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())  # noqa: SLF001
         self._bias = None if bias is None else bias.detach().contiguous()
         self._run = torch.ops.mkldnn._linear_pointwise.default  # noqa: SLF001 - without the overload look-up
+        self._never_alone = not _alone_alike(self.in_features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``[..., out]`` for ``[..., in]``."""
+        if self._never_alone and x.numel() == self.in_features:
+            doubled = x.reshape(1, -1).expand(2, -1).contiguous()
+            return self._product(doubled)[:1].reshape(*x.shape[:-1], -1)
+        return self._product(x)
+
+    def _product(self, x: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = self._run(x, self._packed, self._bias, "none", [], "")
         return output
+
+
+@lru_cache(maxsize=256)
+def _alone_alike(in_features: int) -> bool:
+    """Say whether a row gets the same bits alone as with others: on some machines long sums are cut otherwise then."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(_LANES_MOST, in_features, generator=generator)
+    x = torch.randn(2, in_features, generator=generator)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight)  # noqa: SLF001
+    alone, both = (torch.ops.mkldnn._linear_pointwise(rows, packed, None, "none", [], "") for rows in (x[:1], x))  # noqa: SLF001
+    return torch.equal(alone, both[:1])
 
 
 class _SharedProduct:
@@ -119,8 +140,13 @@ def _share(parent: nn.Module, names: Sequence[str]) -> None:
 def activation_widths(model: Any) -> frozenset[int]:  # noqa: ANN401 - transformers is not fully typed
     """Return the widths of what the model's linear layers give to its activation functions; the LM head's has none."""
     head = model.get_output_embeddings()
-    layers = (layer for layer in model.modules() if isinstance(layer, nn.Linear | Conv1D) and layer is not head)
-    return frozenset(int(layer.nf) if isinstance(layer, Conv1D) else layer.out_features for layer in layers)
+    widths: set[int] = set()
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear | Conv1D) and layer is not head:
+            width = int(layer.nf) if isinstance(layer, Conv1D) else layer.out_features
+            # Where one layer gives both gate and input of a gated unit, the activation sees half of it.
+            widths |= {width, width // 2} if "gate_up" in name else {width}
+    return frozenset(widths)
 
 
 def fewest_rows() -> int:
@@ -152,9 +178,14 @@ class Padding:
         fitting = (n for n in range(first, first + _MOST_PADDING) if all(self._whole(n * w) for w in self.widths))
         return next(fitting, first)
 
+    @property
+    def needed(self) -> bool:
+        """Say whether anything has to be padded: on the CPU in float32."""
+        return bool(self.widths)
+
     def _whole(self, elements: int) -> bool:
-        shares = min(self.threads, -(-elements // _GRAIN))
-        return elements % self.lanes == 0 and -(-elements // shares) % self.lanes == 0
+        shares = {1, min(self.threads, -(-elements // _GRAIN)), self.threads if elements > _GELU_GRAIN else 1}
+        return all(-(-elements // share) % self.lanes == 0 for share in shares)
 
 
 def _lanes() -> int:

@@ -12,7 +12,11 @@ from dsdq.wire import Decode, Draft, ErrorCode
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What this verifier serves. ``context_tokens`` bounds prompt, output and one window together."""
+    """What this verifier serves.
+
+    ``context_tokens`` of the target, and ``kv_tokens`` of this verifier's memory, bound prompt, output and one window
+    together.
+    """
 
     target: str
     target_revision: str
@@ -20,6 +24,8 @@ class Offer:
     numerics: str
     vocab_size: int
     context_tokens: int
+    kv_tokens: int
+    eos_ids: frozenset[int] = frozenset()
     trusted_tenants: frozenset[str] = frozenset()
 
 
@@ -79,10 +85,11 @@ def _check_prompt(offer: Offer, contract: Contract, prompt: Sequence[int]) -> No
         raise RefusedError(
             ErrorCode.PROMPT_INVALID, f"expected token ids below {offer.vocab_size}, got {outside[0]} in the prompt"
         )
-    if needed_tokens(contract, prompt) > offer.context_tokens:
+    room, whose = min((offer.context_tokens, "the target's context"), (offer.kv_tokens, "this verifier's KV cache"))
+    if needed_tokens(contract, prompt) > room:
         raise RefusedError(
             ErrorCode.CONTEXT_TOO_LONG,
-            f"expected prompt + max_tokens + max_window of at most {offer.context_tokens} tokens, got "
+            f"expected prompt + max_tokens + max_window of at most {room} tokens ({whose}), got "
             f"{len(prompt)} + {contract.max_tokens} + {contract.max_window}; shorten the prompt or ask for less",
         )
 

@@ -14,11 +14,14 @@ from dsdq.bus.registry import WorkerInfo
 from dsdq.contract import MAX_WINDOW
 from dsdq.models.target import load_target
 from dsdq.models.tokenizer import Tokenizer
+from dsdq.policies.batching import ORDERS, StepBudget, Tenure
 from dsdq.settings import Settings
 from workers.engine.engine import Engine
+from workers.engine.memory import KvMemory, parse_bytes
+from workers.engine.planner import Planner
 from workers.verifier.admission import Offer
+from workers.verifier.engine_thread import EngineThread
 from workers.verifier.service import Limits, Verifier
-from workers.verifier.sessions import EngineThread
 
 
 @asynccontextmanager
@@ -32,16 +35,16 @@ async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: 
     redis, thread = open_redis(url), EngineThread()
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
-        await thread.start(lambda: Engine(load_target(target_name, device=device, dtype=dtype), chosen.kv_tokens))
+        await thread.start(lambda: Engine(load_target(target_name, device=device, dtype=dtype), memory_of(chosen)))
         fingerprint = (await asyncio.to_thread(Tokenizer.load, target_name)).fingerprint
         yield Verifier(
             redis,
             thread,
+            planner_of(thread.engine, chosen),
             offer_of(thread.engine, fingerprint, chosen),
             info_of(thread.engine, fingerprint, chosen),
             tenants=chosen.tenants,
             limits=limits_of(chosen),
-            eos_ids=thread.engine.target.eos_ids,
             secret=int.from_bytes(blake2b(chosen.server_secret.encode(), digest_size=8).digest()),
         )
     finally:
@@ -49,13 +52,28 @@ async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: 
         await redis.aclose()
 
 
+def memory_of(chosen: Settings) -> KvMemory:
+    """Return what bounds the KV cache; no more is ever of use than all sessions' whole contexts."""
+    bytes_ = None if chosen.kv_memory is None else parse_bytes(chosen.kv_memory)
+    return KvMemory(chosen.kv_tokens, bytes_, sessions=limits_of(chosen).slots)
+
+
+def planner_of(engine: Engine, chosen: Settings) -> Planner:
+    """Return what decides on the engine's steps."""
+    return Planner(
+        engine.kv_blocks,
+        StepBudget(chosen.step_tokens, chosen.prefill_tokens),
+        order=ORDERS[chosen.step_order],
+        tenure=Tenure(chosen.kv_grace_ms / 1000, chosen.kv_patience_ms / 1000),
+        shares=chosen.share_prefixes,
+    )
+
+
 def limits_of(chosen: Settings) -> Limits:
     """Return the verifier's bounds. An admitted session always finds room: a place for each is kept from the opens."""
     return Limits(
         slots=min(chosen.slots, chosen.inbox_bound // 2),
         inbox_bound=chosen.inbox_bound,
-        step_tokens=chosen.step_tokens,
-        prefill_tokens=chosen.prefill_tokens,
         lease_ms=chosen.lease_ms,
         idle_ttl_ms=chosen.idle_ttl_ms,
         closed_ttl_ms=chosen.closed_ttl_ms,
@@ -72,7 +90,9 @@ def offer_of(engine: Engine, fingerprint: str, chosen: Settings) -> Offer:
         tokenizer_fingerprint=fingerprint,
         numerics=target.numerics,
         vocab_size=target.vocab_size,
-        context_tokens=min(target.context_tokens, engine.kv_tokens),
+        eos_ids=frozenset(target.eos_ids),
+        context_tokens=target.context_tokens,
+        kv_tokens=engine.kv_tokens,
         trusted_tenants=frozenset(chosen.trusted_tenants),
     )
 

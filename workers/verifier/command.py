@@ -21,11 +21,15 @@ def verifier(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     slots: Annotated[int | None, typer.Option(min=1, help="Sessions held at once.")] = None,
-    kv_tokens: Annotated[int | None, typer.Option(min=64, help="KV cache, in tokens.")] = None,
+    kv_memory: Annotated[
+        str | None, typer.Option(help="KV cache, such as 4GiB.", show_default="a share of what is free")
+    ] = None,
+    kv_tokens: Annotated[int | None, typer.Option(min=128, help="A bound of the KV cache in tokens.")] = None,
 ) -> None:
     """Serve TARGET: verify what devices draft, until interrupted."""
     share_cores()
-    changed = {key: value for key, value in (("slots", slots), ("kv_tokens", kv_tokens)) if value is not None}
+    given = {"slots": slots, "kv_memory": kv_memory, "kv_tokens": kv_tokens}
+    changed = {key: value for key, value in given.items() if value is not None}
     chosen = settings().model_copy(update=changed)
     asyncio.run(_serve(redis or chosen.redis_url, target, device, dtype, chosen))
 

@@ -1,4 +1,4 @@
-"""A session as this verifier holds it: what was agreed and committed, and what waits for the next step."""
+"""A session as this verifier holds it: what was agreed and decided, and what waits for the next step."""
 
 from __future__ import annotations
 
@@ -22,15 +22,11 @@ class Pending:
 
 @dataclass(slots=True)
 class Held:
-    """One session.
-
-    ``cached`` positions have a valid KV. A rejected draft leaves stale KV behind it, which the next row overwrites.
-    """
+    """One session. ``state`` is what was decided; its log follows as fast as Redis takes it."""
 
     state: SessionState
     owned: Owned
     touched_s: float
-    cached: int = 0
     pending: deque[Pending] = field(default_factory=deque)
 
     @property

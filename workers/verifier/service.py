@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -20,15 +20,16 @@ from dsdq.bus.inbox import Entry, Inbox
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import SessionStore
 from dsdq.errors import BusError, FencedError, RedisUnavailableError, WireError
-from dsdq.policies.batching import first_in_first_out
 from dsdq.session import Ahead, Live, liveness
 from dsdq.tasks import end
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import Cancel, Decode, Draft, ErrorCode, Gap, Open, answer_to, unpack
+from workers.engine.planner import Planner
 from workers.verifier import admission
+from workers.verifier.engine_thread import EngineThread
 from workers.verifier.held import Held, Pending
-from workers.verifier.sessions import EngineThread, Sessions
-from workers.verifier.step import Planned, Ready, Timing, compute, conclude, plan, ready_round
+from workers.verifier.sessions import Sessions
+from workers.verifier.step import Ready, Timing, compute, conclude, ready_rounds
 
 log = get_logger("verifier")
 
@@ -36,6 +37,8 @@ READ_ENTRIES = 64
 BLOCK_MS = 500
 SWEEP_S = 5.0
 RETRY_S = 0.2
+ROOM_S = 0.05  # how soon to look again for KV cache that nobody has given up yet
+MOST_UNCOMMITTED = 256  # verdicts that may wait for their logs before the engine waits for them
 BEATS_PER_LEASE = 4
 
 
@@ -45,8 +48,6 @@ class Limits:
 
     slots: int
     inbox_bound: int
-    step_tokens: int
-    prefill_tokens: int
     lease_ms: int
     idle_ttl_ms: int
     closed_ttl_ms: int
@@ -60,22 +61,22 @@ class Verifier:
         self,
         redis: Redis,
         engine: EngineThread,
+        planner: Planner,
         offer: admission.Offer,
         info: WorkerInfo,
         *,
         tenants: Sequence[str],
         limits: Limits,
-        eos_ids: Sequence[int],
         secret: int,
     ) -> None:
         self.info = info
         self._offer = offer
         self._limits = limits
-        self._eos_ids = frozenset(eos_ids)
         self._secret = secret
         self._registry = Registry(redis)
         self._inbox = Inbox(redis, info.wid, tenants)
         self._engine = engine
+        self._planner = planner
         store = SessionStore(
             redis,
             info.wid,
@@ -87,7 +88,7 @@ class Verifier:
         self._work = asyncio.Event()
         self._stopping = False
         self._sessions = Sessions(
-            store, self._inbox, engine, offer, worker=info.wid, slots=limits.slots, on_open=self._work.set
+            store, self._inbox, planner, offer, worker=info.wid, slots=limits.slots, on_open=self._work.set
         )
         self._steps = 0
         self._rows = 0
@@ -104,10 +105,12 @@ class Verifier:
         log.info("serving", target=self.info.model)
         if ready is not None:
             ready.set()
+        committing = asyncio.create_task(self._sessions.commits.run())
         stepping = asyncio.create_task(self._step_forever())
-        others = [asyncio.create_task(loop) for loop in (self._consume(), self._beat(), self._sweep(), stop.wait())]
+        loops = (self._consume(), self._beat(), self._sweep(), self._sessions.admit_forever(), stop.wait())
+        others = [asyncio.create_task(loop) for loop in loops]
         try:
-            done, _ = await asyncio.wait([stepping, *others], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([committing, stepping, *others], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
             self._stopping = True
@@ -116,15 +119,18 @@ class Verifier:
         finally:
             await end(stepping, *others)
             await self._leave()
+            await end(committing)
 
     async def _leave(self) -> None:
         reason = "the verifier stopped; open the session again with another one"
-        with contextlib.suppress(BusError):
-            await self._registry.leave(self.info)
-            await self._inbox.close()
-            await self._sessions.dismiss_waiting(ErrorCode.WORKER_STOPPED, reason)
-            for held in self._sessions:
-                await self._sessions.fail(held, ErrorCode.WORKER_STOPPED, reason)
+        with contextlib.suppress(BusError, TimeoutError):
+            async with asyncio.timeout(self._limits.lease_ms / 1000):
+                await self._registry.leave(self.info)
+                await self._inbox.close()
+                await self._sessions.dismiss_waiting(ErrorCode.WORKER_STOPPED, reason)
+                for held in self._sessions:
+                    self._sessions.fail(held, ErrorCode.WORKER_STOPPED, reason)
+                await self._sessions.commits.shorter_than(1)
 
     # Loops
 
@@ -144,12 +150,8 @@ class Verifier:
         while not self._stopping:
             await self._work.wait()
             self._work.clear()
-            try:
-                while not self._stopping and (batch := await self._collect()):
-                    await self._step(batch)
-            except RedisUnavailableError as error:
-                await self._hope(error)
-                self._work.set()
+            while not self._stopping and await self._step():
+                await self._sessions.commits.shorter_than(MOST_UNCOMMITTED)
 
     async def _hope(self, error: RedisUnavailableError) -> None:
         """Wait a little. The lease decides for how long to hope: once it has lapsed, the heartbeat ends this worker."""
@@ -176,10 +178,7 @@ class Verifier:
             for held in self._sessions:
                 if held.touched_s < oldest and not held.pending:
                     reason = "no message came for too long; open a new session"
-                    try:
-                        await self._sessions.fail(held, ErrorCode.EXPIRED, reason)
-                    except RedisUnavailableError as error:
-                        await self._hope(error)
+                    self._sessions.fail(held, ErrorCode.EXPIRED, reason)
 
     # Messages
 
@@ -205,8 +204,7 @@ class Verifier:
         if answer is None or held is None:
             await self._inbox.bury(entry, f"malformed: {error}")
             return
-        await self._sessions.fail(held, answer.code, answer.message)
-        await self._inbox.settle([entry])
+        self._sessions.fail(held, answer.code, answer.message, [entry])
 
     async def _route(self, entry: Entry, message: Draft | Decode | Cancel) -> None:
         if isinstance(message, Cancel) and await self._sessions.forget_waiting(message.session, entry.tenant):
@@ -218,56 +216,57 @@ class Verifier:
             return
         held.touched_s = monotonic()
         if isinstance(message, Cancel):
-            await self._sessions.cancel(held)
-            await self._inbox.settle([entry])
+            self._sessions.cancel(held, entry)
             return
         held.pending.append(Pending(entry, message, monotonic()))
         self._work.set()
 
     # Steps
 
-    async def _collect(self) -> list[Planned]:
-        """Return this step's rows: windows of the oldest live rounds, and beside them a piece of prompts."""
-        found = [await self._next_ready(held) for held in self._sessions]
-        # Sessions may have ended while others were looked at; from here on nothing waits until the forward is queued.
-        ready = {one.held.session: one for one in found if self._sessions.holds(one.held)}
-        oldest_first = sorted(ready.values(), key=lambda one: one.waiting_since_s)
-        works = (one.work for one in oldest_first)
-        shares = first_in_first_out(works, self._limits.step_tokens, self._limits.prefill_tokens)
-        return [plan(ready[share.session], share) for share in shares]
+    async def _step(self) -> bool:
+        """Run one forward for whoever is ready; say whether anybody was.
 
-    async def _next_ready(self, held: Held) -> Ready:
-        """Return the session with its next live round; what is stale, repeated, ahead or wrong is dealt with."""
+        Verdicts are queued for their logs, so that the next forward starts while they are written.
+        """
+        ready = {one.held.session: one for one in map(self._next_ready, self._sessions)}
+        started_s = monotonic()
+        requests = [one.request for one in ready.values() if self._sessions.holds(one.held)]
+        rows = self._planner.plan(requests, started_s)
+        if not rows:
+            return self._wait_for_room(ready.values())
+        verified = [ready[row.session] for row in rows if row.keep]
+        judged = [one.judged for one in verified]
+        accepted = await self._engine.run(compute, self._engine.engine, rows, judged, self._secret)
+        for row in rows:
+            if not row.keep:
+                self._planner.computed(row.session, ready[row.session].held.state.transcript.tokens, row.end)
+        if verified:
+            timing = Timing(started_s, monotonic(), len(verified))
+            self._steps += 1
+            self._rows += len(verified)
+            pairs = zip(verified, accepted, strict=True)
+            self._sessions.commit([conclude(one, acceptance, self._offer.eos_ids, timing) for one, acceptance in pairs])
+        return True
+
+    def _wait_for_room(self, ready: Iterable[Ready]) -> bool:
+        """Look again soon if somebody waits for KV cache: time alone makes room."""
+        if any(one.rounds for one in ready):
+            asyncio.get_running_loop().call_later(ROOM_S, self._work.set)
+        return False
+
+    def _next_ready(self, held: Held) -> Ready:
+        """Return the session with its next live rounds; what is stale, repeated, ahead or wrong is dealt with."""
         while held.pending:
             pending = held.pending[0]
             status = liveness(held.state, pending.message)
             if isinstance(status, Live):
                 objection = admission.object_to(held.state.contract, pending.message)
                 if objection is None:
-                    return ready_round(held, pending, status, self._offer.vocab_size)
-                await self._sessions.fail(held, *objection)
+                    return ready_rounds(held, status, self._offer.vocab_size)
+                self._sessions.fail(held, *objection)
                 break
             held.pending.popleft()
             if isinstance(status, Ahead):
-                await self._sessions.say(held, Gap(held.session, held.state.transcript.length))
-            await self._inbox.settle([pending.entry])
+                self._sessions.say(held, Gap(held.session, held.state.transcript.length))
+            self._sessions.commits.settle([pending.entry])
         return Ready(held)
-
-    async def _step(self, batch: list[Planned]) -> None:
-        started_s = monotonic()
-        accepted = await self._engine.run(compute, self._engine.engine, batch, self._secret)
-        for planned in batch:
-            fed = planned.ready.fed if planned.verifies else 0
-            planned.ready.held.cached = planned.row.start + len(planned.row.tokens) - fed
-        rounds = [one.ready for one in batch if one.verifies]
-        if not rounds:
-            return
-        timing = Timing(started_s, monotonic(), len(rounds))
-        self._steps += 1
-        self._rows += len(rounds)
-        outcomes = [
-            conclude(ready, ready.pending, acceptance, self._eos_ids, timing)
-            for ready, acceptance in zip(rounds, accepted, strict=True)
-            if ready.pending is not None
-        ]
-        await self._sessions.commit(outcomes)

@@ -1,58 +1,29 @@
-"""The sessions of one verifier: opened while there is room, committed to, closed; first in Redis, then here."""
+"""The sessions of one verifier: opened while there is a place, committed to, closed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from time import monotonic
-from typing import TypeVar
 
 from dsdq.bus.inbox import Entry, Inbox
-from dsdq.bus.sessions import Commit, CommitStatus, SessionStore
+from dsdq.bus.sessions import Commit, SessionStore
 from dsdq.contract import Contract, FinishReason
-from dsdq.errors import BusError, RedisUnavailableError, RefusedError, WireError
+from dsdq.errors import RedisUnavailableError, RefusedError, WireError
 from dsdq.session import SessionState, Transcript
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import Closed, Error, Message, Open, Opened, pack, unpack_contract
-from workers.engine.engine import Engine
-from workers.engine.kv import EngineFullError
+from workers.engine.planner import Planner
 from workers.verifier import admission
+from workers.verifier.commits import Commits
 from workers.verifier.held import Held
 from workers.verifier.step import Outcome
 
 log = get_logger("verifier")
 
-T = TypeVar("T")
 RETRY_S = 0.2
-
-
-class EngineThread:
-    """The one thread that makes and owns the engine.
-
-    No other thread of the process may compute with torch: each would get OpenMP threads of its own, and once there are
-    more of those than cores, OpenMP puts them to sleep between any two operations (a small model then takes twice as
-    long).
-    """
-
-    engine: Engine
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-
-    async def start(self, make: Callable[[], Engine]) -> None:
-        """Make the engine."""
-        self.engine = await self.run(make)
-
-    async def run(self, function: Callable[..., T], *arguments: object) -> T:
-        """Run a function on the engine's thread, behind what runs there now."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
-
-    def stop(self) -> None:
-        """Wait for what runs and end the thread."""
-        self._pool.shutdown(wait=True)
 
 
 class Sessions:
@@ -62,16 +33,17 @@ class Sessions:
         self,
         store: SessionStore,
         inbox: Inbox,
-        engine: EngineThread,
+        planner: Planner,
         offer: admission.Offer,
         *,
         worker: str,
         slots: int,
         on_open: Callable[[], None],
     ) -> None:
+        self.commits = Commits(store, inbox, self._drop)
         self._store = store
         self._inbox = inbox
-        self._engine = engine
+        self._planner = planner
         self._offer = offer
         self._worker = worker
         self._slots = slots
@@ -79,8 +51,7 @@ class Sessions:
         self._held: dict[str, Held] = {}
         self._waiting: deque[tuple[Entry, Open, Contract]] = deque()
         self._admitting = asyncio.Lock()
-        # Whoever appends reads the session's state first: nobody else may append in between.
-        self._appending = asyncio.Lock()
+        self._vacant = asyncio.Event()
 
     def __len__(self) -> int:
         """Return the number of open sessions."""
@@ -125,26 +96,27 @@ class Sessions:
             self._waiting.append((entry, message, contract))
         await self.admit()
 
-    async def admit(self) -> None:
-        """Open what waits, first come first served, while there is room."""
-        async with self._admitting:
-            await self._admit()
-
-    async def _admit(self) -> None:
-        while self._waiting and len(self._held) < self._slots:
-            entry, message, contract = self._waiting[0]
-            needed = admission.needed_tokens(contract, message.prompt)
+    async def admit_forever(self) -> None:
+        """Whenever a place becomes free, give it to who waits."""
+        while True:
+            await self._vacant.wait()
+            self._vacant.clear()
             try:
+                await self.admit()
+            except RedisUnavailableError as error:
+                log.warning("redis unavailable", reason=str(error))
+                await asyncio.sleep(RETRY_S)
+                self._vacant.set()
+
+    async def admit(self) -> None:
+        """Open what waits, first come first served, while there is a place."""
+        async with self._admitting:
+            while self._waiting and len(self._held) < self._slots:
+                entry, message, contract = self._waiting[0]
                 if message.session not in self._held:
-                    await self._engine.run(self._engine.engine.admit, message.session, needed)
                     await self._hold(message, contract)
-            except EngineFullError:
-                return  # the next session that closes makes room
-            except BusError:
-                await self._release(message.session)
-                raise
-            self._waiting.popleft()
-            await self._inbox.settle([entry])
+                self._waiting.popleft()
+                await self._inbox.settle([entry])
 
     async def _hold(self, message: Open, contract: Contract) -> None:
         transcript = Transcript(message.contract, message.prompt)
@@ -163,9 +135,10 @@ class Sessions:
             contract, length=transcript.length, digest=transcript.digest, answer=pack(opened), request=pack(message)
         )
         if owned is None:  # a repeated open: its answer is in the log
-            await self._release(message.session)
             return
         state = SessionState(contract, transcript, owned.epoch, owned.owner)
+        # Tenants share no prefixes: how fast a prompt is taken in must not tell what another tenant asked.
+        self._planner.admit(message.session, salt=contract.tenant)
         self._held[message.session] = Held(state, owned, monotonic())
         self._on_open()
 
@@ -193,114 +166,83 @@ class Sessions:
 
     # Committing
 
-    async def commit(self, outcomes: Sequence[Outcome]) -> None:
-        """Append every verdict to its log, then take it in, then acknowledge the rounds that are answered."""
-        async with self._appending:
+    def commit(self, outcomes: Sequence[Outcome]) -> None:
+        """Take every verdict in and queue it for its log; what it answers is acknowledged once it is there."""
+        for outcome in outcomes:
+            held, rounds = outcome.ready.held, outcome.ready.rounds
             # A session that was closed while its forward ran has no pending round any more.
-            await self._commit([one for one in outcomes if one.pending in one.held.pending])
-        if not all(self.holds(one.held) for one in outcomes):
-            await self.admit()
-
-    async def _commit(self, outcomes: Sequence[Outcome]) -> None:
-        statuses = await self._append([self._commit_of(outcome) for outcome in outcomes])
-        answered: list[Entry] = []
-        for outcome, status in zip(outcomes, statuses, strict=True):
-            held, verdict = outcome.held, outcome.verdict
-            log.debug(
-                "verdict",
-                session=held.session,
-                round=verdict.last_round,
-                status=str(status),
-                drafted=verdict.drafted,
-                accepted=verdict.accepted,
-            )
-            # LENGTH: an earlier try arrived though its answer did not; nobody else can have moved a log that we own.
-            if status in (CommitStatus.OK, CommitStatus.LENGTH):
-                self._take_in(outcome)
-            if outcome.final or status in (CommitStatus.GONE, CommitStatus.FENCED):
-                answered.append(held.pending.popleft().entry)
-            if outcome.closed is not None or status in (CommitStatus.GONE, CommitStatus.FENCED):
-                answered.extend(await self._drop(held))
-        await self._inbox.settle(answered)
-
-    async def _append(self, commits: Sequence[Commit]) -> list[CommitStatus]:
-        """Commit, however often Redis has to be asked: what arrived before its answer was lost is not appended again.
-
-        Once the lease has lapsed the heartbeat ends this worker, and this with it.
-        """
-        while True:
-            try:
-                return await self._store.commit(commits)
-            except RedisUnavailableError as error:
-                log.warning("commit interrupted", reason=str(error))
-                await asyncio.sleep(RETRY_S)
+            if not held.pending or held.pending[0] is not rounds[0]:
+                continue
+            commit = self._commit_of(outcome)
+            self._take_in(outcome)
+            answers: list[Entry] = []
+            if outcome.final:
+                answers += [held.pending.popleft().entry for _ in rounds]
+            if outcome.closed is not None:
+                answers += self._drop(held)
+            self.commits.add(held, commit, answers)
 
     def _take_in(self, outcome: Outcome) -> None:
-        held, verdict = outcome.held, outcome.verdict
+        held, verdict = outcome.ready.held, outcome.verdict
         held.state.commit(verdict, final=outcome.final)
-        held.cached = verdict.base + verdict.accepted
+        # A rejected draft leaves keys and values behind it, which the next row overwrites.
+        self._planner.computed(held.session, held.state.transcript.tokens, verdict.base + verdict.accepted)
         if not outcome.final:  # the rest of a grant waits from now on
-            held.pending[0] = replace(outcome.pending, received_s=monotonic())
+            held.pending[0] = replace(outcome.ready.rounds[0], received_s=monotonic())
 
     def _commit_of(self, outcome: Outcome) -> Commit:
-        state, verdict = outcome.held.state, outcome.verdict
+        held, verdict = outcome.ready.held, outcome.verdict
         messages: list[Message] = [verdict] if outcome.closed is None else [verdict, outcome.closed]
         return Commit(
-            owned=outcome.held.owned,
+            owned=held.owned,
             expected_length=verdict.base,
             length=verdict.length,
             digest=verdict.digest,
-            round=verdict.last_round if outcome.final else state.answered,
-            branch=state.branch,
+            round=verdict.last_round if outcome.final else held.state.answered,
+            branch=held.state.branch,
             closes=outcome.closed is not None,
             messages=[pack(message) for message in messages],
         )
 
     # Closing
 
-    async def say(self, held: Held, message: Message) -> None:
+    def say(self, held: Held, message: Message) -> None:
         """Append a message that commits no token."""
-        async with self._appending:
-            await self._store.commit([_saying(held, message, closes=False)])
+        self.commits.add(held, _saying(held, message, closes=False))
 
-    async def fail(self, held: Held, code: str, reason: str) -> None:
-        """End a session with an error."""
+    def fail(self, held: Held, code: str, reason: str, answers: Sequence[Entry] = ()) -> None:
+        """End a session with an error, which also answers ``answers``."""
         log.info("session failed", session=held.session, code=code, reason=reason)
-        async with self._appending:
-            await self._close(held, Error(held.session, code, reason))
-        await self.admit()
+        self._close(held, Error(held.session, code, reason), answers)
 
-    async def cancel(self, held: Held) -> None:
-        """End a session as its device asked."""
-        async with self._appending:
-            transcript, counts = held.state.transcript, held.state.counts
-            receipt = Closed(
-                session=held.session,
-                reason=FinishReason.CANCELLED,
-                length=transcript.length,
-                digest=transcript.digest,
-                rounds=counts.rounds,
-                drafted=counts.drafted,
-                accepted=counts.accepted,
-                verified=counts.verified,
-            )
-            await self._close(held, receipt)
-        await self.admit()
+    def cancel(self, held: Held, entry: Entry) -> None:
+        """End a session as its device asked with ``entry``."""
+        transcript, counts = held.state.transcript, held.state.counts
+        receipt = Closed(
+            session=held.session,
+            reason=FinishReason.CANCELLED,
+            length=transcript.length,
+            digest=transcript.digest,
+            rounds=counts.rounds,
+            drafted=counts.drafted,
+            accepted=counts.accepted,
+            verified=counts.verified,
+        )
+        self._close(held, receipt, [entry])
 
-    async def _close(self, held: Held, message: Message) -> None:
-        await self._store.commit([_saying(held, message, closes=True)])
-        await self._inbox.settle(await self._drop(held))
+    def _close(self, held: Held, message: Message, answers: Sequence[Entry]) -> None:
+        commit = _saying(held, message, closes=True)
+        self.commits.add(held, commit, [*answers, *self._drop(held)])
 
-    async def _drop(self, held: Held) -> list[Entry]:
+    def _drop(self, held: Held) -> list[Entry]:
         """Forget a session and return the entries that nobody waits for any more."""
         left = [pending.entry for pending in held.pending]
         held.pending.clear()
-        if self._held.pop(held.session, None) is not None:
-            await self._release(held.session)
+        if self._held.get(held.session) is held:
+            del self._held[held.session]
+            self._planner.release(held.session)
+            self._vacant.set()
         return left
-
-    async def _release(self, session: str) -> None:
-        await self._engine.run(self._engine.engine.release, session)
 
 
 def _saying(held: Held, message: Message, *, closes: bool) -> Commit:

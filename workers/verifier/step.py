@@ -1,4 +1,4 @@
-"""One step, without Redis: from waiting rounds to rows, from logits to verdicts.
+"""One step, without Redis: from waiting rounds to requests, from logits to verdicts.
 
 This module does not know streams, leases or threads; the service around it does.
 """
@@ -7,51 +7,47 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 
+from dsdq import digest
 from dsdq.accept import Acceptance
+from dsdq.contract import MAX_WINDOW, Rule
 from dsdq.laws import DraftLaw
-from dsdq.policies.batching import Share, Work
 from dsdq.session import Live, settle
 from dsdq.wire import Closed, Decode, Draft, Verdict
-from workers.engine.engine import Engine, Row
+from workers.engine.engine import Engine
 from workers.engine.judge import Judged, judge
+from workers.engine.planner import Request
+from workers.engine.rows import Row
 from workers.verifier.held import Held, Pending
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A session that has something to feed, and its next live round if one waits: what is left of the draft.
+    """A session that could use a step, and its next live rounds if any wait, merged: what is left of their drafts.
 
     Of ``drafted`` the forward sees the first ``fed``: all, or all but a last id that the target does not have.
     """
 
     held: Held
-    pending: Pending | None = None
+    rounds: tuple[Pending, ...] = ()
     drafted: tuple[int, ...] = ()
     law: DraftLaw | None = None
     fed: int = 0
 
     @property
-    def waiting_since_s(self) -> float:
-        """Return when the round came, or when the session did."""
-        return self.held.touched_s if self.pending is None else self.pending.received_s
+    def request(self) -> Request:
+        """Return what the session wants of the step."""
+        held = self.held
+        since_s = self.rounds[0].received_s if self.rounds else held.touched_s
+        drafted = self.drafted[: self.fed] if self.rounds else None
+        return Request(held.session, held.state.transcript.tokens, drafted, since_s)
 
     @property
-    def work(self) -> Work:
-        """Return what the session could use of a step: the last committed token is fed with the round."""
-        held = self.held
-        verify = 0 if self.pending is None else self.fed + 1
-        return Work(held.session, held.state.transcript.length - 1 - held.cached, verify)
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A row of this step, and what is ready of its session; ``verifies`` is False where it only feeds text."""
-
-    ready: Ready
-    row: Row
-    verifies: bool
+    def judged(self) -> Judged:
+        """Return the rounds as the judge sees them."""
+        state = self.held.state
+        return Judged(state.contract, state.transcript.length, self.drafted, self.law, self.fed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,58 +61,73 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a round came to: its verdict, whether that answers the round, and the receipt when the text ends with it."""
+    """What rounds came to: their verdict, whether that answers them, and the receipt when the text ends with it."""
 
-    held: Held
-    pending: Pending
+    ready: Ready
     verdict: Verdict
     final: bool
     closed: Closed | None
 
 
-def ready_round(held: Held, pending: Pending, live: Live, vocab_size: int) -> Ready:
-    """Return a live round as it could run now."""
-    fed = sum(1 for _ in takewhile(lambda token: token < vocab_size, live.tokens))
-    drafted = live.tokens[: fed + 1]  # an id outside the vocabulary is rejected; what follows it does not matter
-    law = pending.message.law if isinstance(pending.message, Draft) else None
+def ready_rounds(held: Held, live: Live, vocab_size: int) -> Ready:
+    """Return the first waiting round, which is live, with those behind it that continue its draft."""
+    first = held.pending[0]
+    law = first.message.law if isinstance(first.message, Draft) else None
     if law is not None:
         law = law.tail(len(law.ids) - len(live.tokens))
-    return Ready(held, pending, drafted, law, fed)
+    rounds, tokens = _merged(held, live)
+    fed = sum(1 for _ in takewhile(lambda token: token < vocab_size, tokens))
+    # An id outside the vocabulary is rejected; what follows it does not matter.
+    return Ready(held, rounds, tokens[: fed + 1], law, fed)
 
 
-def plan(ready: Ready, share: Share) -> Planned:
-    """Return the row of a session's share. It starts at the first position without a valid KV."""
-    held = ready.held
-    start, text = held.cached, held.state.transcript.tokens
-    if not share.verify:
-        return Planned(ready, Row(held.session, start, tuple(text[start : start + share.prefill]), 0), verifies=False)
-    fed = (*text[start:], *ready.drafted[: ready.fed])
-    return Planned(ready, Row(held.session, start, fed, ready.fed + 1), verifies=True)
+def _merged(held: Held, live: Live) -> tuple[tuple[Pending, ...], tuple[int, ...]]:
+    """Take in waiting drafts that begin where the one before them ends, and believe in it.
+
+    Where a draft ends, the target's own next token follows; the next draft's first token is its guess of that. Under
+    the rejection rule each window is judged by itself: a later one was drafted on a condition that its law does not
+    tell.
+    """
+    first, tokens = held.pending[0], live.tokens
+    if held.state.contract.rule is Rule.REJECTION or isinstance(first.message, Decode):
+        return (first,), tokens
+    rounds, transcript = [first], held.state.transcript
+    for pending in islice(held.pending, 1, None):
+        message = pending.message
+        if (
+            isinstance(message, Decode)
+            or message.law is not None
+            or message.base != transcript.length + len(tokens)
+            or len(tokens) + len(message.tokens) > MAX_WINDOW
+            or len(message.tokens) > held.state.contract.max_window
+            or message.digest != digest.extend(transcript.digest, tokens)
+        ):
+            break
+        rounds.append(pending)
+        tokens += message.tokens
+    return tuple(rounds), tokens
 
 
-def compute(engine: Engine, planned: Sequence[Planned], secret: int) -> list[Acceptance]:
-    """Run one forward over all rows and return what stands of each round among them. Runs on the engine's thread."""
-    logits = engine.forward([one.row for one in planned])
-    return judge([_judged(one.ready) for one in planned if one.verifies], logits, secret)
+def compute(engine: Engine, rows: Sequence[Row], rounds: Sequence[Judged], secret: int) -> list[Acceptance]:
+    """Run one forward and return what stands of each of ``rounds``, one for each row that keeps logits, in order.
+
+    Runs on the engine's thread.
+    """
+    logits = engine.forward(rows)
+    return judge(rounds, logits, secret) if rounds else []
 
 
-def _judged(ready: Ready) -> Judged:
+def conclude(ready: Ready, acceptance: Acceptance, eos_ids: Collection[int], timing: Timing) -> Outcome:
+    """Return the verdict of judged rounds. Nothing is changed yet."""
     state = ready.held.state
-    return Judged(state.contract, state.transcript.length, ready.drafted, ready.law, ready.fed)
-
-
-def conclude(
-    ready: Ready, pending: Pending, acceptance: Acceptance, eos_ids: Collection[int], timing: Timing
-) -> Outcome:
-    """Return the verdict of one judged round. Nothing is changed yet: the commit may still be refused."""
-    state, message = ready.held.state, pending.message
+    first, last = ready.rounds[0], ready.rounds[-1].message
     transcript = state.transcript
     kept, reason = settle(state.contract, transcript.generated, acceptance.tokens, eos_ids)
     verdict = Verdict(
         session=ready.held.session,
-        first_round=message.round,
-        last_round=message.round,
-        branch=message.branch,
+        first_round=first.message.round,
+        last_round=last.round,
+        branch=last.branch,
         base=transcript.length,
         drafted=len(ready.drafted),
         accepted=min(acceptance.accepted, len(kept)),
@@ -124,14 +135,14 @@ def conclude(
         length=transcript.length + len(kept),
         digest=transcript.digest_after(kept),
         verified=ready.fed + 1,
-        queue_us=round(1e6 * (timing.started_s - pending.received_s)),
+        queue_us=round(1e6 * (timing.started_s - first.received_s)),
         verify_us=round(1e6 * (timing.ended_s - timing.started_s)),
         batch_rows=timing.batch_rows,
         max_window=state.contract.max_window,
     )
-    granted = isinstance(message, Decode) and verdict.length < message.base + message.budget
+    granted = isinstance(last, Decode) and verdict.length < last.base + last.budget
     if reason is None:
-        return Outcome(ready.held, pending, verdict, not granted, None)
+        return Outcome(ready, verdict, not granted, None)
     counts = state.counts.after(verdict)
     receipt = Closed(
         session=ready.held.session,
@@ -143,4 +154,4 @@ def conclude(
         accepted=counts.accepted,
         verified=counts.verified,
     )
-    return Outcome(ready.held, pending, verdict, final=True, closed=receipt)
+    return Outcome(ready, verdict, final=True, closed=receipt)

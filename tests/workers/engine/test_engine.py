@@ -12,11 +12,14 @@ from transformers import AutoModelForCausalLM
 
 from dsdq.errors import ModelError
 from dsdq.models.target import load_target
+from dsdq.policies.paging import BLOCK, Paging
 from dsdq.testing.tiny import ARCHITECTURES, CONTEXT_TOKENS, VOCAB_SIZE
-from workers.engine.engine import Engine, Row
-from workers.engine.kv import EngineFullError
+from workers.engine.engine import Engine
+from workers.engine.memory import KvMemory
+from workers.engine.rows import Row
 
 TEXT_TOKENS = 150
+NEIGHBOURS = 32
 
 
 @pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
@@ -24,21 +27,44 @@ def folder(request: pytest.FixtureRequest, tiny: Callable[[str], Path]) -> Path:
     return tiny(request.param)
 
 
-@pytest.fixture
-def engine(folder: Path) -> Engine:
-    return Engine(load_target(str(folder)), kv_tokens=4096)
+class Bench:
+    """An engine and who holds which of its blocks."""
+
+    def __init__(self, folder: Path, tokens: int = 8192) -> None:
+        self.engine = Engine(load_target(str(folder)), KvMemory(tokens=tokens))
+        self.paging = Paging(self.engine.kv_blocks, shares=False)
+
+    def row(self, session: str, start: int, tokens: Sequence[int], keep: int) -> Row:
+        if session not in self.paging:
+            self.paging.admit(session, "")
+        assert self.paging.reserve(session, start + len(tokens))
+        return Row(session, start, tokens, keep, tuple(self.paging[session].blocks))
+
+    def feed(self, session: str, start: int, tokens: Sequence[int]) -> torch.Tensor:
+        return self.engine.forward([self.row(session, start, tokens, len(tokens))])
+
+    def whole(self, tokens: Sequence[int]) -> torch.Tensor:
+        logits = self.feed("alone", 0, tokens)
+        self.paging.release("alone")
+        return logits
+
+
+@pytest.fixture(scope="module")
+def bench(folder: Path) -> Bench:
+    return Bench(folder)
+
+
+@pytest.fixture(autouse=True)
+def _empty(request: pytest.FixtureRequest) -> None:
+    if "bench" in request.fixturenames:
+        paging = request.getfixturevalue("bench").paging
+        for session in list(paging):
+            paging.release(session)
 
 
 def text(seed: int, tokens: int = TEXT_TOKENS) -> list[int]:
     source = random.Random(seed)
     return [source.randrange(VOCAB_SIZE) for _ in range(tokens)]
-
-
-def fed_whole(engine: Engine, tokens: Sequence[int]) -> torch.Tensor:
-    engine.admit("alone", len(tokens))
-    logits = engine.forward([Row("alone", 0, tokens, len(tokens))])
-    engine.release("alone")
-    return logits
 
 
 def cuts(seed: int, tokens: int, most: int) -> list[tuple[int, int]]:
@@ -50,113 +76,133 @@ def cuts(seed: int, tokens: int, most: int) -> list[tuple[int, int]]:
     return found
 
 
-def test_logits_are_the_models_own(engine: Engine, folder: Path) -> None:
+def test_logits_are_the_models_own(bench: Bench, folder: Path) -> None:
     tokens = text(1)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.inference_mode():
         wanted = model(torch.tensor([tokens])).logits[0]
-    torch.testing.assert_close(fed_whole(engine, tokens), wanted, rtol=0, atol=2e-4)
+    torch.testing.assert_close(bench.whole(tokens), wanted, rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize("most", [1, 4, 9, 40])
-def test_how_a_text_was_cut_changes_no_bit(engine: Engine, most: int) -> None:
+@pytest.mark.parametrize("window", [1, 4, 8, 9])
+def test_windows_of_any_width_change_no_bit(bench: Bench, window: int) -> None:
     tokens = text(2)
-    wanted = fed_whole(engine, tokens)
-    engine.admit("s", TEXT_TOKENS)
+    wanted = bench.whole(tokens)
+    for start in range(0, TEXT_TOKENS, window):
+        end = min(start + window, TEXT_TOKENS)
+        assert torch.equal(bench.feed("s", start, tokens[start:end]), wanted[start:end]), start
+
+
+@pytest.mark.parametrize("most", [3, 17, 40, 100])
+def test_how_a_prompt_was_cut_changes_no_bit(bench: Bench, most: int) -> None:
+    tokens = text(3)
+    wanted = bench.whole(tokens)
     for start, end in cuts(most, TEXT_TOKENS, most):
-        got = engine.forward([Row("s", start, tokens[start:end], end - start)])
-        assert torch.equal(got, wanted[start:end]), (start, end)
+        assert torch.equal(bench.feed("s", start, tokens[start:end]), wanted[start:end]), (start, end)
 
 
-def test_neighbours_in_the_batch_change_no_bit(engine: Engine) -> None:
-    texts = [text(10 + number) for number in range(4)]
-    wanted = [fed_whole(engine, tokens) for tokens in texts]
-    for number in range(4):
-        engine.admit(str(number), TEXT_TOKENS)
-    fed = [0] * 4
+def test_neighbours_in_the_batch_change_no_bit(bench: Bench) -> None:
+    texts = [text(10 + number, 20 + 4 * number) for number in range(NEIGHBOURS)]
+    wanted = [bench.whole(tokens) for tokens in texts]
+    fed = [0] * NEIGHBOURS
     source = random.Random(5)
-    while min(fed) < TEXT_TOKENS:
-        ready = [number for number in range(4) if fed[number] < TEXT_TOKENS]
+    while ready := [number for number in range(NEIGHBOURS) if fed[number] < len(texts[number])]:
         chosen = source.sample(ready, source.randint(1, len(ready)))
-        ends = [min(TEXT_TOKENS, fed[number] + source.randint(1, 20)) for number in chosen]
+        ends = [min(len(texts[number]), fed[number] + source.randint(1, 20)) for number in chosen]
         rows = [
-            Row(str(number), fed[number], texts[number][fed[number] : end], end - fed[number])
+            bench.row(str(number), fed[number], texts[number][fed[number] : end], end - fed[number])
             for number, end in zip(chosen, ends, strict=True)
         ]
-        parts = engine.forward(rows).split([row.keep for row in rows])
+        parts = bench.engine.forward(rows).split([row.keep for row in rows])
         for number, end, got in zip(chosen, ends, parts, strict=True):
             assert torch.equal(got, wanted[number][fed[number] : end]), (number, fed[number], end)
             fed[number] = end
 
 
-def test_what_was_rejected_is_overwritten_without_a_trace(engine: Engine) -> None:
+def test_where_in_memory_a_text_lies_changes_no_bit(bench: Bench) -> None:
+    tokens = text(7)
+    wanted = bench.whole(tokens)
+    for number in range(5):
+        bench.feed(str(number), 0, text(number, 70))
+    for number in (3, 0):
+        bench.paging.release(str(number))
+    assert torch.equal(bench.feed("s", 0, tokens), wanted)
+    assert bench.paging["s"].blocks != sorted(bench.paging["s"].blocks)
+
+
+def test_what_was_rejected_is_overwritten_without_a_trace(bench: Bench) -> None:
     tokens, wrong = text(3), text(4)
-    wanted = fed_whole(engine, tokens)
-    engine.admit("s", TEXT_TOKENS + 20)
-    engine.forward([Row("s", 0, tokens[:50], 1)])
-    engine.forward([Row("s", 50, wrong[:17], 17)])
-    got = engine.forward([Row("s", 50, tokens[50:], TEXT_TOKENS - 50)])
-    assert torch.equal(got, wanted[50:])
+    wanted = bench.whole(tokens)
+    bench.feed("s", 0, tokens[:50])
+    bench.feed("s", 50, wrong[:17])
+    assert torch.equal(bench.feed("s", 50, tokens[50:]), wanted[50:])
 
 
-def test_a_released_sessions_memory_says_nothing_to_the_next(engine: Engine) -> None:
-    wanted = fed_whole(engine, text(6))
-    engine.admit("secret", TEXT_TOKENS)
-    engine.forward([Row("secret", 0, text(7), 1)])
-    engine.release("secret")
-    assert torch.equal(fed_whole(engine, text(6)), wanted)
+def test_what_another_session_left_in_a_block_is_never_looked_at(bench: Bench) -> None:
+    tokens = text(6)
+    wanted = bench.whole(tokens)
+    pool = bench.engine._pool
+    for keys, values in pool._layers.values():  # type: ignore[attr-defined]
+        keys.fill(float("nan"))
+        values.fill(float("inf"))
+    try:
+        assert torch.equal(bench.feed("s", 0, tokens), wanted)
+    finally:
+        pool.resize(pool.blocks)
 
 
-def test_only_what_is_asked_for_is_returned(engine: Engine) -> None:
-    for name in ("a", "b"):
-        engine.admit(name, 30)
-    rows = [Row("a", 0, text(1, 10), 0), Row("b", 0, text(2, 10), 3)]
-    assert engine.forward(rows).shape == (3, VOCAB_SIZE)
-    assert engine.forward([Row("a", 10, [1], 0)]).shape == (0, VOCAB_SIZE)
+def test_only_what_is_asked_for_is_returned(bench: Bench) -> None:
+    rows = [bench.row("a", 0, text(1, 10), 0), bench.row("b", 0, text(2, 10), 3)]
+    assert bench.engine.forward(rows).shape == (3, VOCAB_SIZE)
+    assert bench.engine.forward([bench.row("a", 10, [1], 0)]).shape == (0, VOCAB_SIZE)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def small(tiny: Callable[[str], Path]) -> Engine:
-    return Engine(load_target(str(tiny("llama"))), kv_tokens=256)
+    return Engine(load_target(str(tiny("llama"))), KvMemory(tokens=256))
 
 
 @pytest.mark.parametrize(
     "row",
     [
-        Row("s", 0, [], 0),
-        Row("s", -1, [1], 1),
-        Row("s", 60, [1] * 10, 1),
-        Row("s", 0, [1], 2),
-        Row("s", 0, [VOCAB_SIZE], 1),
-        Row("s", 0, [-1], 1),
-        Row("nobody", 0, [1], 1),
+        Row("s", 0, [], 0, (0,)),
+        Row("s", -1, [1], 1, (0,)),
+        Row("s", 60, [1] * 10, 1, (0,)),
+        Row("s", 0, [1], 2, (0,)),
+        Row("s", 0, [VOCAB_SIZE], 1, (0,)),
+        Row("s", 0, [-1], 1, (0,)),
+        Row("s", 0, [1], 1, ()),
+        Row("s", 0, [1], 1, (4,)),
+        Row("s", CONTEXT_TOKENS, [1], 1, tuple(range(4)) * 3),
     ],
-    ids=["empty", "negative start", "beyond its room", "keeps too much", "unknown id", "negative id", "not admitted"],
+    ids=[
+        "empty",
+        "negative start",
+        "beyond its blocks",
+        "keeps too much",
+        "unknown id",
+        "negative id",
+        "no block",
+        "unknown block",
+        "beyond the context",
+    ],
 )
 def test_a_row_that_makes_no_sense_is_refused_before_anything_runs(small: Engine, row: Row) -> None:
-    small.admit("s", 64)
     with pytest.raises(ModelError):
         small.forward([row])
 
 
 def test_a_session_has_one_row_at_a_time(small: Engine) -> None:
-    small.admit("s", 64)
     with pytest.raises(ModelError, match="one row per session"):
-        small.forward([Row("s", 0, [1], 1), Row("s", 1, [1], 1)])
+        small.forward([Row("s", 0, [1], 1, (0,)), Row("s", 1, [1], 1, (0,))])
 
 
-def test_room_is_counted_and_given_back(small: Engine) -> None:
-    small.admit("a", 100)
-    small.admit("b", 65)
-    assert small.used_kv_tokens == 256
-    with pytest.raises(EngineFullError):
-        small.admit("c", 1)
-    small.release("a")
-    small.admit("c", 100)
-    with pytest.raises(EngineFullError, match=str(CONTEXT_TOKENS)):
-        small.admit("d", CONTEXT_TOKENS + 1)
+def test_the_cache_has_as_many_blocks_as_its_memory_buys(small: Engine, tiny: Callable[[str], Path]) -> None:
+    assert small.kv_tokens == 4 * BLOCK
+    budget = 10 * small.block_bytes - 1
+    assert Engine(load_target(str(tiny("llama"))), KvMemory(bytes=budget)).kv_blocks == 9
 
 
-def test_a_budget_below_one_block_is_refused(tiny: Callable[[str], Path]) -> None:
-    with pytest.raises(ModelError, match="KV budget"):
-        Engine(load_target(str(tiny("llama"))), kv_tokens=10)
+def test_a_budget_below_two_blocks_is_refused_with_its_numbers(tiny: Callable[[str], Path]) -> None:
+    with pytest.raises(ModelError, match="KV budget: expected room for at least two blocks"):
+        Engine(load_target(str(tiny("llama"))), KvMemory(tokens=100))

@@ -16,8 +16,10 @@ from dsdq.models.target import load_target
 from dsdq.models.tokenizer import Tokenizer
 from producers.drafters.llama import LlamaDrafter
 from tests.dsdq.test_sampling import DRAWS, LEAST_P, SEED, fits
-from workers.engine.engine import Engine, Row
+from workers.engine.engine import Engine
 from workers.engine.judge import Judged, judge
+from workers.engine.memory import KvMemory
+from workers.engine.rows import Row
 
 PROMPT = "def "
 
@@ -26,10 +28,9 @@ PROMPT = "def "
 def pair_logits() -> tuple[torch.Tensor, np.ndarray]:
     """Return the target's logits ``[1, vocab]`` and the draft's ``[vocab]`` behind the prompt."""
     ids = Tokenizer.load("builtin/target").encode(PROMPT)
-    engine = Engine(load_target("builtin/target"), kv_tokens=256)
-    engine.admit("s", 64)
+    engine = Engine(load_target("builtin/target"), KvMemory(tokens=128))
     draft = LlamaDrafter(resolve("builtin/draft"))  # type: ignore[arg-type]
-    return engine.forward([Row("s", 0, ids, 1)]), draft.stepper().feed(ids, 0)
+    return engine.forward([Row("s", 0, ids, 1, (0,))]), draft.stepper().feed(ids, 0)
 
 
 def contract(chosen: Sampling, rule: Rule, number: int) -> Contract:

@@ -12,7 +12,16 @@ from dsdq.laws import DraftLaw
 from dsdq.wire import Decode, Draft, ErrorCode
 from workers.verifier.admission import Offer, check, needed_tokens, object_to
 
-OFFER = Offer("m", "r1", "f", "float32/cpu", vocab_size=100, context_tokens=200, trusted_tenants=frozenset({"own"}))
+OFFER = Offer(
+    "m",
+    "r1",
+    "f",
+    "float32/cpu",
+    vocab_size=100,
+    context_tokens=200,
+    kv_tokens=1000,
+    trusted_tenants=frozenset({"own"}),
+)
 CONTRACT = Contract("acme", "p", "s", "m", "f", max_tokens=50, max_window=8)
 PROMPT = (1, 2, 3)
 LAW = DraftLaw(np.ones((1, 1), np.uint32), np.ones((1, 1), np.uint16))

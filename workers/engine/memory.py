@@ -1,0 +1,96 @@
+"""How many KV blocks a budget buys: in tokens, in bytes, or as what the device has free."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dsdq.errors import ConfigError, ModelError
+from dsdq.policies.paging import BLOCK, blocks_for
+
+SHARE_OF_FREE = {"cpu": 0.5, "cuda": 0.9}
+"""What is left is for activations, and on a CPU for everything else that runs there."""
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class KvMemory:
+    """A bound of the KV cache: in tokens, in bytes, or in both; in neither, a share of what the device has free.
+
+    That share is not more than ``sessions`` whole contexts, if that is given.
+    """
+
+    tokens: int | None = None
+    bytes: int | None = None
+    sessions: int | None = None
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes that ``"4GiB"``, ``"500MB"`` or plain digits mean.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        msg = f"expected a size such as 4GiB, 500MB or 1073741824, got {text!r}"
+        raise ConfigError(msg)
+    number, unit = match.groups()
+    return round(float(number) * _UNITS[(unit or "").lower()])
+
+
+def blocks_within(memory: KvMemory, block_bytes: int, context_tokens: int, device: torch.device) -> int:
+    """Return how many blocks of ``block_bytes`` the KV cache has.
+
+    Raises:
+        ModelError: fewer than two fit; the message has the numbers.
+    """
+    bounds = []
+    if memory.tokens is not None:
+        bounds.append(memory.tokens // BLOCK)
+    if memory.bytes is not None:
+        bounds.append(memory.bytes // block_bytes)
+    if not bounds:
+        bounds.append(int(free_bytes(device) * SHARE_OF_FREE[device.type]) // block_bytes)
+        if memory.sessions is not None:
+            bounds.append(max(2, memory.sessions * blocks_for(context_tokens)))
+    if min(bounds) < 2:
+        msg = (
+            f"KV budget: expected room for at least two blocks of {BLOCK} tokens ({2 * block_bytes} bytes), "
+            f"got {min(bounds) * block_bytes} bytes; give the KV cache more memory"
+        )
+        raise ModelError(msg)
+    return min(bounds)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that a device has free: on a CPU within the control group's limit too."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return min([_available_bytes(), *_group_bytes()])
+
+
+def _available_bytes() -> int:
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        name, value = line.split(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) << 10
+    msg = "expected MemAvailable in /proc/meminfo; set DSDQ_KV_MEMORY"
+    raise ConfigError(msg)
+
+
+def _group_bytes() -> list[int]:
+    """Return what the control group (v2) leaves, if it has a limit."""
+    try:
+        limit, used = (
+            (_CGROUP / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current")
+        )
+        return [int(limit) - int(used)]
+    except (OSError, ValueError):  # no control group, or no limit
+        return []

@@ -1,0 +1,100 @@
+"""What waits to be appended to session logs: in order, in one round trip for all of it, while the engine goes on.
+
+A session's state here runs ahead of its log by what waits in this queue. That is safe, because only the owner appends:
+an append can fail for good only if the session is no longer ours, and then nothing of it is worth keeping.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dsdq.bus.inbox import Entry, Inbox
+from dsdq.bus.sessions import Commit, CommitStatus, SessionStore
+from dsdq.errors import RedisUnavailableError
+from dsdq.telemetry.logs import get_logger
+from workers.verifier.held import Held
+
+log = get_logger("verifier")
+
+T = TypeVar("T")
+
+RETRY_S = 0.2
+LOST = (CommitStatus.GONE, CommitStatus.FENCED)
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """A commit, if there is one, and the inbox entries that are answered once it is in the log."""
+
+    held: Held | None
+    commit: Commit | None
+    answers: Sequence[Entry]
+
+
+class Commits:
+    """The queue. ``on_lost`` is told of a session that turned out not to be ours any more; it gives its entries."""
+
+    def __init__(self, store: SessionStore, inbox: Inbox, on_lost: Callable[[Held], Sequence[Entry]]) -> None:
+        self._store = store
+        self._inbox = inbox
+        self._on_lost = on_lost
+        self._waiting: deque[Append] = deque()
+        self._news = asyncio.Event()
+        self._progress = asyncio.Event()
+
+    def add(self, held: Held, commit: Commit, answers: Sequence[Entry] = ()) -> None:
+        """Queue a commit, and what it answers."""
+        self._queue(Append(held, commit, answers))
+
+    def settle(self, answers: Sequence[Entry]) -> None:
+        """Queue entries that need no answer in a log."""
+        if answers:
+            self._queue(Append(None, None, answers))
+
+    async def shorter_than(self, appends: int) -> None:
+        """Wait until fewer than ``appends`` wait: an engine must not run far ahead of a log that cannot be written."""
+        while len(self._waiting) >= appends:
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def run(self) -> None:
+        """Append for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while batch := list(self._waiting):
+                await self._append(batch)
+                for _ in batch:
+                    self._waiting.popleft()
+                self._progress.set()
+
+    def _queue(self, append: Append) -> None:
+        self._waiting.append(append)
+        self._news.set()
+
+    async def _append(self, batch: Sequence[Append]) -> None:
+        """Commit and settle, however often Redis has to be asked.
+
+        What arrived before its answer was lost is not appended again. Once the lease has lapsed, the heartbeat ends
+        this worker, and this with it.
+        """
+        appends = [(one.held, one.commit) for one in batch if one.held is not None and one.commit is not None]
+        statuses = await self._insist(lambda: self._store.commit([commit for _, commit in appends]))
+        answers = [entry for one in batch for entry in one.answers]
+        for (held, _), status in zip(appends, statuses, strict=True):
+            log.debug("commit", session=held.session, status=str(status))
+            if status in LOST:
+                answers += self._on_lost(held)
+        await self._insist(lambda: self._inbox.settle(answers))
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await ask()
+            except RedisUnavailableError as error:
+                log.warning("commit interrupted", reason=str(error))
+                await asyncio.sleep(RETRY_S)

@@ -1,0 +1,38 @@
+"""The thread that runs the model, so that the event loop never waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from workers.engine.engine import Engine
+
+T = TypeVar("T")
+
+
+class EngineThread:
+    """The one thread that makes and owns the engine.
+
+    No other thread of the process may compute with torch: each would get OpenMP threads of its own, and once there are
+    more of those than cores, OpenMP puts them to sleep between any two operations (a small model then takes twice as
+    long).
+    """
+
+    engine: Engine
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+
+    async def start(self, make: Callable[[], Engine]) -> None:
+        """Make the engine."""
+        self.engine = await self.run(make)
+
+    async def run(self, function: Callable[..., T], *arguments: object) -> T:
+        """Run a function on the engine's thread, behind what runs there now."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    def stop(self) -> None:
+        """Wait for what runs and end the thread."""
+        self._pool.shutdown(wait=True)
