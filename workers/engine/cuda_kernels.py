@@ -40,15 +40,16 @@ def store(
     """Copy one token's key and value of all heads to its slot; a token without a slot is padding. Grid: tokens."""
     token = tl.program_id(0)
     slot = tl.load(slots + token)
-    head = tl.arange(0, heads_width)[:, None]
-    place = tl.arange(0, dim_width)[None, :]
-    known = (head < kv_heads) & (place < dim) & (slot >= 0)
-    new = tl.load(keys + token * key_token_stride + head * key_head_stride + place, mask=known)
-    tl.store(pool_keys + slot * (kv_heads * dim) + head * dim + place, new, mask=known)
-    place = tl.arange(0, value_width)[None, :]
-    known = (head < kv_heads) & (place < value_dim) & (slot >= 0)
-    new = tl.load(values + token * value_token_stride + head * value_head_stride + place, mask=known)
-    tl.store(pool_values + slot * (kv_heads * value_dim) + head * value_dim + place, new, mask=known)
+    if slot >= 0:
+        head = tl.arange(0, heads_width)[:, None]
+        place = tl.arange(0, dim_width)[None, :]
+        known = (head < kv_heads) & (place < dim)
+        new = tl.load(keys + token * key_token_stride + head * key_head_stride + place, mask=known)
+        tl.store(pool_keys + slot * (kv_heads * dim) + head * dim + place, new, mask=known)
+        place = tl.arange(0, value_width)[None, :]
+        known = (head < kv_heads) & (place < value_dim)
+        new = tl.load(values + token * value_token_stride + head * value_head_stride + place, mask=known)
+        tl.store(pool_values + slot * (kv_heads * value_dim) + head * value_dim + place, new, mask=known)
 
 
 @triton.jit(do_not_specialize=["tokens", "table_width"])  # one kernel for every bucket
