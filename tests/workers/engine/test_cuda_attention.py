@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -250,3 +250,38 @@ def test_a_forward_of_nothing_is_nothing() -> None:
     nothing = keys.new_empty((0, 4, 32)), keys.new_empty((0, 2, 32)), keys.new_empty((0, 2, 32))
     step = build_step([], DEVICE)
     assert attend(*nothing, keys, values, step, scale=1.0, window=None, softcap=None, sinks=None).shape == (0, 4, 32)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(DEVICE != "cuda", reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_replayed_graph_computes_the_bits_of_an_eager_call(dtype: torch.dtype) -> None:
+    from workers.engine.cuda_graphs import Bucket, Graphs
+
+    layer = Layer(Case(windows=((130, 1), (61, 5), (300, 8)), dtype=dtype, sinks=True))
+    (keys, values), tiling = layer.pools(), layer.case.tiling
+    bucket = Bucket(tokens=32, rows=4, kept=1, blocks=6)
+
+    def run(shape: Bucket, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        step = Step.over(inputs["step"], shape.tokens, shape.rows, shape.blocks, tiling)
+        parts = (inputs[name] for name in ("query", "key", "value"))
+        return attend(*parts, keys, values, step, scale=0.1, window=None, softcap=None, sinks=layer.sinks)
+
+    def make(rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        spans = [layer.spans[row] for row in rows]
+        step = build_step(spans, "cpu", tokens=bucket.tokens, rows=bucket.rows, blocks=bucket.blocks, tiling=tiling)
+        packed = {"query": [], "key": [], "value": []}
+        for span, (query, key, value) in ((layer.spans[row], layer.rows[row]) for row in rows):
+            for name, part in (("query", query), ("key", key[span.start :]), ("value", value[span.start :])):
+                packed[name].append(part)
+        inputs = {name: torch.cat(parts) for name, parts in packed.items()}
+        padding = bucket.tokens - sum(span.count for span in spans)
+        return {"step": step.packed} | {
+            name: torch.cat([part, part.new_zeros((padding, *part.shape[1:]))]) for name, part in inputs.items()
+        }
+
+    graphs = Graphs(run, [bucket], DEVICE)
+    for rows in ([0, 1, 2], [2], [1, 0], [0, 1, 2]):
+        inputs = make(rows)
+        eager = run(bucket, {name: part.to(DEVICE) for name, part in inputs.items()})
+        assert torch.equal(graphs(bucket, lambda _, inputs=inputs: inputs), eager)
