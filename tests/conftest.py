@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import torch
+
+# Without a GPU, Triton's kernels run in its interpreter; it asks when it is imported, which transformers does.
+os.environ["TRITON_INTERPRET"] = "0" if torch.cuda.is_available() else "1"
+
 from redis.asyncio import Redis
 
 from dsdq.bus.connection import open_redis
