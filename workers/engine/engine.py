@@ -191,10 +191,8 @@ def _prepare(model: Any) -> linears.Padding:  # noqa: ANN401 - transformers is n
     if parameter.device.type != "cpu" or parameter.dtype is not torch.float32:
         return linears.Padding.of((), fewest=1)
     widths = linears.activation_widths(model)
-    if not _packing_works():
-        return linears.Padding.of(widths, fewest=linears.fewest_rows())
-    linears.pack(model)
-    return linears.Padding.of(widths, fewest=1)
+    packed = _packing_works() and linears.pack(model)
+    return linears.Padding.of(widths, fewest=1 if packed else linears.fewest_rows())
 
 
 _packing_works = lru_cache(maxsize=1)(linears.packing_works)
