@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     step_tokens: int = Field(default=512, ge=1, description="window tokens of one forward")
     prefill_tokens: int = Field(default=128, ge=1, description="prompt tokens of one forward, beside its windows")
     kv_tokens: int = Field(default=65_536, ge=64, description="KV cache of one verifier, in tokens")
+    quantization: str = Field(default="none", description="what a verifier stores weights as: see --quantization")
+    device_map: str = Field(default="none", description="how a verifier's model lies on several GPUs: see --device-map")
+    parallel_timeout_ms: int = Field(
+        default=120_000, ge=1000, description="a rank of a tensor-parallel verifier that is silent for longer is gone"
+    )
     lease_ms: int = Field(default=10_000, ge=100, description="a verifier that is silent for longer is dead")
     idle_ttl_ms: int = Field(default=600_000, ge=1000, description="a session without a message is closed after")
     closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")
