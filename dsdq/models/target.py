@@ -49,6 +49,13 @@ class Target:
         device: torch.device = self.model.get_input_embeddings().weight.device
         return device
 
+    @property
+    def output_device(self) -> torch.device:
+        """Return the device that makes the logits; another than :attr:`device` where layers are spread over GPUs."""
+        head = self.model.get_output_embeddings()
+        weight = next(head.parameters(), None) if head is not None else None
+        return self.device if weight is None else weight.device
+
 
 def load_target(
     name: str,

@@ -9,7 +9,7 @@ the row fills, and keys that are not yet written, are computed and never looked 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -54,6 +54,16 @@ class Step:
     slots: int
     runs: Sequence[Run]
     _buffers: dict[torch.Size, torch.Tensor] = field(default_factory=dict)
+    _elsewhere: dict[torch.device, Step] = field(default_factory=dict)
+
+    def on(self, device: torch.device) -> Step:
+        """Return this step with its indices on ``device``: a model's layers may lie on several."""
+        if device == self.write_index.device:
+            return self
+        if device not in self._elsewhere:
+            write, tile = self.write_index.to(device), self.tile_index.to(device)
+            self._elsewhere[device] = replace(self, write_index=write, tile_index=tile, _buffers={}, _elsewhere={})
+        return self._elsewhere[device]
 
     def tiled(self, queries: torch.Tensor) -> torch.Tensor:
         """Spread ``[T, heads, dim]`` queries over ``[slots, heads, dim]``; slots without a token hold zeros."""
@@ -72,14 +82,15 @@ class Masks:
 
     def __init__(self) -> None:
         """Begin without any template."""
-        self._templates: dict[tuple[int | None, int], torch.Tensor] = {}
+        self._templates: dict[tuple[int | None, int, torch.device], torch.Tensor] = {}
 
     def view(self, run: Run, window: int | None, groups: int, like: torch.Tensor) -> torch.Tensor:
         """Return ``[tiles, 1, groups * TILE, length]``: 0 where a query may look, minus infinity elsewhere."""
-        template = self._templates.get((window, groups))
+        key = (window, groups, like.device)
+        template = self._templates.get(key)
         if template is None or template.shape[-1] < run.length:
             longest = max(run.length, 2 * template.shape[-1] if template is not None else 16 * BLOCK)
-            template = self._templates[window, groups] = _template(window, groups, longest, like)
+            template = self._templates[key] = _template(window, groups, longest, like)
         return template[run.first : run.first + run.tiles, None, :, -run.length :]
 
 
@@ -117,6 +128,7 @@ def attend(  # noqa: PLR0913 - the signature is transformers' own
     if attention_mask is not None or extra.get("s_aux") is not None or extra.get("position_bias") is not None:
         msg = f"{type(module).__name__}: attention with its own mask, bias or sinks is not supported"
         raise ModelError(msg)
+    spec = spec.on(query.device)
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     keys, values = spec.pool.write(layer, spec.write_index, key[0].transpose(0, 1), value[0].transpose(0, 1))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -55,6 +55,7 @@ class Engine:
         self.target = target
         self._model = target.model
         self._device = target.device
+        self._output_device = target.output_device
         self._extents = Extents(kv_tokens)
         self._pool = Pool(self._extents.budget_tokens)
         self._masks = attention.Masks()
@@ -114,7 +115,9 @@ class Engine:
             input_ids=self._index(_padded(ids, padding))[None],
             position_ids=self._index(_padded(positions, padding))[None],
             use_cache=False,
-            logits_to_keep=self._index(_padded(kept_index, self._padding.fewest - len(kept_index))),
+            logits_to_keep=self._index(_padded(kept_index, self._padding.fewest - len(kept_index))).to(
+                self._output_device
+            ),
             spec=step,
         )
         logits: torch.Tensor = output.logits[0, :kept].float()
