@@ -62,8 +62,7 @@ async def _started(
         yield
         return
     ranks = await thread.run(parallel.join, device, chosen.parallel_timeout_ms)
-    engine = await thread.run(load_engine, target_name, device, dtype, chosen, ranks.size)
-    await thread.run(ranks.meet)
+    engine = await thread.run(load_engine, target_name, device, dtype, chosen, ranks)
     leader = parallel.Leader(engine, ranks)
     await thread.start(lambda: cast("Engine", leader))
     try:
@@ -86,17 +85,25 @@ def follow(target_name: str, device: str, dtype: str, chosen: Settings) -> None:
         ParallelError: another rank ended, or this one no longer agrees with rank 0.
     """
     ranks = parallel.join(device, chosen.parallel_timeout_ms)
-    engine = load_engine(target_name, device, dtype, chosen, ranks.size)
-    ranks.meet()
+    engine = load_engine(target_name, device, dtype, chosen, ranks)
     parallel.follow(engine, ranks)
     ranks.leave()
 
 
-def load_engine(target_name: str, device: str, dtype: str, chosen: Settings, ranks: int = 1) -> Engine:
-    """Load the target as the settings say, and an engine around it; on each of ``ranks`` processes."""
+def load_engine(
+    target_name: str, device: str, dtype: str, chosen: Settings, ranks: parallel.Ranks | None = None
+) -> Engine:
+    """Load the target as the settings say, this rank's share of it where there are several, and make its engine."""
     target = load_target(
-        target_name, device, dtype, quantization=chosen.quantization, device_map=chosen.device_map, ranks=ranks
+        target_name,
+        device,
+        dtype,
+        quantization=chosen.quantization,
+        device_map=chosen.device_map,
+        ranks=1 if ranks is None else ranks.size,
     )
+    if ranks is not None:
+        ranks.meet()  # an engine tries its model, which takes all ranks
     return Engine(target, chosen.kv_tokens)
 
 

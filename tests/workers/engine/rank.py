@@ -57,8 +57,9 @@ def serve(ranks: parallel.Ranks, target: str) -> None:
     from dsdq.models.target import load_target  # takes seconds, which the other scenarios need not wait for
     from workers.engine.engine import Engine
 
-    engine = Engine(load_target(target, ranks=ranks.size), kv_tokens=1024)
+    loaded = load_target(target, ranks=ranks.size)
     ranks.meet()
+    engine = Engine(loaded, kv_tokens=1024)
     if ranks.rank:
         parallel.follow(engine, ranks)
         return
