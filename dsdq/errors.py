@@ -5,6 +5,7 @@ DsdqError
 │   └── PromptError        a prompt is empty, too long, or not encodable
 ├── WireError              bytes that are not a message of this protocol
 ├── ModelError             a model or tokenizer cannot be loaded or is not supported
+├── ParallelError          processes that run one model together lost one another
 ├── RefusedError           the verifier refused a session; ``code`` says why
 ├── SessionError           a session ended without finishing its text; ``code`` says why
 └── BusError               Redis did not do what was asked
@@ -37,6 +38,10 @@ class WireError(DsdqError):
 
 class ModelError(DsdqError):
     """A model or tokenizer cannot be loaded, or dsdq cannot serve it correctly."""
+
+
+class ParallelError(DsdqError):
+    """The processes that run one model together lost one another, or no longer agree; each of them must end."""
 
 
 class RefusedError(DsdqError):

@@ -52,6 +52,11 @@ class Settings(BaseSettings):
         default=2_000, ge=0, description="a round waits for KV cache before it takes a session's"
     )
     share_prefixes: bool = Field(default=True, description="a tenant's equal prompts share KV cache")
+    quantization: str = Field(default="none", description="what a verifier stores weights as: see --quantization")
+    device_map: str = Field(default="none", description="how a verifier's model lies on several GPUs: see --device-map")
+    parallel_timeout_ms: int = Field(
+        default=120_000, ge=1000, description="a rank of a tensor-parallel verifier that is silent for longer is gone"
+    )
     lease_ms: int = Field(default=10_000, ge=100, description="a verifier that is silent for longer is dead")
     idle_ttl_ms: int = Field(default=600_000, ge=1000, description="a session without a message is closed after")
     closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")

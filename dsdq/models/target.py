@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from dsdq.errors import ModelError
+from dsdq.models import loading
+from dsdq.models import quantization as quantized
+from dsdq.models.loading import ONE_DEVICE, Placement
 from dsdq.models.names import resolve
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TILE = 8  # queries that attention takes at once, aligned to absolute positions; part of ``numerics``
 
 _SERVED_LAYERS = frozenset({"full_attention", "sliding_attention"})
@@ -30,7 +31,8 @@ class Target:
 
     ``model`` is a transformers causal language model in evaluation mode. ``revision`` tells apart models of one name:
     the hub's commit, or a hash of configuration and weights. ``numerics`` names everything that decides the bits of a
-    logit besides the weights: dtype, kind of device, attention tile. ``vocab_size`` is the width of the logits.
+    logit besides the weights: dtype, kind of device, attention tile, quantisation, number of ranks. ``vocab_size`` is
+    the width of the logits.
     """
 
     model: Any
@@ -47,25 +49,58 @@ class Target:
         device: torch.device = self.model.get_input_embeddings().weight.device
         return device
 
+    @property
+    def output_device(self) -> torch.device:
+        """Return the device that makes the logits; another than :attr:`device` where layers are spread over GPUs."""
+        head = self.model.get_output_embeddings()
+        weight = next(head.parameters(), None) if head is not None else None
+        return self.device if weight is None else weight.device
 
-def load_target(name: str, device: str = "cpu", dtype: str = "float32") -> Target:
+
+def load_target(
+    name: str,
+    device: str = "cpu",
+    dtype: str = "float32",
+    *,
+    quantization: str = quantized.NONE,
+    device_map: str = ONE_DEVICE,
+    ranks: int = 1,
+) -> Target:
     """Load a built-in model, a local folder or a hub repository for serving.
 
+    Args:
+        name: as :func:`dsdq.models.names.resolve` takes it.
+        device: cpu, cuda or cuda:N.
+        dtype: float32, bfloat16 or float16; of what is not quantised.
+        quantization: one of ``QUANTIZATIONS`` in :mod:`dsdq.models.quantization`.
+        device_map: other than "none", spreads whole layers over all GPUs of this process.
+        ranks: the processes that each hold a share of every layer; they have joined one process group.
+
     Raises:
-        ModelError: it cannot be found or read, its weights are incomplete, the device or dtype is not there, or its
-            architecture is one that the engine cannot serve correctly.
+        ModelError: it cannot be found or read, its weights are incomplete or do not fit, what it needs is not here, or
+            its architecture is one that the engine cannot serve correctly.
     """
-    place, number_type = _device(device), _dtype(dtype)
+    placement = Placement.of(device, dtype, quantization, device_map, ranks)
     source = resolve(name)
-    model = _load_model(name, source, number_type)
-    check_architecture(name, model)
+    config = loading.read_config(name, source)
+    kind = quantized.settle(name, config, quantization)
+    shapes = loading.skeleton(name, config)
+    check_architecture(name, shapes)
+    loading.check_fit(name, shapes, kind, placement)
+    model = loading.load_weights(name, source, config, placement)
     revision = _folder_revision(source) if isinstance(source, Path) else str(model.config._commit_hash)  # noqa: SLF001
-    model.to(place).eval()
-    return describe(model, name, revision)
+    return describe(model, name, revision, kind=kind, ranks=ranks)
 
 
-def describe(model: Any, name: str, revision: str) -> Target:  # noqa: ANN401 - transformers is untyped
-    """Return the facts about a model that is already in place."""
+def describe(
+    model: Any,  # noqa: ANN401 - transformers is untyped
+    name: str,
+    revision: str,
+    *,
+    kind: str = quantized.NONE,
+    ranks: int = 1,
+) -> Target:
+    """Return the facts about a model that is already in place; ``kind`` is what its weights were quantised to."""
     text = model.config.get_text_config(decoder=True)
     context = getattr(text, "max_position_embeddings", None)
     if not isinstance(context, int):
@@ -78,7 +113,7 @@ def describe(model: Any, name: str, revision: str) -> Target:  # noqa: ANN401 - 
         eos_ids=_eos_ids(model),
         context_tokens=context,
         vocab_size=int(text.vocab_size),
-        numerics=_numerics(model.device, model.dtype),
+        numerics=_numerics(model.device, model.dtype, kind, ranks),
     )
 
 
@@ -105,49 +140,6 @@ def check_architecture(name: str, model: Any) -> None:  # noqa: ANN401 - transfo
             raise ModelError(msg)
 
 
-def _device(device: str) -> torch.device:
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        msg = f"device {device!r}: expected cpu, cuda or cuda:N"
-        raise ModelError(msg) from error
-    if place.type not in ("cpu", "cuda"):
-        msg = f"device {device!r}: expected cpu, cuda or cuda:N"
-        raise ModelError(msg)
-    if place.type == "cuda" and (not torch.cuda.is_available() or (place.index or 0) >= torch.cuda.device_count()):
-        msg = f"device {device!r}: there are {torch.cuda.device_count()} usable NVIDIA GPUs here; use cpu"
-        raise ModelError(msg)
-    return place
-
-
-def _dtype(dtype: str) -> torch.dtype:
-    if dtype not in DTYPES:
-        msg = f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}"
-        raise ModelError(msg)
-    return DTYPES[dtype]
-
-
-def _load_model(name: str, source: Path | str, dtype: torch.dtype) -> Any:  # noqa: ANN401 - transformers is untyped
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    loader: Any = transformers.AutoModelForCausalLM
-    try:
-        model, loading = loader.from_pretrained(
-            source, dtype=dtype, output_loading_info=True, local_files_only=isinstance(source, Path)
-        )
-    except Exception as error:  # the many kinds that transformers, safetensors and the hub raise for unfit files
-        msg = f"model {name!r}: cannot be loaded: {_first_line(error)}"
-        raise ModelError(msg) from error
-    lost = sorted(map(str, (*loading["missing_keys"], *loading["mismatched_keys"])))
-    if lost:
-        msg = f"model {name!r}: expected weights for all of its layers, {len(lost)} are missing or misshapen: {lost[0]}"
-        raise ModelError(msg)
-    return model
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
 def _eos_ids(model: Any) -> tuple[int, ...]:  # noqa: ANN401 - transformers is untyped
     generation = getattr(model, "generation_config", None)
     ids = getattr(generation, "eos_token_id", None)
@@ -158,11 +150,16 @@ def _eos_ids(model: Any) -> tuple[int, ...]:  # noqa: ANN401 - transformers is u
     return tuple(int(id_) for id_ in ids) if isinstance(ids, Sequence) else (int(ids),)
 
 
-def _numerics(device: torch.device, dtype: torch.dtype) -> str:
-    kind: str = device.type
-    if kind == "cpu":  # kernels differ with the vector instructions that a machine offers
-        kind = f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}"
-    return f"{str(dtype).removeprefix('torch.')}/{kind}/tile{TILE}"
+def _numerics(device: torch.device, dtype: torch.dtype, kind: str, ranks: int) -> str:
+    machine: str = device.type
+    if machine == "cpu":  # kernels differ with the vector instructions that a machine offers
+        machine = f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}"
+    parts = [str(dtype).removeprefix("torch."), machine, f"tile{TILE}"]
+    if kind != quantized.NONE:
+        parts.append(kind)
+    if ranks > 1:  # sums over a layer are added up rank by rank
+        parts.append(f"tp{ranks}")
+    return "/".join(parts)
 
 
 def _folder_revision(folder: Path) -> str:

@@ -25,7 +25,9 @@ class HuggingFaceDrafter:
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         gpu = torch.cuda.is_available()
         maker: Any = AutoModelForCausalLM
-        self._model = maker.from_pretrained(source, dtype="auto" if gpu else torch.float32).eval()
+        dtype = "auto" if gpu else torch.float32
+        # Said, or transformers would ask at the terminal whether to run what a repository brings.
+        self._model = maker.from_pretrained(source, dtype=dtype, trust_remote_code=False).eval()
         self._model.to("cuda" if gpu else "cpu")
         tokenizer = Tokenizer.load(name)
         self.fingerprint = tokenizer.fingerprint

@@ -62,6 +62,8 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], expected: s
         (["generate", "--draft", "ngram", "--max-tokens", "1000000", "x"], "at most 2048 tokens"),
         (["verifier", "--target", "no/such/path/at/all"], "no/such/path/at/all"),
         (["verifier", "--target", "builtin/target", "--device", "toaster"], "toaster"),
+        (["verifier", "--quantization", "int3"], "torchao-int8"),
+        (["verifier", "--device-map", "auto"], "expected device 'cuda'"),
     ],
 )
 async def test_bad_input_to_a_running_service_is_one_line_and_exit_code_2(

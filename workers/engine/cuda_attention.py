@@ -23,8 +23,9 @@ import torch
 import triton
 
 from dsdq.errors import ModelError
+from dsdq.policies.paging import BLOCK
 from workers.engine import cuda_kernels
-from workers.engine.cuda_step import BLOCK, Step
+from workers.engine.cuda_step import Step
 
 # By bytes of an element: the most rows of one product (queries of a tile × heads of a group), and the most bytes in
 # them. With more, compiled kernels spilled registers on sm_80 and sm_90.

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 
 from dsdq.errors import ModelError
+from dsdq.policies.paging import BLOCK
 
-BLOCK = 64  # tokens of a KV block
 NOWHERE = -1  # slot and position of a padding token: nothing is stored for it, and it attends to nothing
 _TILE_FIELDS = 3  # row, packed index of the first query, number of queries
 

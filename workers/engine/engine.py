@@ -43,16 +43,18 @@ class Engine:
         self.target = target
         self._model = target.model
         self._device = target.device
-        self._padding = _prepare(self._model)
-        loose = LooseLinears() if self._padding.needed else None
-        self._around: AbstractContextManager[object] = loose or nullcontext()
+        self._output_device = target.output_device
+        self._padding, self._around = _prepare(self._model)
         self._pool = _pool(self._device, blocks=len(_PROBE))
+        self.kv_blocks = self._pool.blocks
         self._probe()
-        if loose is not None and not loose.used:
-            self._around = nullcontext()
         self.block_bytes = self._pool.block_bytes
-        self.kv_blocks = blocks_within(memory, self.block_bytes, self.context_tokens, self._device)
-        self._pool.resize(self.kv_blocks)
+        self.resize(blocks_within(memory, self.block_bytes, self.context_tokens, self._device))
+
+    def resize(self, blocks: int) -> None:
+        """Forget the KV cache; it has ``blocks`` blocks from now on."""
+        self.kv_blocks = blocks
+        self._pool.resize(blocks)
 
     @property
     def context_tokens(self) -> int:
@@ -84,7 +86,7 @@ class Engine:
                 input_ids=self._index(_padded(packed.ids, padding))[None],
                 position_ids=self._index(_padded(packed.positions, padding))[None],
                 use_cache=False,
-                logits_to_keep=self._index(_padded(keep, self._padding.fewest - len(keep))),
+                logits_to_keep=self._index(_padded(keep, self._padding.fewest - len(keep))).to(self._output_device),
                 pool=self._pool,
                 step=self._pool.step(packed, padding),
             )
@@ -145,19 +147,22 @@ def _pool(device: torch.device, blocks: int) -> attention.Attention:
     return CpuAttention(blocks)
 
 
-def _prepare(model: Any) -> linears.Padding:  # noqa: ANN401 - transformers is not fully typed
-    """Replace attention and, on the CPU in float32, linear layers; return how rows must be padded."""
+def _prepare(model: Any) -> tuple[linears.Padding, AbstractContextManager[object]]:  # noqa: ANN401
+    """Replace attention and, on the CPU in float32, linear layers.
+
+    Returns how rows must be padded, and what each forward runs in.
+    """
     model.set_attn_implementation(attention.NAME)
-    if getattr(model.config, "_experts_implementation", None) is not None:
-        model.set_experts_implementation("eager")  # the others batch experts in shapes that depend on neighbours
+    mixture = getattr(model.config, "_experts_implementation", None) is not None
     parameter = next(model.parameters())
     if parameter.device.type != "cpu" or parameter.dtype is not torch.float32:
-        return linears.Padding.of((), fewest=1)
+        return linears.Padding.of((), fewest=1), nullcontext()
     widths = linears.activation_widths(model)
-    if not _packing_works():
-        return linears.Padding.of(widths, fewest=linears.fewest_rows())
-    linears.pack(model)
-    return linears.Padding.of(widths, fewest=1)
+    if not (_packing_works() and linears.pack(model)):
+        return linears.Padding.of(widths, fewest=linears.fewest_rows()), nullcontext()
+    if mixture:
+        model.set_experts_implementation("eager")  # the others batch experts in shapes that depend on neighbours
+    return linears.Padding.of(widths, fewest=1), LooseLinears() if mixture else nullcontext()
 
 
 _packing_works = lru_cache(maxsize=1)(linears.packing_works)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
@@ -23,6 +24,8 @@ _GRAIN = 32_768  # elements from which torch splits an elementwise operation ove
 _GELU_GRAIN = 16_384  # above this many, GELU is split over all threads at once
 _MOST_PADDING = 64
 _LANES_MOST = 64
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class PackedLinear(nn.Module):
@@ -113,20 +116,30 @@ def packing_works() -> bool:
 
 
 @torch.no_grad()
-def pack(model: nn.Module) -> None:
-    """Replace every linear layer of ``model`` (``nn.Linear`` and GPT-2's ``Conv1D``) by a packed one, in place."""
+def pack(model: nn.Module) -> bool:
+    """Replace linear layers of ``model`` (``nn.Linear`` and GPT-2's ``Conv1D``) by packed ones, in place.
+
+    Layers whose weights are not plain float32 matrices stay as they are: quantised ones, and under tensor parallelism
+    those of which each rank has a share, whose ``forward`` also exchanges results. Returns whether there was none.
+    """
     for parent in list(model.modules()):
         for names in _SHARED_INPUT:
             _share(parent, names)
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear:
+            if _is_plain(layer, nn.Linear):
                 setattr(parent, name, PackedLinear(layer.weight, layer.bias))
-            elif type(layer) is Conv1D:
+            elif _is_plain(layer, Conv1D):
                 setattr(parent, name, PackedLinear(layer.weight.t(), layer.bias))
+    return not any(isinstance(layer, nn.Linear | Conv1D) for layer in model.modules())
+
+
+def _is_plain(layer: object, kind: type[Layer]) -> TypeGuard[Layer]:
+    weight = layer.weight if type(layer) is kind else None
+    return type(weight) is nn.Parameter and weight.dtype is torch.float32
 
 
 def _share(parent: nn.Module, names: Sequence[str]) -> None:
-    layers = [layer for name in names if type(layer := getattr(parent, name, None)) is nn.Linear]
+    layers = [layer for name in names if _is_plain(layer := getattr(parent, name, None), nn.Linear)]
     alike = {(layer.in_features, layer.bias is None) for layer in layers}
     # Columns of one product are strided, and vector loops then end with each row: only whole vectors keep the bits.
     whole = all(layer.out_features % _lanes() == 0 for layer in layers)
@@ -143,10 +156,16 @@ def activation_widths(model: Any) -> frozenset[int]:  # noqa: ANN401 - transform
     widths: set[int] = set()
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Linear | Conv1D) and layer is not head:
-            width = int(layer.nf) if isinstance(layer, Conv1D) else layer.out_features
+            width = int(layer.nf) if isinstance(layer, Conv1D) else _width(layer)
             # Where one layer gives both gate and input of a gated unit, the activation sees half of it.
             widths |= {width, width // 2} if "gate_up" in name else {width}
     return frozenset(widths)
+
+
+def _width(layer: nn.Linear) -> int:
+    """Return the columns that this process computes: under tensor parallelism, its share of the layer's."""
+    weight = layer.weight
+    return int(weight.to_local().shape[0]) if isinstance(weight, DTensor) else layer.out_features
 
 
 def fewest_rows() -> int:
@@ -177,11 +196,6 @@ class Padding:
         first = max(rows, self.fewest)
         fitting = (n for n in range(first, first + _MOST_PADDING) if all(self._whole(n * w) for w in self.widths))
         return next(fitting, first)
-
-    @property
-    def needed(self) -> bool:
-        """Say whether anything has to be padded: on the CPU in float32."""
-        return bool(self.widths)
 
     def _whole(self, elements: int) -> bool:
         shares = {1, min(self.threads, -(-elements // _GRAIN)), self.threads if elements > _GELU_GRAIN else 1}

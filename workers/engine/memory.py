@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from dsdq.errors import ConfigError, ModelError
+from dsdq.models.memory import free_on
 from dsdq.policies.paging import BLOCK, blocks_for
 
 SHARE_OF_FREE = {"cpu": 0.5, "cuda": 0.9}
@@ -16,7 +16,6 @@ SHARE_OF_FREE = {"cpu": 0.5, "cuda": 0.9}
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", re.IGNORECASE)
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def blocks_within(memory: KvMemory, block_bytes: int, context_tokens: int, devic
     if memory.bytes is not None:
         bounds.append(memory.bytes // block_bytes)
     if not bounds:
-        bounds.append(int(free_bytes(device) * SHARE_OF_FREE[device.type]) // block_bytes)
+        bounds.append(int(free_on(device) * SHARE_OF_FREE[device.type]) // block_bytes)
         if memory.sessions is not None:
             bounds.append(max(2, memory.sessions * blocks_for(context_tokens)))
     if min(bounds) < 2:
@@ -67,30 +66,3 @@ def blocks_within(memory: KvMemory, block_bytes: int, context_tokens: int, devic
         )
         raise ModelError(msg)
     return min(bounds)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Return the memory that a device has free: on a CPU within the control group's limit too."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return min([_available_bytes(), *_group_bytes()])
-
-
-def _available_bytes() -> int:
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        name, value = line.split(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) << 10
-    msg = "expected MemAvailable in /proc/meminfo; set DSDQ_KV_MEMORY"
-    raise ConfigError(msg)
-
-
-def _group_bytes() -> list[int]:
-    """Return what the control group (v2) leaves, if it has a limit."""
-    try:
-        limit, used = (
-            (_CGROUP / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current")
-        )
-        return [int(limit) - int(used)]
-    except (OSError, ValueError):  # no control group, or no limit
-        return []

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from hashlib import blake2b
+from typing import cast
 
 from ulid import ULID
 
@@ -16,6 +17,7 @@ from dsdq.models.target import load_target
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.batching import ORDERS, StepBudget, Tenure
 from dsdq.settings import Settings
+from workers.engine import parallel
 from workers.engine.engine import Engine
 from workers.engine.memory import KvMemory, parse_bytes
 from workers.engine.planner import Planner
@@ -31,22 +33,23 @@ async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: 
     Raises:
         RedisUnavailableError: no server, or one that is not fit for use.
         ModelError: the target cannot be loaded or served.
+        ParallelError: another rank of a tensor-parallel target ended.
     """
     redis, thread = open_redis(url), EngineThread()
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
-        await thread.start(lambda: Engine(load_target(target_name, device=device, dtype=dtype), memory_of(chosen)))
-        fingerprint = (await asyncio.to_thread(Tokenizer.load, target_name)).fingerprint
-        yield Verifier(
-            redis,
-            thread,
-            planner_of(thread.engine, chosen),
-            offer_of(thread.engine, fingerprint, chosen),
-            info_of(thread.engine, fingerprint, chosen),
-            tenants=chosen.tenants,
-            limits=limits_of(chosen),
-            secret=int.from_bytes(blake2b(chosen.server_secret.encode(), digest_size=8).digest()),
-        )
+        async with _started(thread, target_name, device, dtype, chosen):
+            fingerprint = (await asyncio.to_thread(Tokenizer.load, target_name)).fingerprint
+            yield Verifier(
+                redis,
+                thread,
+                planner_of(thread.engine, chosen),
+                offer_of(thread.engine, fingerprint, chosen),
+                info_of(thread.engine, fingerprint, chosen),
+                tenants=chosen.tenants,
+                limits=limits_of(chosen),
+                secret=int.from_bytes(blake2b(chosen.server_secret.encode(), digest_size=8).digest()),
+            )
     finally:
         thread.stop()
         await redis.aclose()
@@ -67,6 +70,64 @@ def planner_of(engine: Engine, chosen: Settings) -> Planner:
         tenure=Tenure(chosen.kv_grace_ms / 1000, chosen.kv_patience_ms / 1000),
         shares=chosen.share_prefixes,
     )
+
+
+@asynccontextmanager
+async def _started(
+    thread: EngineThread, target_name: str, device: str, dtype: str, chosen: Settings
+) -> AsyncIterator[None]:
+    """Make the engine on its thread; under torchrun, as the leader of what all ranks make together."""
+    if not parallel.launched():
+        await thread.start(lambda: load_engine(target_name, device, dtype, chosen))
+        yield
+        return
+    ranks = await thread.run(parallel.join, device, chosen.parallel_timeout_ms)
+    engine = await thread.run(load_engine, target_name, device, dtype, chosen, ranks)
+    leader = parallel.Leader(engine, ranks)
+    await thread.start(lambda: cast("Engine", leader))
+    try:
+        yield
+    finally:
+        await thread.run(leader.stop)
+    await thread.run(ranks.leave)
+
+
+def follows() -> bool:
+    """Say whether this process is a rank other than the first, which has to :func:`follow`."""
+    return parallel.follows()
+
+
+def follow(target_name: str, device: str, dtype: str, chosen: Settings) -> None:
+    """Be one of the other ranks of a tensor-parallel target: load a share of it and follow rank 0 until it stops.
+
+    Raises:
+        ModelError: the target cannot be loaded or served.
+        ParallelError: another rank ended, or this one no longer agrees with rank 0.
+    """
+    ranks = parallel.join(device, chosen.parallel_timeout_ms)
+    engine = load_engine(target_name, device, dtype, chosen, ranks)
+    parallel.follow(engine, ranks)
+    ranks.leave()
+
+
+def load_engine(
+    target_name: str, device: str, dtype: str, chosen: Settings, ranks: parallel.Ranks | None = None
+) -> Engine:
+    """Load the target as the settings say, this rank's share of it where there are several, and make its engine."""
+    target = load_target(
+        target_name,
+        device,
+        dtype,
+        quantization=chosen.quantization,
+        device_map=chosen.device_map,
+        ranks=1 if ranks is None else ranks.size,
+    )
+    if ranks is not None:
+        ranks.meet()  # an engine tries its model, which takes all ranks
+    engine = Engine(target, memory_of(chosen))
+    if ranks is not None:  # each rank has as many blocks as the one with the least memory
+        engine.resize(ranks.least(engine.kv_blocks))
+    return engine
 
 
 def limits_of(chosen: Settings) -> Limits:

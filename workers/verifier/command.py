@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ from dsdq.settings import Settings, settings
 from dsdq.threads import share_cores
 
 
-def verifier(
+def verifier(  # noqa: PLR0913, PLR0917 - the flags of a command
     redis: Annotated[str | None, typer.Option(help="The service's Redis URL.", show_default="DSDQ_REDIS_URL")] = None,
     target: Annotated[
         str, typer.Option(help="The target model: a built-in name, a path or a hub name.")
@@ -25,26 +26,58 @@ def verifier(
         str | None, typer.Option(help="KV cache, such as 4GiB.", show_default="a share of what is free")
     ] = None,
     kv_tokens: Annotated[int | None, typer.Option(min=128, help="A bound of the KV cache in tokens.")] = None,
+    quantization: Annotated[
+        str | None,
+        typer.Option(
+            help="Store weights in fewer bits: torchao-int8, bnb-8bit or bnb-4bit. A quantized model needs no flag.",
+            show_default="none",
+        ),
+    ] = None,
+    device_map: Annotated[
+        str | None,
+        typer.Option(
+            help="Spread whole layers over all GPUs of this process: auto, balanced or sequential.", show_default="none"
+        ),
+    ] = None,
 ) -> None:
-    """Serve TARGET: verify what devices draft, until interrupted."""
+    """Serve TARGET: verify what devices draft, until interrupted.
+
+    Under `torchrun --nproc-per-node N -m dsdq verifier ...` N processes serve one target together (tensor parallel).
+    """
     share_cores()
-    given = {"slots": slots, "kv_memory": kv_memory, "kv_tokens": kv_tokens}
-    changed = {key: value for key, value in given.items() if value is not None}
-    chosen = settings().model_copy(update=changed)
-    asyncio.run(_serve(redis or chosen.redis_url, target, device, dtype, chosen))
+    flags = {
+        "slots": slots,
+        "kv_memory": kv_memory,
+        "kv_tokens": kv_tokens,
+        "quantization": quantization,
+        "device_map": device_map,
+    }
+    chosen = settings().model_copy(update={name: value for name, value in flags.items() if value is not None})
+    assembly = _assembly()
+    if assembly.follows():
+        # Rank 0 says when to end: it finishes what it has begun, and cannot without the others.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        assembly.follow(target, device, dtype, chosen)
+    else:
+        asyncio.run(_serve(redis or chosen.redis_url, target, device, dtype, chosen))
 
 
-async def _serve(url: str, target: str, device: str, dtype: str, chosen: Settings) -> None:
+def _assembly() -> ModuleType:
     try:
-        from workers.verifier.assembly import assemble  # noqa: PLC0415 - needs torch
+        from workers.verifier import assembly  # noqa: PLC0415 - needs torch
     except ModuleNotFoundError as error:
         msg = f"a verifier needs {error.name}, which is not installed; install dsdq[torch]"
         raise ConfigError(msg) from error
+    return assembly
+
+
+async def _serve(url: str, target: str, device: str, dtype: str, chosen: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with assemble(url, target, device, dtype, chosen) as worker:
+    async with _assembly().assemble(url, target, device, dtype, chosen) as worker:
         ready = asyncio.Event()
         serving = asyncio.create_task(worker.run(stop, ready))
         announced = asyncio.create_task(ready.wait())

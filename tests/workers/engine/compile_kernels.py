@@ -17,8 +17,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from dsdq.policies.paging import BLOCK
 from workers.engine import cuda_attention, cuda_kernels
-from workers.engine.cuda_step import BLOCK, Tiling, build_step
+from workers.engine.cuda_step import Tiling, build_step
 
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 INTEGERS = {"slots": "*i64", "positions": "*i32", "tiles": "*i32", "tables": "*i32"}

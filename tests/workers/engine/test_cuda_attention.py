@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from workers.engine.cuda_step import BLOCK, Span, Step, Tiling, build_step
+from dsdq.policies.paging import BLOCK
+from workers.engine.cuda_step import Span, Step, Tiling, build_step
 
 pytest.importorskip("triton", reason="Triton, which the CUDA kernels are written in, is not installed")
 

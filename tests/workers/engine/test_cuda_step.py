@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from dsdq.errors import ModelError
-from workers.engine.cuda_step import BLOCK, Span, Step, Tiling, build_step
+from dsdq.policies.paging import BLOCK
+from workers.engine.cuda_step import Span, Step, Tiling, build_step
 
 SPANS = [Span(62, 4, [7, 3]), Span(0, 0, []), Span(0, 20, [5])]
 

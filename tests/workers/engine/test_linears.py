@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from workers.engine.linears import PackedLinear, Padding, packing_works
+from workers.engine.linears import PackedLinear, Padding, pack, packing_works
 
 needs_packing = pytest.mark.skipif(not packing_works(), reason="this build of torch packs no linears")
 
@@ -35,3 +35,19 @@ def test_padding_is_the_least_that_leaves_no_loop_a_rest(threads: int, lanes: in
 
 def test_where_nothing_fits_rows_stay_as_they_are() -> None:
     assert Padding(frozenset({7}), 1, 1024).rows(5) == 5
+
+
+@needs_packing
+def test_layers_that_are_not_plain_float32_stay_as_they_are_and_are_told() -> None:
+    class Special(nn.Linear):
+        """Computes otherwise, as quantised layers do."""
+
+    plain = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+    assert pack(plain)
+    assert not any(isinstance(layer, nn.Linear) for layer in plain)
+    mixed = nn.Sequential(nn.Linear(8, 16), Special(16, 8), nn.Linear(8, 8, dtype=torch.bfloat16))
+    special, half = mixed[1], mixed[2]
+    assert not pack(mixed)
+    assert isinstance(mixed[0], PackedLinear)
+    assert mixed[1] is special
+    assert mixed[2] is half
