@@ -16,7 +16,7 @@ from dsdq.contract import Contract, FinishReason
 from dsdq.errors import BusError, RedisUnavailableError, RefusedError, WireError
 from dsdq.session import SessionState, Transcript
 from dsdq.telemetry.logs import get_logger
-from dsdq.wire import Closed, Error, Message, Open, Opened, pack, unpack_contract
+from dsdq.wire import Closed, Error, ErrorCode, Message, Open, Opened, pack, unpack_contract
 from workers.engine.engine import Engine
 from workers.engine.kv import EngineFullError
 from workers.verifier import admission
@@ -103,19 +103,17 @@ class Sessions:
 
     async def receive(self, entry: Entry, message: Open) -> None:
         """Take an ``open`` in: refuse it, or let it wait for its turn."""
-        try:
-            contract = unpack_contract(message.contract)
-        except WireError as error:
-            await self._inbox.bury(entry, f"malformed contract: {error}")
-            return
+        contract = unpack_contract(message.contract, with_unknown=True)  # unpacking the message has proved that it can
         if contract.tenant != entry.tenant:
             await self._inbox.bury(entry, f"the contract names tenant {contract.tenant}, another than its inbox")
             return
         try:
+            unpack_contract(message.contract)
             admission.check(self._offer, contract, message.prompt)
-        except RefusedError as refusal:
-            log.info("refused", session=message.session, code=refusal.code)
-            answer = pack(Error(message.session, refusal.code, str(refusal)))
+        except (RefusedError, WireError) as refusal:
+            code = refusal.code if isinstance(refusal, RefusedError) else ErrorCode.TERMS_INVALID
+            log.info("refused", session=message.session, code=code)
+            answer = pack(Error(message.session, code, str(refusal)))
             await self._store.refuse(contract, answer=answer, request=pack(message))
             await self._inbox.settle([entry])
             return
