@@ -68,6 +68,7 @@ class _Text:
 
     @staticmethod
     def of(prompt: Sequence[int], generated: Sequence[int], window: Sequence[int], vocab: int) -> _Text:
+        """Return the arrays of a text's parts."""
         before, since, drafted = (np.asarray(one, dtype=np.int64) for one in (prompt, generated, window))
         return _Text(before[before < vocab], since[since < vocab], drafted, vocab)
 

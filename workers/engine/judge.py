@@ -12,13 +12,15 @@ from dsdq import accept, noise, sampling
 from dsdq.accept import Acceptance
 from dsdq.contract import Contract, Rule
 from dsdq.laws import DraftLaw
+from dsdq.penalties import adjusted
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """One round before the judge: ``drafted`` continues a text of ``length`` tokens; the forward saw ``fed`` of it.
 
-    All of it, or all but a last id that the target does not have.
+    All of it, or all but a last id that the target does not have. ``text`` and how much of it is the prompt are needed
+    where the contract adjusts logits by the text.
     """
 
     contract: Contract
@@ -26,6 +28,8 @@ class Judged:
     drafted: tuple[int, ...]
     law: DraftLaw | None
     fed: int
+    text: Sequence[int] = ()
+    prompt_tokens: int = 0
 
 
 def judge(rounds: Sequence[Judged], logits: torch.Tensor, secret: int) -> list[Acceptance]:
@@ -49,6 +53,7 @@ def judge(rounds: Sequence[Judged], logits: torch.Tensor, secret: int) -> list[A
 
 def _judge_one(one: Judged, logits: noise.Array, secret: int) -> Acceptance:
     terms = one.contract
+    logits = adjusted(logits, terms.sampling, one.text, one.prompt_tokens, one.drafted)
     if terms.rule is Rule.REJECTION and one.law is not None:
         seed = noise.session_seed(secret, terms.session)
         coin = partial(_coin, seed, terms.choice)

@@ -101,8 +101,16 @@ def compute(engine: Engine, planned: Sequence[Planned], secret: int) -> list[Acc
 
 
 def _judged(ready: Ready) -> Judged:
-    state = ready.held.state
-    return Judged(state.contract, state.transcript.length, ready.drafted, ready.law, ready.fed)
+    transcript = ready.held.state.transcript
+    return Judged(
+        ready.held.state.contract,
+        transcript.length,
+        ready.drafted,
+        ready.law,
+        ready.fed,
+        transcript.tokens,
+        transcript.prompt_tokens,
+    )
 
 
 def conclude(
