@@ -33,12 +33,13 @@ async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: 
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
         await thread.start(lambda: Engine(load_target(target_name, device=device, dtype=dtype), chosen.kv_tokens))
-        fingerprint = (await asyncio.to_thread(Tokenizer.load, target_name)).fingerprint
+        tokenizer = await asyncio.to_thread(Tokenizer.load, target_name)
         yield Verifier(
             redis,
             thread,
-            offer_of(thread.engine, fingerprint, chosen),
-            info_of(thread.engine, fingerprint, chosen),
+            offer_of(thread.engine, tokenizer.fingerprint, chosen),
+            info_of(thread.engine, tokenizer.fingerprint, chosen),
+            tokenizer,
             tenants=chosen.tenants,
             limits=limits_of(chosen),
             eos_ids=thread.engine.target.eos_ids,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dsdq.bus.inbox import Entry
 from dsdq.bus.sessions import Owned
 from dsdq.session import SessionState
+from dsdq.stopping import StopFinder
 from dsdq.wire import Decode, Draft
 
 
@@ -24,12 +25,14 @@ class Pending:
 class Held:
     """One session.
 
-    ``cached`` positions have a valid KV. A rejected draft leaves stale KV behind it, which the next row overwrites.
+    ``stops`` has taken in every committed token. ``cached`` positions have a valid KV. A rejected draft leaves stale KV
+    behind it, which the next row overwrites.
     """
 
     state: SessionState
     owned: Owned
     touched_s: float
+    stops: StopFinder
     cached: int = 0
     pending: deque[Pending] = field(default_factory=deque)
 

@@ -20,6 +20,7 @@ from dsdq.bus.inbox import Entry, Inbox
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import SessionStore
 from dsdq.errors import BusError, FencedError, RedisUnavailableError, WireError
+from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.batching import first_in_first_out
 from dsdq.session import Ahead, Live, liveness
 from dsdq.tasks import end
@@ -56,12 +57,13 @@ class Limits:
 class Verifier:
     """One incarnation of a verifier worker."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a verifier, each named
         self,
         redis: Redis,
         engine: EngineThread,
         offer: admission.Offer,
         info: WorkerInfo,
+        tokenizer: Tokenizer,
         *,
         tenants: Sequence[str],
         limits: Limits,
@@ -87,7 +89,7 @@ class Verifier:
         self._work = asyncio.Event()
         self._stopping = False
         self._sessions = Sessions(
-            store, self._inbox, engine, offer, worker=info.wid, slots=limits.slots, on_open=self._work.set
+            store, self._inbox, engine, offer, tokenizer, worker=info.wid, slots=limits.slots, on_open=self._work.set
         )
         self._steps = 0
         self._rows = 0

@@ -14,7 +14,9 @@ from dsdq.bus.inbox import Entry, Inbox
 from dsdq.bus.sessions import Commit, CommitStatus, SessionStore
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import BusError, RedisUnavailableError, RefusedError, WireError
+from dsdq.models.tokenizer import Tokenizer
 from dsdq.session import SessionState, Transcript
+from dsdq.stopping import StopFinder
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import Closed, Error, ErrorCode, Message, Open, Opened, pack, unpack_contract
 from workers.engine.engine import Engine
@@ -64,6 +66,7 @@ class Sessions:
         inbox: Inbox,
         engine: EngineThread,
         offer: admission.Offer,
+        tokenizer: Tokenizer,
         *,
         worker: str,
         slots: int,
@@ -73,6 +76,7 @@ class Sessions:
         self._inbox = inbox
         self._engine = engine
         self._offer = offer
+        self._tokenizer = tokenizer
         self._worker = worker
         self._slots = slots
         self._on_open = on_open
@@ -164,7 +168,8 @@ class Sessions:
             await self._release(message.session)
             return
         state = SessionState(contract, transcript, owned.epoch, owned.owner)
-        self._held[message.session] = Held(state, owned, monotonic())
+        stops = StopFinder(self._tokenizer.stream(), contract.stop_strings)
+        self._held[message.session] = Held(state, owned, monotonic(), stops)
         self._on_open()
 
     async def forget_waiting(self, session: str, tenant: str) -> bool:
@@ -236,6 +241,7 @@ class Sessions:
     def _take_in(self, outcome: Outcome) -> None:
         held, verdict = outcome.held, outcome.verdict
         held.state.commit(verdict, final=outcome.final)
+        held.stops.extend(verdict.tokens)
         held.cached = verdict.base + verdict.accepted
         if not outcome.final:  # the rest of a grant waits from now on
             held.pending[0] = replace(outcome.pending, received_s=monotonic())

@@ -11,6 +11,7 @@ from itertools import takewhile
 
 from dsdq.accept import Acceptance
 from dsdq.laws import DraftLaw
+from dsdq.logprobs import TokenLogprobs
 from dsdq.policies.batching import Share, Work
 from dsdq.session import Live, settle
 from dsdq.wire import Closed, Decode, Draft, Verdict
@@ -114,12 +115,21 @@ def _judged(ready: Ready) -> Judged:
 
 
 def conclude(
-    ready: Ready, pending: Pending, acceptance: Acceptance, eos_ids: Collection[int], timing: Timing
+    ready: Ready,
+    pending: Pending,
+    acceptance: Acceptance,
+    eos_ids: Collection[int],
+    timing: Timing,
+    logprobs: TokenLogprobs | None = None,
 ) -> Outcome:
-    """Return the verdict of one judged round. Nothing is changed yet: the commit may still be refused."""
+    """Return the verdict of one judged round. Nothing is changed yet: the commit may still be refused.
+
+    ``logprobs`` are those of the acceptance's tokens; the verdict has those of the tokens that are committed.
+    """
     state, message = ready.held.state, pending.message
     transcript = state.transcript
-    kept, reason = settle(state.contract, transcript.generated, acceptance.tokens, eos_ids)
+    stop_place = ready.held.stops.place(acceptance.tokens)
+    kept, reason = settle(state.contract, transcript.generated, acceptance.tokens, eos_ids, stop_place)
     verdict = Verdict(
         session=ready.held.session,
         first_round=message.round,
@@ -136,6 +146,7 @@ def conclude(
         verify_us=round(1e6 * (timing.ended_s - timing.started_s)),
         batch_rows=timing.batch_rows,
         max_window=state.contract.max_window,
+        logprobs=None if logprobs is None else logprobs.head(len(kept)),
     )
     granted = isinstance(message, Decode) and verdict.length < message.base + message.budget
     if reason is None:
