@@ -49,29 +49,12 @@ def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     if not text:
         msg = "expected a prompt as the argument or on standard input, got an empty one"
         raise PromptError(msg)
-    options = {
-        "draft": draft,
-        "model": model,
-        "max_tokens": max_tokens,
-        "window": window,
-        "sampling": Sampling(
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            repetition_penalty,
-            presence_penalty,
-            frequency_penalty,
-            _biases(logit_bias),
-        ),
-        "seed": seed,
-        "rule": rule,
-        "trusted": trusted,
-        "stop": stop or (),
-        "stop_ids": stop_id or (),
-        "ignore_eos": ignore_eos,
-        "logprobs": logprobs,
-    }
+    sampling = Sampling(
+        temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty, _biases(logit_bias)
+    )
+    ends = {"max_tokens": max_tokens, "stop": stop or (), "stop_ids": stop_id or (), "ignore_eos": ignore_eos}
+    drafting = {"draft": draft, "window": window, "rule": rule, "trusted": trusted}
+    options = {"model": model, "sampling": sampling, "seed": seed, "logprobs": logprobs, **ends, **drafting}
     asyncio.run(_run(redis or settings().redis_url, tenant, text, options, stream=stream, as_json=as_json))
 
 

@@ -97,6 +97,18 @@ async def test_generate_prints_the_text_streams_json_and_reads_standard_input(se
     assert streamed.stdout == whole.stdout == summary["text"] + "\n"
 
 
+async def test_generate_takes_every_control_and_stops_before_a_stop_string(serve: Serve, redis_url: str) -> None:
+    controls = ("--repetition-penalty", "1.1", "--presence-penalty", "0.2", "--frequency-penalty", "0.1")
+    biases = ("--logit-bias", "9=-100", "--logit-bias", "5=1.5", "--stop-id", "2000", "--ignore-eos", "--logprobs", "2")
+    common = ("generate", "--redis", redis_url, "--draft", "ngram", "--max-tokens", "40", "--json")
+    async with serve("builtin/target"):
+        ended = await asyncio.to_thread(dsdq_command, *common, *controls, *biases, "--stop", "\n", "def main():")
+    assert ended.returncode == 0, ended.stderr
+    summary = json.loads(ended.stdout)
+    assert "\n" not in summary["text"]
+    assert summary["finish_reason"] == "stop"
+
+
 async def test_a_prompt_that_is_no_text_is_one_line_and_exit_code_2(serve: Serve, redis_url: str) -> None:
     command = [sys.executable, "-m", "dsdq", "generate", "--redis", redis_url, "--draft", "ngram"]
     async with serve("builtin/target"):
