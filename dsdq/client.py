@@ -36,11 +36,17 @@ class TokenKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One committed token: its id, the text it completes (may be empty inside a character), and where it came from."""
+    """One committed token: its id, the text it completes (may be empty inside a character), and where it came from.
+
+    Text that could begin a stop string comes with the token that shows that it does not; a stop string never comes.
+    ``logprob`` and ``top_logprobs``, likeliest first, are there where log-probabilities were asked for.
+    """
 
     id: int
     text: str
     kind: TokenKind
+    logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(slots=True)
@@ -125,8 +131,10 @@ class Client(Protocol):
         model: str | None = None,
         rule: Rule = Rule.COUPLED,
         trusted: bool = False,
+        stop: str | Sequence[str] = (),
         stop_ids: Sequence[int] = (),
         ignore_eos: bool = False,
+        logprobs: int = 0,
         choice: int = 0,
     ) -> Generation:
         """Generate up to ``max_tokens`` tokens of the target's own text after ``prompt`` (text or token ids).
@@ -141,8 +149,10 @@ class Client(Protocol):
             model: which target, when the service runs several.
             rule: ``coupled`` (default) or ``rejection``.
             trusted: ask for the terms of a trusted tenant, which ``rejection`` needs.
+            stop: strings that end the text; it is shown up to the earliest of them, without it.
             stop_ids: token ids that end the text, beside the target's own end of text.
             ignore_eos: go on after the target's end of text.
+            logprobs: how many of the likeliest tokens to report with each token and its log-probability; 0 for none.
             choice: tells several answers to one prompt and seed apart.
 
         Raises (while iterating):

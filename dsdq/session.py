@@ -145,7 +145,11 @@ def liveness(state: SessionState, message: Draft | Decode) -> Status:
 
 
 def settle(
-    contract: Contract, generated: int, tokens: Sequence[int], eos_ids: Collection[int]
+    contract: Contract,
+    generated: int,
+    tokens: Sequence[int],
+    eos_ids: Collection[int],
+    stop_place: int | None = None,
 ) -> tuple[tuple[int, ...], FinishReason | None]:
     """Return the tokens that are committed, and why the text ends with them if it does.
 
@@ -154,10 +158,13 @@ def settle(
         generated: tokens committed before.
         tokens: what the acceptance rule gave.
         eos_ids: the target's own ends of text.
+        stop_place: the place in ``tokens`` of the first that completes a stop string, if one does
+            (:class:`dsdq.stopping.StopFinder`).
     """
     room = contract.max_tokens - generated
     for place, token in enumerate(tokens[:room]):
-        if token in contract.stop_ids or (token in eos_ids and not contract.ignore_eos):
+        ends = token in contract.stop_ids or (token in eos_ids and not contract.ignore_eos)
+        if ends or place == stop_place:
             return tuple(tokens[: place + 1]), FinishReason.STOP
     if len(tokens) >= room:
         return tuple(tokens[:room]), FinishReason.LENGTH

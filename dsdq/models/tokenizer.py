@@ -105,6 +105,15 @@ class Tokenizer:
             return frozenset()
         return frozenset(id_ for token, id_ in self._backend.get_vocab().items() if _BYTE_TOKEN.fullmatch(token))
 
+    def is_silent(self, token: int) -> bool:
+        """Say whether a decoded text leaves ``token`` out: a special token, or an id without a token."""
+        return token in self._special or self._backend.id_to_token(token) is None
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        added = self._backend.get_added_tokens_decoder()
+        return frozenset(id_ for id_, token in added.items() if token.special)
+
     def _named(self, config: Mapping[str, Any], key: str) -> int | None:
         token = _content(config.get(key))
         return None if token is None else self._backend.token_to_id(token)
@@ -126,8 +135,10 @@ class TokenStream:
 
     def push(self, *ids: int) -> str:
         """Take the next ids and return the text they complete, which may be empty."""
-        self._ids.extend(ids)
-        if not self._ids or self._ids[-1] in self._tokenizer.byte_tokens:
+        # What has no text of its own is left out, or a long run of it would be decoded again with every token.
+        told = [token for token in ids if not self._tokenizer.is_silent(token)]
+        self._ids.extend(told)
+        if not told or self._ids[-1] in self._tokenizer.byte_tokens:
             return ""
         text = self._tokenizer.decode(self._ids)
         shown = self._tokenizer.decode(self._ids[: self._shown])
@@ -137,12 +148,24 @@ class TokenStream:
         self._shown = len(self._ids)
         return text[len(shown) :]
 
+    def pending(self) -> str:
+        """Return what is held back as it decodes now; it may still change."""
+        if self._shown == len(self._ids):
+            return ""
+        shown = self._tokenizer.decode(self._ids[: self._shown])
+        return self._tokenizer.decode(self._ids)[len(shown) :]
+
     def finish(self) -> str:
         """Return the text still held back: the end of a text may be an incomplete character."""
-        text = self._tokenizer.decode(self._ids)
-        shown = self._tokenizer.decode(self._ids[: self._shown])
+        text = self.pending()
         self._shown = len(self._ids)
-        return text[len(shown) :]
+        return text
+
+    def copy(self) -> TokenStream:
+        """Return the same text as it is now, to go on by itself."""
+        copied = TokenStream(self._tokenizer)
+        copied._ids, copied._shown = self._ids.copy(), self._shown
+        return copied
 
 
 def _content(token: object) -> str | None:

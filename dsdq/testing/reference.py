@@ -1,11 +1,13 @@
 """The target alone, as Hugging Face runs it: what dsdq's text is compared with.
 
-Nothing of the engine is used here. At temperature 0 it is ``generate(do_sample=False)``; above, a plain loop of
-forwards, one token at a time, with the noise over the whole vocabulary.
+Nothing of the engine is used here. Plain greedy text is ``generate(do_sample=False)``; all other text comes from a
+plain loop of forwards, one token at a time, with penalties counted token by token and the noise over the whole
+vocabulary.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM, DynamicCache, RepetitionPenaltyLogitsProcessor
 from transformers.utils import logging
 
 from dsdq import noise, sampling
@@ -37,12 +39,13 @@ class Reference:
 
     def describe(self, chosen: Sampling) -> str:
         """Return in words how the text is made."""
-        return "Hugging Face generate" if chosen.greedy else "Hugging Face forward, one token at a time, dsdq's sampler"
+        plain = chosen.greedy and not chosen.adjusts
+        return "Hugging Face generate" if plain else "Hugging Face forward, one token at a time, dsdq's sampler"
 
     @torch.inference_mode()
     def decode(self, prompt: Sequence[int], max_tokens: int, chosen: Sampling, seed: int) -> list[int]:
         """Return up to ``max_tokens`` ids behind ``prompt``, ending with the target's end of text."""
-        if chosen.greedy:
+        if chosen.greedy and not chosen.adjusts:
             ids = torch.tensor([list(prompt)])
             whole = self._model.generate(
                 ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_tokens, do_sample=False
@@ -52,7 +55,8 @@ class Reference:
         fresh = text
         for position in range(len(prompt), len(prompt) + max_tokens):
             output = self._model(input_ids=torch.tensor([fresh]), past_key_values=cache, logits_to_keep=1)
-            scores = _scores(output.logits[0].float().numpy(), chosen, seed, position)
+            logits = penalised(output.logits[0, -1], chosen, text, len(prompt))
+            scores = _scores(logits[None], chosen, seed, position)
             fresh = [int(np.argmax(scores[0]))]
             text += fresh
             if fresh[0] in self.eos_ids:
@@ -63,15 +67,32 @@ class Reference:
     def near_ties(self, prompt: Sequence[int], ids: Sequence[int], chosen: Sampling, seed: int) -> frozenset[int]:
         """Return the places in ``ids`` at which the two best scores are closer than ``NEAR_TIE``."""
         logits = self._model(input_ids=torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
-        scores = _scores(logits.float().numpy(), chosen, seed, len(prompt))
+        text = [*prompt, *ids]
+        rows = [penalised(row, chosen, text[: len(prompt) + i], len(prompt)) for i, row in enumerate(logits)]
+        scores = _scores(np.stack(rows), chosen, seed, len(prompt))
         best = np.sort(scores, axis=-1)[:, -2:]
         return frozenset(np.flatnonzero(best[:, 1] - best[:, 0] < NEAR_TIE).tolist())
 
 
-def _scores(logits: NDArray[np.float32], chosen: Sampling, seed: int, first_position: int) -> NDArray[np.float64]:
+def penalised(logits: torch.Tensor, chosen: Sampling, text: Sequence[int], prompt_tokens: int) -> NDArray[np.float64]:
+    """Return logits ``[vocab]`` behind ``text`` after penalties and bias, float64: one token after another."""
+    values = logits.double()[None]
+    if chosen.repetition_penalty != 1:
+        values = RepetitionPenaltyLogitsProcessor(chosen.repetition_penalty)(torch.tensor([list(text)]), values)
+    row: NDArray[np.float64] = values[0].numpy().copy()
+    for token, count in Counter(text[prompt_tokens:]).items():
+        if token < len(row):
+            row[token] -= chosen.frequency_penalty * count + chosen.presence_penalty
+    for token, value in chosen.logit_bias:
+        if token < len(row):
+            row[token] += value
+    return row
+
+
+def _scores(logits: NDArray[np.float64], chosen: Sampling, seed: int, first_position: int) -> NDArray[np.float64]:
     """Return what the next token is the argmax of, float64 ``[n, vocab]``."""
     if chosen.greedy:
-        return logits.astype(np.float64)
+        return logits
     positions = np.arange(first_position, first_position + len(logits))
     kept: NDArray[np.float64] = sampling.scores(logits, chosen)
     noisy: NDArray[np.float64] = kept + noise.gumbel(seed, positions, np.arange(logits.shape[-1]), 0)

@@ -51,7 +51,8 @@ __all__ = [
 
 
 def _check_open(message: Open) -> None:
-    session = unpack_contract(message.contract).session
+    # Terms that are not known here are the worker's to refuse: it must be able to say so to the device.
+    session = unpack_contract(message.contract, with_unknown=True).session
     if session != message.session:
         msg = f"expected the contract's session {session}, got {message.session}"
         raise WireError(msg)

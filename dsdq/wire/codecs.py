@@ -16,13 +16,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsdq.contract import MAX_BIASES, MAX_LOGPROBS, Biases
 from dsdq.errors import WireError
 from dsdq.laws import DraftLaw
-from dsdq.wire.limits import DIGEST_BYTES, MAX_DRAFT_TOKENS, MAX_SUPPORT, MAX_TEXT, MAX_TOKEN_ID
+from dsdq.logprobs import TokenLogprobs
+from dsdq.wire.limits import (
+    DIGEST_BYTES,
+    MAX_DRAFT_TOKENS,
+    MAX_SUPPORT,
+    MAX_TEXT,
+    MAX_TOKEN_ID,
+    MAX_VERDICT_TOKENS,
+)
 
 _LETTERS = {2: "H", 4: "I"}
 _DTYPES = {2: "<u2", 4: "<u4"}
 _NARROW = 1 << 16
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,22 @@ def text(least: int, most: int = MAX_TEXT) -> Codec:
         raise refuse(f"{least} to {most} printable characters", value)
 
     return Codec(_check, _check)
+
+
+def strings(most: int, longest: int) -> Codec:
+    """Return the codec of up to ``most`` strings of 1 to ``longest`` characters, of any kind that UTF-8 can hold."""
+
+    def _decode(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or len(value) > most:
+            raise refuse(f"at most {most} strings", value)
+        return tuple(_check(item) for item in value)
+
+    def _check(value: object) -> str:
+        if isinstance(value, str) and 1 <= len(value) <= longest and not _LONE_SURROGATE.search(value):
+            return value
+        raise refuse(f"1 to {longest} Unicode characters", value)
+
+    return Codec(lambda value: list(_decode(list(value))), _decode)
 
 
 def sentence() -> Codec:
@@ -231,3 +257,73 @@ def _check_weights(weights: NDArray[np.uint16]) -> NDArray[np.uint16]:
     if not weights.any(axis=1).all():
         raise refuse("a positive weight in every row of the law", "a row of zeros")
     return weights
+
+
+def biases() -> Codec:
+    """Return the codec of logit biases, (token id, value) in ascending order of the ids.
+
+    They travel as an array of packed ids and as many little-endian float32: the values are those that float32 holds.
+    """
+    return Codec(_encode_biases, _decode_biases)
+
+
+def _encode_biases(value: Biases) -> list[object]:
+    values = np.array([one for _, one in value], dtype="<f4")
+    packed: list[object] = [_pack_ids(tuple(token for token, _ in value)), values.tobytes()]
+    _decode_biases(packed)
+    return packed
+
+
+def _decode_biases(value: object) -> Biases:
+    if not isinstance(value, list) or len(value) != 2:
+        raise refuse("biases as [ids, values]", value)
+    ids = tokens(MAX_BIASES).decode(value[0])
+    values = _floats(value[1], len(ids))
+    return tuple(zip(ids, values.tolist(), strict=True))
+
+
+def _floats(value: object, count: int) -> NDArray[np.float32]:
+    """Return ``count`` finite float32, which travel as little-endian bytes."""
+    if not isinstance(value, bytes) or len(value) != 4 * count:
+        raise refuse(f"{count} values of 4 bytes", f"{len(value)} bytes" if isinstance(value, bytes) else value)
+    values = np.frombuffer(value, dtype="<f4").astype(np.float32)
+    if not np.isfinite(values).all():
+        raise refuse("finite values", "one that is not")
+    return values
+
+
+def logprobs() -> Codec:
+    """Return the codec of a verdict's log-probabilities: an array of count, packed top ids, and values.
+
+    ``count`` top ids for each token, token by token; the values are little-endian float32, first one for each token,
+    then one for each top id. All are at most 0.
+    """
+    return Codec(_encode_logprobs, _decode_logprobs)
+
+
+def _encode_logprobs(value: object) -> list[object]:
+    if not isinstance(value, TokenLogprobs) or value.top_ids.ndim != 2 or value.top_ids.shape != value.top.shape:
+        raise refuse("log-probabilities with top ids and values of shape [tokens, count]", value)
+    if len(value) != len(value.top_ids):
+        raise refuse(f"top ids for each of {len(value)} tokens", len(value.top_ids))
+    values = np.concatenate([value.chosen, value.top.ravel()]).astype("<f4")
+    packed: list[object] = [value.top.shape[1], _pack_ids(tuple(value.top_ids.ravel().tolist())), values.tobytes()]
+    _decode_logprobs(packed)
+    return packed
+
+
+def _decode_logprobs(value: object) -> TokenLogprobs:
+    if not isinstance(value, list) or len(value) != 3:
+        raise refuse("log-probabilities as [count, ids, values]", value)
+    count, ids, values = value
+    if type(count) is not int or not 1 <= count <= MAX_LOGPROBS:
+        raise refuse(f"1 to {MAX_LOGPROBS} top ids", count)
+    flat = tokens(MAX_VERDICT_TOKENS * MAX_LOGPROBS).decode(ids)
+    if not flat or len(flat) % count:
+        raise refuse(f"whole rows of {count} ids", f"{len(flat)} ids")
+    rows = len(flat) // count
+    both = _floats(values, rows + len(flat))
+    if (both > 0).any():
+        raise refuse("log-probabilities of at most 0", float(both.max()))
+    top_ids = np.array(flat, dtype=np.uint32).reshape(rows, count)
+    return TokenLogprobs(both[:rows], top_ids, both[rows:].reshape(rows, count))

@@ -33,16 +33,21 @@ from dsdq.wire.limits import (
 from dsdq.wire.messages import Cancel, Closed, Decode, Draft, Error, Gap, Open, Opened, Verdict
 
 Check = Callable[[Any], None]
+_Step = tuple[int, str, Callable[[Any], Any], bool, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: its key in the map, its attribute (dotted for a nested one), its codec, whether it may be absent."""
+    """One field: its key in the map, its attribute (dotted for a nested one), its codec, whether it may be absent.
+
+    An optional field is absent exactly when its value is the default.
+    """
 
     key: int
     name: str
     codec: Codec
     optional: bool = False
+    default: object = None
 
 
 def _nothing_to_check(_: object) -> None:
@@ -51,7 +56,10 @@ def _nothing_to_check(_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How one kind of message travels: its type code, its fields, its bound in bytes."""
+    """How one kind of message travels: its type code, its fields, its bound in bytes.
+
+    A reader ignores fields that it does not know, unless the layout is ``closed``: then it refuses them.
+    """
 
     code: int
     title: str
@@ -59,17 +67,18 @@ class Layout:
     fields: tuple[Field, ...]
     max_bytes: int = MAX_MESSAGE_BYTES
     check: Check = _nothing_to_check
+    closed: bool = False
     _values: Callable[[Any], tuple[Any, ...]] = field(init=False)
-    _encoders: tuple[tuple[int, str, Callable[[Any], Any], bool], ...] = field(init=False)
-    _decoders: tuple[tuple[int, str, Callable[[Any], Any], bool], ...] = field(init=False)
+    _encoders: tuple[_Step, ...] = field(init=False)
+    _decoders: tuple[_Step, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         """Flatten the table once, so that packing a message reads attributes in one call."""
         get = attrgetter(*(each.name for each in self.fields))
         values = get if len(self.fields) > 1 else lambda message: (get(message),)
         object.__setattr__(self, "_values", values)
-        encoders = tuple((each.key, each.name, each.codec.encode, each.optional) for each in self.fields)
-        decoders = tuple((each.key, each.name, each.codec.decode, each.optional) for each in self.fields)
+        encoders = tuple((each.key, each.name, each.codec.encode, each.optional, each.default) for each in self.fields)
+        decoders = tuple((each.key, each.name, each.codec.decode, each.optional, each.default) for each in self.fields)
         object.__setattr__(self, "_encoders", encoders)
         object.__setattr__(self, "_decoders", decoders)
 
@@ -78,10 +87,10 @@ class Layout:
         fields: dict[int, object] = {0: VERSION, 1: self.code}
         name = ""
         try:
-            for (key, name, encode, optional), value in zip(  # noqa: B007 - an error names it
+            for (key, name, encode, optional, default), value in zip(  # noqa: B007 - an error names it
                 self._encoders, self._values(message), strict=True
             ):
-                if not (optional and value is None):
+                if not (optional and value == default):
                     fields[key] = encode(value)
             name = "fields"
             self.check(message)
@@ -94,19 +103,27 @@ class Layout:
         values: list[object] = []
         name = ""
         try:
-            for key, name, decode, optional in self._decoders:  # noqa: B007 - an error names it
+            for key, name, decode, optional, default in self._decoders:  # noqa: B007 - an error names it
                 if key in fields:
                     values.append(decode(fields[key]))
                 elif optional:
-                    values.append(None)
+                    values.append(default)
                 else:
                     raise self._missing(key)
             name = "fields"
+            if self.closed:
+                self._refuse_unknown(fields)
             message = self.build(*values)
             self.check(message)
         except WireError as error:
             raise self._named(name, error) from None
         return message
+
+    def _refuse_unknown(self, fields: Mapping[int, object]) -> None:
+        unknown = fields.keys() - {0, 1, *(each.key for each in self.fields)}
+        if unknown:
+            expected = "only fields that are known here (update the older side)"
+            raise codecs.refuse(expected, f"key {min(unknown, key=str)}")
 
     def _missing(self, key: int) -> WireError:
         return WireError(f"expected field {key}, which is missing")
@@ -122,6 +139,8 @@ def _check_verdict(verdict: Verdict) -> None:
         raise codecs.refuse(f"base + tokens = length {verdict.length}", verdict.base + len(verdict.tokens))
     if verdict.accepted > min(verdict.drafted, len(verdict.tokens)):
         raise codecs.refuse("accepted up to drafted and the number of tokens", verdict.accepted)
+    if verdict.logprobs is not None and len(verdict.logprobs) != len(verdict.tokens):
+        raise codecs.refuse(f"log-probabilities of {len(verdict.tokens)} tokens", len(verdict.logprobs))
 
 
 def _check_draft(draft: Draft) -> None:
@@ -198,6 +217,7 @@ VERDICT = Layout(
         Field(14, "verify_us", _MICROSECONDS),
         Field(15, "batch_rows", _COUNT),
         Field(16, "max_window", _WINDOW),
+        Field(17, "logprobs", codecs.logprobs(), optional=True),
     ),
     check=_check_verdict,
 )

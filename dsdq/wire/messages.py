@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from dsdq.contract import FinishReason
 from dsdq.laws import DraftLaw
+from dsdq.logprobs import TokenLogprobs
 
 
 class ErrorCode(StrEnum):
@@ -25,6 +26,7 @@ class ErrorCode(StrEnum):
     FINGERPRINT_MISMATCH = "fingerprint_mismatch"
     CONTEXT_TOO_LONG = "context_too_long"
     PROMPT_INVALID = "prompt_invalid"
+    TERMS_INVALID = "terms_invalid"
     UNTRUSTED = "untrusted"
     WINDOW_TOO_LARGE = "window_too_large"
     RULE_LAW_MISSING = "rule_law_missing"
@@ -107,7 +109,8 @@ class Verdict:
     ``accepted`` tokens were drafted; ``drafted`` draft tokens were looked at, so ``accepted < drafted`` rejects
     ``branch``.
     ``verified`` counts target positions computed, ``queue_us`` and ``verify_us`` are microseconds, ``batch_rows`` the
-    sessions of the same forward pass, ``max_window`` bounds the next draft.
+    sessions of the same forward pass, ``max_window`` bounds the next draft, ``logprobs`` are those of ``tokens`` where
+    the contract asks for them.
     """
 
     session: str
@@ -125,6 +128,7 @@ class Verdict:
     verify_us: int
     batch_rows: int
     max_window: int
+    logprobs: TokenLogprobs | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,24 @@
 """The contract as bytes: what ``open`` carries and what the digest chain starts from.
 
-It is a map of its own, with version and type code like a message, so that it can be kept and read by itself.
+It is a map of its own, with version and type code like a message, so that it can be kept and read by itself. Terms that
+came later are absent where they change nothing, and a term that is not known is refused: whoever ignored it would give
+another text.
 """
 
 from __future__ import annotations
 
-from dsdq.contract import MAX_SEED, MAX_STOP_IDS, MAX_TOKENS, MAX_WINDOW, Contract, Rule, Sampling
+from dsdq.contract import (
+    MAX_LOGPROBS,
+    MAX_SEED,
+    MAX_STOP_CHARACTERS,
+    MAX_STOP_IDS,
+    MAX_STOP_STRINGS,
+    MAX_TOKENS,
+    MAX_WINDOW,
+    Contract,
+    Rule,
+    Sampling,
+)
 from dsdq.errors import ConfigError, WireError
 from dsdq.wire import codecs
 from dsdq.wire.envelope import from_bytes, to_bytes
@@ -46,8 +59,15 @@ _FIELDS = (
     Field(19, "max_tokens", codecs.integer(1, MAX_TOKENS)),
     Field(20, "max_window", codecs.integer(1, MAX_WINDOW)),
     Field(21, "trusted", codecs.boolean()),
+    Field(22, "sampling.repetition_penalty", codecs.real(), optional=True, default=1.0),
+    Field(23, "sampling.presence_penalty", codecs.real(), optional=True, default=0.0),
+    Field(24, "sampling.frequency_penalty", codecs.real(), optional=True, default=0.0),
+    Field(25, "sampling.logit_bias", codecs.biases(), optional=True, default=()),
+    Field(26, "stop_strings", codecs.strings(MAX_STOP_STRINGS, MAX_STOP_CHARACTERS), optional=True, default=()),
+    Field(27, "logprobs", codecs.integer(0, MAX_LOGPROBS), optional=True, default=0),
 )
-_CONTRACT = Layout(32, "contract", _build, _FIELDS, MAX_CONTRACT_BYTES)
+_CONTRACT = Layout(32, "contract", _build, _FIELDS, MAX_CONTRACT_BYTES, closed=True)
+_OPEN_ENDED = Layout(32, "contract", _build, _FIELDS, MAX_CONTRACT_BYTES)
 
 
 def pack_contract(contract: Contract) -> bytes:
@@ -55,7 +75,11 @@ def pack_contract(contract: Contract) -> bytes:
     return to_bytes(_CONTRACT, contract)
 
 
-def unpack_contract(data: bytes) -> Contract:
-    """Return the contract that ``data`` holds, or raise :class:`WireError` naming the field at fault."""
-    contract: Contract = from_bytes({_CONTRACT.code: _CONTRACT}, data, _CONTRACT.max_bytes)
+def unpack_contract(data: bytes, *, with_unknown: bool = False) -> Contract:
+    """Return the contract that ``data`` holds, or raise :class:`WireError` naming the field at fault.
+
+    With ``with_unknown``, terms that are not known are ignored: enough to tell whose contract it is, not to keep it.
+    """
+    layout = _OPEN_ENDED if with_unknown else _CONTRACT
+    contract: Contract = from_bytes({layout.code: layout}, data, layout.max_bytes)
     return contract

@@ -82,8 +82,10 @@ class RedisClient:
         model: str | None = None,
         rule: Rule = Rule.COUPLED,
         trusted: bool = False,
+        stop: str | Sequence[str] = (),
         stop_ids: Sequence[int] = (),
         ignore_eos: bool = False,
+        logprobs: int = 0,
         choice: int = 0,
     ) -> RedisGeneration:
         """See :meth:`dsdq.client.Client.generate`."""
@@ -94,8 +96,10 @@ class RedisClient:
             sampling=sampling,
             rule=rule,
             choice=choice,
+            stop_strings=(stop,) if isinstance(stop, str) else tuple(stop),
             stop_ids=tuple(stop_ids),
             ignore_eos=ignore_eos,
+            logprobs=logprobs,
             max_tokens=max_tokens,
             max_window=window,
             trusted=trusted,

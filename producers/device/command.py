@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -12,8 +13,8 @@ import typer
 
 import dsdq
 from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW
-from dsdq.contract import MAX_WINDOW, Rule, Sampling
-from dsdq.errors import PromptError
+from dsdq.contract import MAX_WINDOW, Biases, Rule, Sampling
+from dsdq.errors import ConfigError, PromptError
 from dsdq.settings import settings
 
 
@@ -28,6 +29,14 @@ def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     top_k: Annotated[int, typer.Option(min=0, help="0 is off.")] = 0,
     top_p: Annotated[float, typer.Option(help="1 is off.")] = 1.0,
     min_p: Annotated[float, typer.Option(help="0 is off.")] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(help="Over prompt and text; 1 is off.")] = 1.0,
+    presence_penalty: Annotated[float, typer.Option(help="-2 to 2, over the text; 0 is off.")] = 0.0,
+    frequency_penalty: Annotated[float, typer.Option(help="-2 to 2, over the text; 0 is off.")] = 0.0,
+    logit_bias: Annotated[list[str] | None, typer.Option(metavar="ID=VALUE", help="-100 to 100; repeatable.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Ends the text before it; repeatable.")] = None,
+    stop_id: Annotated[list[int] | None, typer.Option(help="A token id that ends the text; repeatable.")] = None,
+    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on after the end of text.")] = False,  # noqa: FBT002
+    logprobs: Annotated[int, typer.Option(help="Likeliest tokens to report with --json; 0 is off.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes the text at temperature above 0.")] = None,
     rule: Annotated[Rule, typer.Option(help="How draft tokens are accepted.")] = Rule.COUPLED,
     trusted: Annotated[bool, typer.Option("--trusted", help="Ask for a trusted tenant's terms.")] = False,  # noqa: FBT002
@@ -40,41 +49,52 @@ def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     if not text:
         msg = "expected a prompt as the argument or on standard input, got an empty one"
         raise PromptError(msg)
-    options = {
-        "draft": draft,
-        "model": model,
-        "max_tokens": max_tokens,
-        "window": window,
-        "sampling": Sampling(temperature, top_k, top_p, min_p),
-        "seed": seed,
-        "rule": rule,
-        "trusted": trusted,
-    }
+    sampling = Sampling(
+        temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty, _biases(logit_bias)
+    )
+    ends = {"max_tokens": max_tokens, "stop": stop or (), "stop_ids": stop_id or (), "ignore_eos": ignore_eos}
+    drafting = {"draft": draft, "window": window, "rule": rule, "trusted": trusted}
+    options = {"model": model, "sampling": sampling, "seed": seed, "logprobs": logprobs, **ends, **drafting}
     asyncio.run(_run(redis or settings().redis_url, tenant, text, options, stream=stream, as_json=as_json))
 
 
 async def _run(url: str, tenant: str, prompt: str, options: dict[str, Any], *, stream: bool, as_json: bool) -> None:
     async with dsdq.connect(url, tenant=tenant) as client:
         generation = client.generate(prompt, **options)
-        pieces: list[str] = []
+        tokens: list[dsdq.Token] = []
         async for token in generation:
-            pieces.append(token.text)
+            tokens.append(token)
             if stream and not as_json:
                 typer.echo(token.text, nl=False)
-        text = "".join(pieces)
         if as_json:
-            typer.echo(json.dumps(_summary(prompt, text, generation)))
+            typer.echo(json.dumps(_summary(prompt, tokens, generation)))
         else:
-            typer.echo("" if stream else text)
+            typer.echo("" if stream else "".join(token.text for token in tokens))
 
 
-def _summary(prompt: str, text: str, generation: dsdq.Generation) -> dict[str, Any]:
+def _biases(given: Sequence[str] | None) -> Biases:
+    """Return the biases of ``ID=VALUE`` arguments in the order of their ids."""
+    try:
+        pairs = [one.split("=", 1) for one in given or ()]
+        return tuple(sorted((int(token), float(value)) for token, value in pairs))
+    except ValueError:
+        msg = f"logit_bias: expected a token id and a number as ID=VALUE, got {', '.join(given or ())}"
+        raise ConfigError(msg) from None
+
+
+def _summary(prompt: str, tokens: Sequence[dsdq.Token], generation: dsdq.Generation) -> dict[str, Any]:
     stats = generation.stats
+    likely = [
+        {"id": token.id, "text": token.text, "logprob": token.logprob, "top": token.top_logprobs}
+        for token in tokens
+        if token.logprob is not None
+    ]
     return {
         "prompt": prompt,
-        "text": text,
+        "text": "".join(token.text for token in tokens),
         "ids": generation.ids,
         "finish_reason": generation.finish_reason,
+        "logprobs": likely or None,
         "tokens_per_s": stats.tokens_per_s,
         "acceptance_rate": stats.acceptance_rate,
         "tokens_per_round": stats.tokens_per_round,

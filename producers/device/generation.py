@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from types import AsyncGeneratorType
 from typing import cast
@@ -15,6 +15,7 @@ from dsdq.errors import GoneError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.window import Observation, WindowPolicy
 from dsdq.session import Transcript, check_verdict
+from dsdq.stopping import ShownText
 from dsdq.wire import Closed, Decode, Draft, Verdict
 from producers.device.link import SessionLink
 from producers.drafters.protocol import DraftSession, Proposal
@@ -72,23 +73,23 @@ class RedisGeneration:
         self._max_tokens = prepared.contract.max_tokens
         self.prompt_ids = prepared.prompt
         self.stats.prompt_tokens = len(prepared.prompt)
-        pieces = prepared.tokenizer.stream()
+        pieces = ShownText(prepared.tokenizer.stream(), prepared.contract.stop_strings)
         try:
-            async for token_id, kind, last in self._rounds(prepared):
+            async for token, last in self._rounds(prepared):
                 if not self.ids:
                     self.stats.ttft_ms = 1000 * (perf_counter() - started)
-                self.ids.append(token_id)
+                self.ids.append(token.id)
                 self.stats.committed_tokens = len(self.ids)
                 self.stats.duration_ms = 1000 * (perf_counter() - started)
-                text = pieces.push(token_id)
+                text = pieces.push(token.id)
                 if last:
                     text += pieces.finish()
-                yield Token(token_id, text, kind)
+                yield replace(token, text=text)
         finally:
             await prepared.link.close(cancel=self.finish_reason is None)
 
-    async def _rounds(self, prepared: Prepared) -> AsyncIterator[tuple[int, TokenKind, bool]]:
-        """Yield (token id, kind, whether it is the last) until the verifier closes the session."""
+    async def _rounds(self, prepared: Prepared) -> AsyncIterator[tuple[Token, bool]]:
+        """Yield (token without its text, whether it is the last) until the verifier closes the session."""
         contract, link = prepared.contract, prepared.link
         opened = await link.open(contract, prepared.prompt)
         transcript = Transcript(link.contract_bytes, prepared.prompt)
@@ -106,9 +107,9 @@ class RedisGeneration:
                 widest = verdict.max_window
                 branch += verdict.accepted < len(proposal.tokens)
                 prepared.policy.observe(_observation(verdict, proposal, draft_ms, waited_ms))
-                for place, token in enumerate(verdict.tokens):
+                for place in range(len(verdict.tokens)):
                     last = self.finish_reason is not None and place == len(verdict.tokens) - 1
-                    yield token, _kind(place, verdict.accepted, len(proposal.tokens)), last
+                    yield _token(verdict, place, len(proposal.tokens)), last
 
     def _request(self, contract: Contract, transcript: Transcript, branch: int, proposal: Proposal) -> Draft | Decode:
         self.stats.rounds += 1
@@ -159,6 +160,14 @@ def _observation(verdict: Verdict, proposal: Proposal, draft_ms: float, waited_m
         queue_ms=verdict.queue_us / 1000,
         verify_ms=verdict.verify_us / 1000,
     )
+
+
+def _token(verdict: Verdict, place: int, drafted: int) -> Token:
+    """Return one of a verdict's tokens, its text still to be found."""
+    token, kind = verdict.tokens[place], _kind(place, verdict.accepted, drafted)
+    if verdict.logprobs is None:
+        return Token(token, "", kind)
+    return Token(token, "", kind, float(verdict.logprobs.chosen[place]), verdict.logprobs.alternatives(place))
 
 
 def _kind(position: int, accepted: int, drafted: int) -> TokenKind:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dsdq.contract import Contract, Rule
 from dsdq.laws import DraftLaw
 from dsdq.noise import gumbel
+from dsdq.penalties import adjusted
 from dsdq.sampling import choose_on_device, draw, scores, stack, truncated_law
 from producers.drafters.protocol import Proposal
 
@@ -35,11 +36,15 @@ class Picker:
         self._noise: NDArray[np.float64] = np.empty((0, 0))
         self._first = -AHEAD_POSITIONS
 
-    def pick(self, logits: NDArray[np.float32], position: int) -> int:
-        """Return the draft token for logits ``[vocab]`` at an absolute position."""
+    def pick(self, logits: NDArray[np.float32], text: Sequence[int], prompt_tokens: int) -> int:
+        """Return the draft token to follow ``text``, of which ``prompt_tokens`` are the prompt.
+
+        ``logits`` ``[vocab]`` are the draft model's own; penalties and biases are applied here, as the verifier does.
+        """
         terms = self._contract
+        logits = adjusted(logits[None], terms.sampling, text, prompt_tokens, ())[0]
         if terms.rule is Rule.COUPLED:
-            token = self._coupled(logits, position)
+            token = self._coupled(logits, len(text))
         else:
             law = truncated_law(logits, terms.sampling)
             token = int(law.ids[0, draw(law.weights[0].astype(np.float64), self._random.random())])

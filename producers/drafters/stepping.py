@@ -31,7 +31,10 @@ class Stepper(Protocol):
 
 
 class SteppingSession:
-    """Drafts one session's text with a model. ``around`` gives what a whole proposal is computed in."""
+    """Drafts one session's text with a model. ``around`` gives what a whole proposal is computed in.
+
+    The first text that it is asked to continue is taken for the prompt, which penalties tell from what was generated.
+    """
 
     def __init__(
         self,
@@ -46,21 +49,24 @@ class SteppingSession:
         self._picker = Picker(contract)
         self._fed: list[int] = []
         self._agreed = 0
+        self._prompt_tokens: int | None = None
 
     def propose(self, text: Sequence[int], window: int) -> Proposal:
         """Return up to ``window`` tokens; none when the text has grown beyond the draft model's context."""
+        if self._prompt_tokens is None:
+            self._prompt_tokens = len(text)
         window = min(window, self._stepper.context_tokens - len(text))
         if window < 1:
             return Proposal(())
         with self._around():
-            return self._draft(text, window)
+            return self._draft(text, window, self._prompt_tokens)
 
-    def _draft(self, text: Sequence[int], window: int) -> Proposal:
+    def _draft(self, text: Sequence[int], window: int, prompt_tokens: int) -> Proposal:
         known = self._common(text)
         logits = self._feed(text[known:], known)
         while True:
             position = len(self._fed)
-            token = self._picker.pick(logits, position)
+            token = self._picker.pick(logits, self._fed, prompt_tokens)
             if position + 1 == len(text) + window or self._picker.ends(self._eos_ids):
                 return self._picker.take()
             logits = self._feed([token], position)

@@ -160,6 +160,21 @@ def test_the_targets_end_of_text_can_be_ignored_but_a_stop_id_cannot() -> None:
     assert settle(terms, 0, (9, 4), {7}) == ((9,), FinishReason.STOP)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "place", "kept", "reason"),
+    [
+        ((4, 5, 6), 1, (4, 5), FinishReason.STOP),
+        ((4, 9, 6), 2, (4, 9), FinishReason.STOP),
+        ((4, 5, 6), 2, (4, 5), FinishReason.LENGTH),
+        ((4, 5), 1, (4, 5), FinishReason.STOP),
+    ],
+)
+def test_the_token_that_completes_a_stop_string_is_the_last_unless_the_text_ends_before(
+    tokens: tuple[int, ...], place: int, kept: tuple[int, ...], reason: FinishReason
+) -> None:
+    assert settle(CONTRACT, 18, tokens, {7}, place) == (kept, reason)
+
+
 # The device's check
 
 

@@ -39,6 +39,12 @@ def dsdq_command(*arguments: str, stdin: str = "") -> subprocess.CompletedProces
         (["generate", "--window", "-1", "x"], "--window"),
         (["generate", "--temperature", "-0.5", "x"], "--temperature"),
         (["generate", "--top-p", "7", "x"], "top_p"),
+        (["generate", "--repetition-penalty", "0", "x"], "repetition_penalty"),
+        (["generate", "--presence-penalty", "3", "x"], "presence_penalty"),
+        (["generate", "--frequency-penalty", "nan", "x"], "frequency_penalty"),
+        (["generate", "--logit-bias", "5", "x"], "ID=VALUE"),
+        (["generate", "--logit-bias", "5=1", "--logit-bias", "5=2", "x"], "logit_bias"),
+        (["generate", "--logit-bias", "5=1e9", "x"], "logit_bias"),
         (["generate", "--draft", "ngram"], "expected a prompt"),
         (["verifier", "--redis", NOWHERE], "redis"),
         (["nonsense"], "nonsense"),
@@ -60,6 +66,9 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], expected: s
         (["generate", "--draft", "no/such/path/at/all", "x"], "no/such/path/at/all"),
         (["generate", "--draft", "ngram", "--model", "no-such-model", "x"], "no-such-model"),
         (["generate", "--draft", "ngram", "--max-tokens", "1000000", "x"], "at most 2048 tokens"),
+        (["generate", "--draft", "ngram", "--logit-bias", "1000000=1", "x"], "logit_bias"),
+        (["generate", "--draft", "ngram", "--stop", "", "x"], "stop_strings"),
+        (["generate", "--draft", "ngram", "--logprobs", "21", "x"], "logprobs"),
         (["verifier", "--target", "no/such/path/at/all"], "no/such/path/at/all"),
         (["verifier", "--target", "builtin/target", "--device", "toaster"], "toaster"),
         (["verifier", "--quantization", "int3"], "torchao-int8"),
@@ -88,6 +97,18 @@ async def test_generate_prints_the_text_streams_json_and_reads_standard_input(se
     assert len(summary["ids"]) == 12
     assert summary["finish_reason"] == "length"
     assert streamed.stdout == whole.stdout == summary["text"] + "\n"
+
+
+async def test_generate_takes_every_control_and_stops_before_a_stop_string(serve: Serve, redis_url: str) -> None:
+    controls = ("--repetition-penalty", "1.1", "--presence-penalty", "0.2", "--frequency-penalty", "0.1")
+    biases = ("--logit-bias", "9=-100", "--logit-bias", "5=1.5", "--stop-id", "2000", "--ignore-eos", "--logprobs", "2")
+    common = ("generate", "--redis", redis_url, "--draft", "ngram", "--max-tokens", "40", "--json")
+    async with serve("builtin/target"):
+        ended = await asyncio.to_thread(dsdq_command, *common, *controls, *biases, "--stop", "\n", "def main():")
+    assert ended.returncode == 0, ended.stderr
+    summary = json.loads(ended.stdout)
+    assert "\n" not in summary["text"]
+    assert summary["finish_reason"] == "stop"
 
 
 async def test_a_prompt_that_is_no_text_is_one_line_and_exit_code_2(serve: Serve, redis_url: str) -> None:

@@ -91,50 +91,38 @@ def _choose_row(logits: Any, temperature: float, key: Any, position: int, choice
     return chosen
 
 
-def _choose(
-    logits: Any,
-    rows: Any,
-    temperatures: Any,
-    seeds: Any,
-    positions: Any,
-    choices: Any,
-    chosen: Any,
-) -> None:
-    for number in prange(len(rows)):
-        chosen[number] = _choose_row(
-            logits[rows[number]], temperatures[number], seeds[number], positions[number], choices[number]
-        )
+def _choose(logits: Any, temperature: float, seeds: Any, positions: Any, choices: Any, chosen: Any) -> None:
+    for row in prange(len(logits)):
+        chosen[row] = _choose_row(logits[row], temperature, seeds[row], positions[row], choices[row])
 
 
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
-    arrays = types.int64[::1], types.float64[::1], types.uint32[:, ::1], types.int64[::1], types.int64[::1]
-    signatures = [types.void(kind[:, ::1], *arrays, types.int64[::1]) for kind in (types.float32, types.float64)]
+    arrays = types.uint32[:, ::1], types.int64[::1], types.int64[::1], types.int64[::1]
+    signatures = [types.void(kind[:, ::1], types.float64, *arrays) for kind in (types.float32, types.float64)]
     return jit(_choose, *signatures, parallel=True)
 
 
 def choose_rows(
     logits: NDArray[np.floating[Any]],
-    rows: NDArray[np.int64],
-    temperatures: NDArray[np.float64],
+    temperature: float,
     seeds: Sequence[int],
     positions: NDArray[np.int64],
     choices: Sequence[int],
 ) -> NDArray[np.int64]:
-    """Return the token of each of ``rows`` ``[n]`` of ``logits`` ``[*, vocab]``, each under noise of its own.
+    """Return the token of each row, each under noise of its own.
 
     Args:
-        logits: float32 logits, or float64 scores in which minus infinity excludes a token.
-        rows: which rows.
-        temperatures: float64 ``[n]``, above 0.
+        logits: ``[n, vocab]`` float32 logits, or float64 scores in which minus infinity excludes a token.
+        temperature: what they are divided by, above 0.
         seeds: ``n`` seeds of 64 bits.
-        positions: absolute positions of the tokens.
+        positions: absolute positions of the tokens, ``[n]``.
         choices: the contracts' choice indices.
 
     Returns:
         int64 ``[n]``.
     """
-    chosen = np.empty(len(rows), np.int64)
+    chosen = np.empty(len(logits), np.int64)
     words = np.array(seeds, np.uint64).view(np.uint32).reshape(-1, 2)  # low, high
-    _compiled()(np.ascontiguousarray(logits), rows, temperatures, words, positions, np.array(choices, np.int64), chosen)
+    _compiled()(np.ascontiguousarray(logits), temperature, words, positions, np.array(choices, np.int64), chosen)
     return chosen

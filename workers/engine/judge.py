@@ -11,13 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from array_api_compat import to_device
+from array_api_compat import array_namespace, to_device
 from numpy.typing import NDArray
 
 from dsdq import accept, noise, sampling
 from dsdq.accept import Acceptance
 from dsdq.contract import Contract, Rule, Sampling
 from dsdq.laws import DraftLaw
+from dsdq.logprobs import TokenLogprobs
+from dsdq.penalties import adjusted
+from workers.engine.logprobs import top_logprobs
 
 Ids = NDArray[np.int64]
 
@@ -26,7 +29,8 @@ Ids = NDArray[np.int64]
 class Judged:
     """One round before the judge: ``drafted`` continues a text of ``length`` tokens; the forward saw ``fed`` of it.
 
-    All of it, or all but a last id that the target does not have.
+    All of it, or all but a last id that the target does not have. ``text`` and how much of it is the prompt are needed
+    where the contract adjusts logits by the text.
     """
 
     contract: Contract
@@ -34,10 +38,20 @@ class Judged:
     drafted: tuple[int, ...]
     law: DraftLaw | None
     fed: int
+    text: Sequence[int] = ()
+    prompt_tokens: int = 0
 
 
-def judge(rounds: Sequence[Judged], logits: torch.Tensor, secret: int) -> list[Acceptance]:
-    """Return what stands of each round.
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What stands of a round, and how likely its tokens were if its contract asks for that."""
+
+    acceptance: Acceptance
+    logprobs: TokenLogprobs | None = None
+
+
+def judge(rounds: Sequence[Judged], logits: torch.Tensor, secret: int) -> list[Judgement]:
+    """Return what came of each round.
 
     Args:
         rounds: in the order of their logits.
@@ -48,47 +62,68 @@ def judge(rounds: Sequence[Judged], logits: torch.Tensor, secret: int) -> list[A
     # not.
     values = logits.numpy() if logits.device.type == "cpu" else logits
     ends = np.cumsum([one.fed + 1 for one in rounds])
-    starts = ends - [one.fed + 1 for one in rounds]
+    own = [values[end - one.fed - 1 : end] for one, end in zip(rounds, ends.tolist(), strict=True)]
     coupled = [number for number, one in enumerate(rounds) if one.contract.rule is Rule.COUPLED]
-    accepted: dict[int, Acceptance] = {}
+    accepted = {
+        number: _ratio_test(one, own[number], secret)
+        for number, one in enumerate(rounds)
+        if one.contract.rule is Rule.REJECTION
+    }
     if coupled:
-        chosen = _choose([rounds[number] for number in coupled], starts[coupled], values)
+        # Rounds that are all drawn alike need no copy of their logits: together they are what the forward gave.
+        whole = values if len({one.contract.sampling for one in rounds}) == 1 and len(coupled) == len(rounds) else None
+        chosen = _choose([rounds[number] for number in coupled], [own[number] for number in coupled], whole)
         accepted.update(zip(coupled, _compare([rounds[number].drafted for number in coupled], chosen), strict=True))
-    for number, one in enumerate(rounds):
-        if one.contract.rule is Rule.REJECTION:
-            accepted[number] = _ratio_test(one, values[starts[number] : ends[number]], secret)
-    return [accepted[number] for number in range(len(rounds))]
+    return [_judgement(one, own[number], accepted[number]) for number, one in enumerate(rounds)]
 
 
-def _choose(rounds: Sequence[Judged], starts: Ids, values: noise.Array) -> list[Ids]:
+def _judgement(one: Judged, logits: noise.Array, acceptance: Acceptance) -> Judgement:
+    count, tokens = one.contract.logprobs, acceptance.tokens
+    return Judgement(acceptance, top_logprobs(logits[: len(tokens)], tokens, count) if count else None)
+
+
+def _choose(rounds: Sequence[Judged], own: Sequence[noise.Array], whole: noise.Array | None) -> list[Ids]:
     """Return the target's own tokens under the shared noise, ``fed + 1`` of each round."""
-    counts = np.array([one.fed + 1 for one in rounds])
-    owners = np.repeat(np.arange(len(rounds)), counts)
-    behind = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
-    rows, chosen = starts[owners] + behind, np.empty(len(owners), np.int64)
-    for terms in {one.contract.sampling for one in rounds}:
-        (places,) = np.nonzero(np.array([one.contract.sampling == terms for one in rounds])[owners])
-        some = [rounds[owner] for owner in owners[places]]
-        positions = np.array([one.length for one in some]) + behind[places]
-        chosen[places] = _choose_alike(terms, some, rows[places], positions, values)
-    return np.split(chosen, np.cumsum(counts)[:-1])
+    alike: dict[Sampling, list[int]] = {}
+    for number, one in enumerate(rounds):
+        alike.setdefault(one.contract.sampling, []).append(number)
+    chosen: dict[int, Ids] = {}
+    for terms, numbers in alike.items():
+        some = [rounds[number] for number in numbers]
+        logits = whole
+        if logits is None or terms.adjusts:
+            logits = _joined(terms, some, [own[number] for number in numbers])
+        ids = _choose_alike(terms, some, logits)
+        chosen.update(zip(numbers, np.split(ids, np.cumsum([one.fed + 1 for one in some])[:-1]), strict=True))
+    return [chosen[number] for number in range(len(rounds))]
 
 
-def _choose_alike(terms: Sampling, owners: Sequence[Judged], rows: Ids, positions: Ids, values: noise.Array) -> Ids:
-    """Return the tokens of ``rows`` ``[n]``, all drawn under equal terms; ``owners`` ``[n]`` are their rounds."""
-    whole = len(rows) == len(values)
+def _joined(terms: Sampling, rounds: Sequence[Judged], own: Sequence[noise.Array]) -> noise.Array:
+    """Return the rounds' logits behind each other, ``[n, vocab]``, after penalties and biases."""
+    if terms.adjusts:
+        pairs = zip(rounds, own, strict=True)
+        own = [adjusted(logits, terms, one.text, one.prompt_tokens, one.drafted) for one, logits in pairs]
+    if len(own) == 1:
+        return own[0]
+    xp = array_namespace(own[0])
+    return xp.concat(list(own))
+
+
+def _choose_alike(terms: Sampling, rounds: Sequence[Judged], logits: noise.Array) -> Ids:
+    """Return the tokens of rounds that are drawn under equal terms, int64 ``[n]`` for logits ``[n, vocab]``."""
     if terms.greedy:
-        return np.asarray(_host(sampling.argmax(values if whole else values[rows])))
-    seeds = [one.contract.seed for one in owners]
-    choices = [one.contract.choice for one in owners]
-    if not isinstance(values, np.ndarray):
-        return np.asarray(_host(sampling.choose_rows(values[rows], terms, seeds, positions, choices)))
+        return _host(sampling.argmax(logits))
+    counts = [one.fed + 1 for one in rounds]
+    positions = np.concatenate([np.arange(one.length, one.length + one.fed + 1) for one in rounds])
+    seeds = np.repeat(np.array([one.contract.seed for one in rounds], np.uint64), counts).tolist()
+    choices = np.repeat([one.contract.choice for one in rounds], counts).tolist()
+    if not isinstance(logits, np.ndarray):
+        return _host(sampling.choose_rows(logits, terms, seeds, positions, choices))
     from workers.engine.cpu_sampling import choose_rows  # noqa: PLC0415 - a machine with a GPU needs no numba
 
     if terms.plain:
-        return choose_rows(values, rows, np.full(len(rows), terms.temperature), seeds, positions, choices)
-    kept = sampling.scores(values[rows], terms)
-    return choose_rows(kept, np.arange(len(rows)), np.ones(len(rows)), seeds, positions, choices)
+        return choose_rows(logits, terms.temperature, seeds, positions, choices)
+    return choose_rows(sampling.scores(logits, terms), 1.0, seeds, positions, choices)
 
 
 def _compare(drafted: Sequence[tuple[int, ...]], chosen: Sequence[Ids]) -> list[Acceptance]:
@@ -109,12 +144,13 @@ def _ratio_test(one: Judged, logits: noise.Array, secret: int) -> Acceptance:
     def coins(positions: NDArray[np.int64], purpose: noise.Purpose) -> NDArray[np.float64]:
         return noise.uniforms(seed, positions, terms.choice, purpose)
 
-    law = sampling.law(logits, terms.sampling)
+    adjusted_logits = adjusted(logits, terms.sampling, one.text, one.prompt_tokens, one.drafted)
+    law = sampling.law(adjusted_logits, terms.sampling)
     if one.law is None:  # nothing drafted: a plain draw
         (coin,) = coins(np.array([one.length]), noise.Purpose.BONUS)
         return Acceptance(0, (sampling.draw(law[0], coin),))
     return accept.rejection(one.drafted, one.law, law, one.length, coins)
 
 
-def _host(ids: noise.Array) -> noise.Array:
-    return to_device(ids, "cpu")
+def _host(ids: noise.Array) -> Ids:
+    return np.asarray(to_device(ids, "cpu"))

@@ -42,6 +42,7 @@ def check(offer: Offer, contract: Contract, prompt: Sequence[int]) -> None:
     """
     _check_fit(offer, contract)
     _check_prompt(offer, contract, prompt)
+    _check_biases(offer, contract)
     if contract.rule is Rule.REJECTION and not (contract.trusted and contract.tenant in offer.trusted_tenants):
         raise RefusedError(
             ErrorCode.UNTRUSTED,
@@ -91,6 +92,14 @@ def _check_prompt(offer: Offer, contract: Contract, prompt: Sequence[int]) -> No
             ErrorCode.CONTEXT_TOO_LONG,
             f"expected prompt + max_tokens + max_window of at most {room} tokens ({whose}), got "
             f"{len(prompt)} + {contract.max_tokens} + {contract.max_window}; shorten the prompt or ask for less",
+        )
+
+
+def _check_biases(offer: Offer, contract: Contract) -> None:
+    outside = [token for token, _ in contract.sampling.logit_bias if token >= offer.vocab_size]
+    if outside:
+        raise RefusedError(
+            ErrorCode.TERMS_INVALID, f"expected token ids below {offer.vocab_size}, got {outside[0]} in logit_bias"
         )
 
 

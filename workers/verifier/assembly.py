@@ -39,13 +39,14 @@ async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: 
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
         async with _started(thread, target_name, device, dtype, chosen):
-            fingerprint = (await asyncio.to_thread(Tokenizer.load, target_name)).fingerprint
+            tokenizer = await asyncio.to_thread(Tokenizer.load, target_name)
             yield Verifier(
                 redis,
                 thread,
                 planner_of(thread.engine, chosen),
-                offer_of(thread.engine, fingerprint, chosen),
-                info_of(thread.engine, fingerprint, chosen),
+                offer_of(thread.engine, tokenizer.fingerprint, chosen),
+                info_of(thread.engine, tokenizer.fingerprint, chosen),
+                tokenizer,
                 tenants=chosen.tenants,
                 limits=limits_of(chosen),
                 secret=int.from_bytes(blake2b(chosen.server_secret.encode(), digest_size=8).digest()),

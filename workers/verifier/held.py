@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dsdq.bus.inbox import Entry
 from dsdq.bus.sessions import Owned
 from dsdq.session import SessionState
+from dsdq.stopping import StopFinder
 from dsdq.wire import Decode, Draft
 
 
@@ -22,11 +23,15 @@ class Pending:
 
 @dataclass(slots=True)
 class Held:
-    """One session. ``state`` is what was decided; its log follows as fast as Redis takes it."""
+    """One session. ``state`` is what was decided; its log follows as fast as Redis takes it.
+
+    ``stops`` has taken in every decided token.
+    """
 
     state: SessionState
     owned: Owned
     touched_s: float
+    stops: StopFinder
     pending: deque[Pending] = field(default_factory=deque)
 
     @property

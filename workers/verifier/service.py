@@ -20,6 +20,7 @@ from dsdq.bus.inbox import Entry, Inbox
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import SessionStore
 from dsdq.errors import BusError, FencedError, RedisUnavailableError, WireError
+from dsdq.models.tokenizer import Tokenizer
 from dsdq.session import Ahead, Live, liveness
 from dsdq.tasks import end
 from dsdq.telemetry.logs import get_logger
@@ -57,13 +58,14 @@ class Limits:
 class Verifier:
     """One incarnation of a verifier worker."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a verifier, each named
         self,
         redis: Redis,
         engine: EngineThread,
         planner: Planner,
         offer: admission.Offer,
         info: WorkerInfo,
+        tokenizer: Tokenizer,
         *,
         tenants: Sequence[str],
         limits: Limits,
@@ -88,7 +90,7 @@ class Verifier:
         self._work = asyncio.Event()
         self._stopping = False
         self._sessions = Sessions(
-            store, self._inbox, planner, offer, worker=info.wid, slots=limits.slots, on_open=self._work.set
+            store, self._inbox, planner, offer, tokenizer, worker=info.wid, slots=limits.slots, on_open=self._work.set
         )
         self._steps = 0
         self._rows = 0
@@ -236,7 +238,7 @@ class Verifier:
             return self._wait_for_room(ready.values())
         verified = [ready[row.session] for row in rows if row.keep]
         judged = [one.judged for one in verified]
-        accepted = await self._engine.run(compute, self._engine.engine, rows, judged, self._secret)
+        judgements = await self._engine.run(compute, self._engine.engine, rows, judged, self._secret)
         for row in rows:
             if not row.keep:
                 self._planner.computed(row.session, ready[row.session].held.state.transcript.tokens, row.end)
@@ -244,8 +246,8 @@ class Verifier:
             timing = Timing(started_s, monotonic(), len(verified))
             self._steps += 1
             self._rows += len(verified)
-            pairs = zip(verified, accepted, strict=True)
-            self._sessions.commit([conclude(one, acceptance, self._offer.eos_ids, timing) for one, acceptance in pairs])
+            pairs = zip(verified, judgements, strict=True)
+            self._sessions.commit([conclude(one, judgement, self._offer.eos_ids, timing) for one, judgement in pairs])
         return True
 
     def _wait_for_room(self, ready: Iterable[Ready]) -> bool:

@@ -12,9 +12,11 @@ from dsdq.bus.inbox import Entry, Inbox
 from dsdq.bus.sessions import Commit, SessionStore
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import RedisUnavailableError, RefusedError, WireError
+from dsdq.models.tokenizer import Tokenizer
 from dsdq.session import SessionState, Transcript
+from dsdq.stopping import StopFinder
 from dsdq.telemetry.logs import get_logger
-from dsdq.wire import Closed, Error, Message, Open, Opened, pack, unpack_contract
+from dsdq.wire import Closed, Error, ErrorCode, Message, Open, Opened, pack, unpack_contract
 from workers.engine.planner import Planner
 from workers.verifier import admission
 from workers.verifier.commits import Commits
@@ -35,6 +37,7 @@ class Sessions:
         inbox: Inbox,
         planner: Planner,
         offer: admission.Offer,
+        tokenizer: Tokenizer,
         *,
         worker: str,
         slots: int,
@@ -45,6 +48,7 @@ class Sessions:
         self._inbox = inbox
         self._planner = planner
         self._offer = offer
+        self._tokenizer = tokenizer
         self._worker = worker
         self._slots = slots
         self._on_open = on_open
@@ -74,19 +78,17 @@ class Sessions:
 
     async def receive(self, entry: Entry, message: Open) -> None:
         """Take an ``open`` in: refuse it, or let it wait for its turn."""
-        try:
-            contract = unpack_contract(message.contract)
-        except WireError as error:
-            await self._inbox.bury(entry, f"malformed contract: {error}")
-            return
+        contract = unpack_contract(message.contract, with_unknown=True)  # unpacking the message has proved that it can
         if contract.tenant != entry.tenant:
             await self._inbox.bury(entry, f"the contract names tenant {contract.tenant}, another than its inbox")
             return
         try:
+            unpack_contract(message.contract)
             admission.check(self._offer, contract, message.prompt)
-        except RefusedError as refusal:
-            log.info("refused", session=message.session, code=refusal.code)
-            answer = pack(Error(message.session, refusal.code, str(refusal)))
+        except (RefusedError, WireError) as refusal:
+            code = refusal.code if isinstance(refusal, RefusedError) else ErrorCode.TERMS_INVALID
+            log.info("refused", session=message.session, code=code)
+            answer = pack(Error(message.session, code, str(refusal)))
             await self._store.refuse(contract, answer=answer, request=pack(message))
             await self._inbox.settle([entry])
             return
@@ -139,7 +141,8 @@ class Sessions:
         state = SessionState(contract, transcript, owned.epoch, owned.owner)
         # Tenants share no prefixes: how fast a prompt is taken in must not tell what another tenant asked.
         self._planner.admit(message.session, salt=contract.tenant)
-        self._held[message.session] = Held(state, owned, monotonic())
+        stops = StopFinder(self._tokenizer.stream(), contract.stop_strings)
+        self._held[message.session] = Held(state, owned, monotonic(), stops)
         self._on_open()
 
     async def forget_waiting(self, session: str, tenant: str) -> bool:
@@ -185,6 +188,7 @@ class Sessions:
     def _take_in(self, outcome: Outcome) -> None:
         held, verdict = outcome.ready.held, outcome.verdict
         held.state.commit(verdict, final=outcome.final)
+        held.stops.extend(verdict.tokens)
         # A rejected draft leaves keys and values behind it, which the next row overwrites.
         self._planner.computed(held.session, held.state.transcript.tokens, verdict.base + verdict.accepted)
         if not outcome.final:  # the rest of a grant waits from now on

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 
 from dsdq import digest
-from dsdq.accept import Acceptance
 from dsdq.contract import MAX_WINDOW, Rule
 from dsdq.laws import DraftLaw
 from dsdq.session import Live, settle
 from dsdq.wire import Closed, Decode, Draft, Verdict
 from workers.engine.engine import Engine
-from workers.engine.judge import Judged, judge
+from workers.engine.judge import Judged, Judgement, judge
 from workers.engine.planner import Request
 from workers.engine.rows import Row
 from workers.verifier.held import Held, Pending
@@ -46,8 +45,17 @@ class Ready:
     @property
     def judged(self) -> Judged:
         """Return the rounds as the judge sees them."""
-        state = self.held.state
-        return Judged(state.contract, state.transcript.length, self.drafted, self.law, self.fed)
+        contract, transcript = self.held.state.contract, self.held.state.transcript
+        text = tuple(transcript.tokens) if contract.sampling.adjusts else ()
+        return Judged(
+            contract,
+            transcript.length,
+            self.drafted,
+            self.law,
+            self.fed,
+            text,
+            min(transcript.prompt_tokens, len(text)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +116,8 @@ def _merged(held: Held, live: Live) -> tuple[tuple[Pending, ...], tuple[int, ...
     return tuple(rounds), tokens
 
 
-def compute(engine: Engine, rows: Sequence[Row], rounds: Sequence[Judged], secret: int) -> list[Acceptance]:
-    """Run one forward and return what stands of each of ``rounds``, one for each row that keeps logits, in order.
+def compute(engine: Engine, rows: Sequence[Row], rounds: Sequence[Judged], secret: int) -> list[Judgement]:
+    """Run one forward and return what came of each of ``rounds``, one for each row that keeps logits, in order.
 
     Runs on the engine's thread.
     """
@@ -117,12 +125,13 @@ def compute(engine: Engine, rows: Sequence[Row], rounds: Sequence[Judged], secre
     return judge(rounds, logits, secret) if rounds else []
 
 
-def conclude(ready: Ready, acceptance: Acceptance, eos_ids: Collection[int], timing: Timing) -> Outcome:
+def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timing: Timing) -> Outcome:
     """Return the verdict of judged rounds. Nothing is changed yet."""
-    state = ready.held.state
+    state, acceptance, logprobs = ready.held.state, judgement.acceptance, judgement.logprobs
     first, last = ready.rounds[0], ready.rounds[-1].message
     transcript = state.transcript
-    kept, reason = settle(state.contract, transcript.generated, acceptance.tokens, eos_ids)
+    stop_place = ready.held.stops.place(acceptance.tokens)
+    kept, reason = settle(state.contract, transcript.generated, acceptance.tokens, eos_ids, stop_place)
     verdict = Verdict(
         session=ready.held.session,
         first_round=first.message.round,
@@ -139,6 +148,7 @@ def conclude(ready: Ready, acceptance: Acceptance, eos_ids: Collection[int], tim
         verify_us=round(1e6 * (timing.ended_s - timing.started_s)),
         batch_rows=timing.batch_rows,
         max_window=state.contract.max_window,
+        logprobs=None if logprobs is None else logprobs.head(len(kept)),
     )
     granted = isinstance(last, Decode) and verdict.length < last.base + last.budget
     if reason is None:

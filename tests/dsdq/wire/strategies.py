@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from dsdq.contract import MAX_STOP_IDS, MAX_WINDOW, Contract, FinishReason, Rule, Sampling
+from dsdq.contract import MAX_LOGPROBS, MAX_STOP_IDS, MAX_WINDOW, Contract, FinishReason, Rule, Sampling
 from dsdq.laws import DraftLaw
+from dsdq.logprobs import TokenLogprobs
 from dsdq.wire import Cancel, Closed, Decode, Draft, Error, ErrorCode, Gap, Open, Opened, Verdict, pack_contract
 from dsdq.wire.limits import (
     MAX_BUDGET_TOKENS,
@@ -32,12 +33,18 @@ def tokens(most: int = 40) -> st.SearchStrategy[tuple[int, ...]]:
     return st.lists(IDS, max_size=most).map(tuple)
 
 
+BIASES = st.dictionaries(IDS, st.floats(-100, 100), max_size=6).map(lambda found: tuple(sorted(found.items())))
+STOPS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20), max_size=4).map(tuple)
 SAMPLINGS = st.builds(
     Sampling,
     temperature=st.floats(0, 100),
     top_k=st.integers(0, 2**31 - 1),
     top_p=st.floats(0, 1, exclude_min=True),
     min_p=st.floats(0, 1, exclude_max=True),
+    repetition_penalty=st.just(1.0) | st.floats(0, 10, exclude_min=True),
+    presence_penalty=st.just(0.0) | st.floats(-2, 2),
+    frequency_penalty=st.just(0.0) | st.floats(-2, 2),
+    logit_bias=st.just(()) | BIASES,
 )
 CONTRACTS = st.builds(
     Contract,
@@ -58,6 +65,8 @@ CONTRACTS = st.builds(
     max_tokens=st.integers(1, 1 << 20),
     max_window=st.integers(1, MAX_WINDOW),
     trusted=st.booleans(),
+    stop_strings=STOPS,
+    logprobs=st.integers(0, MAX_LOGPROBS),
 )
 
 
@@ -67,6 +76,15 @@ def laws(draw: st.DrawFn, window: int) -> DraftLaw:
     ids = [[draw(IDS) for _ in range(support)] for _ in range(window)]
     weights = [[draw(st.integers(1, 65_535)), *(draw(st.integers(0, 65_535)) for _ in range(support - 1))] for _ in ids]
     return DraftLaw(np.array(ids, dtype=np.uint32), np.array(weights, dtype=np.uint16))
+
+
+@st.composite
+def token_logprobs(draw: st.DrawFn, count: int) -> TokenLogprobs:
+    top = draw(st.integers(1, 3))
+    values = st.floats(-100, 0, width=32)
+    chosen = [draw(values) for _ in range(count)]
+    ids, others = ([[draw(kind) for _ in range(top)] for _ in chosen] for kind in (IDS, values))
+    return TokenLogprobs(np.array(chosen, np.float32), np.array(ids, np.uint32), np.array(others, np.float32))
 
 
 @st.composite
@@ -96,6 +114,7 @@ def verdicts(draw: st.DrawFn) -> Verdict:
         verify_us=draw(MICROSECONDS),
         batch_rows=draw(COUNTS),
         max_window=draw(WINDOWS),
+        logprobs=draw(token_logprobs(len(ids))) if ids and len(ids) <= 4 and draw(st.booleans()) else None,
     )
 
 

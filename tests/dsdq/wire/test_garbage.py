@@ -29,7 +29,7 @@ from tests.dsdq.wire.strategies import MESSAGES
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=9) | st.binary()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.integers(), inner))
-KEYS = st.integers(0, 24) | st.text(max_size=2)
+KEYS = st.integers(0, 30) | st.text(max_size=2)
 
 
 def is_message_or_wire_error(data: bytes) -> bool:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from dsdq.contract import Contract
+from dsdq.contract import MAX_BIASES, Contract, Sampling
 from dsdq.errors import WireError
 from dsdq.laws import DraftLaw
+from dsdq.logprobs import TokenLogprobs
 from dsdq.wire import (
     MAX_MESSAGE_BYTES,
     MAX_OPEN_BYTES,
@@ -18,6 +19,7 @@ from dsdq.wire import (
     Error,
     Message,
     Open,
+    Verdict,
     pack,
     pack_contract,
     unpack,
@@ -39,6 +41,44 @@ def test_what_is_packed_is_unpacked_the_same_within_its_bound(message: Message) 
 @given(CONTRACTS)
 def test_a_contract_is_unpacked_the_same(contract: Contract) -> None:
     assert unpack_contract(pack_contract(contract)) == contract
+
+
+@given(CONTRACTS)
+def test_a_term_that_is_not_known_is_refused_unless_only_the_names_are_wanted(contract: Contract) -> None:
+    fields = msgpack.unpackb(pack_contract(contract), strict_map_key=False)
+    later = msgpack.packb({**fields, 60: b"later"})
+    with pytest.raises(WireError, match=r"known here.*key 60"):
+        unpack_contract(later)
+    assert unpack_contract(later, with_unknown=True) == contract
+    assert unpack(pack(Open(contract.session, later, (1,)))) == Open(contract.session, later, (1,))
+
+
+def test_terms_that_change_nothing_take_no_bytes() -> None:
+    plain = Contract("t", "p", "s", "m", "f")
+    assert max(msgpack.unpackb(pack_contract(plain), strict_map_key=False)) == 21
+    off = dataclasses.replace(plain, sampling=Sampling(repetition_penalty=1, presence_penalty=-0.0))
+    assert pack_contract(off) == pack_contract(plain)
+
+
+def test_biases_are_what_float32_holds_so_that_equal_terms_are_equal_bytes() -> None:
+    near = [
+        Contract("t", "p", "s", "m", "f", sampling=Sampling(logit_bias=((5, value),))) for value in (0.1, 0.1 + 1e-12)
+    ]
+    assert near[0] == near[1]
+    assert pack_contract(near[0]) == pack_contract(near[1])
+
+
+def test_the_most_that_biases_and_stop_strings_may_be_travels_and_more_is_said() -> None:
+    biases = tuple((1 << 30 | token, 0.5) for token in range(MAX_BIASES))
+    terms = Contract("t", "p", "s", "m", "f", sampling=Sampling(logit_bias=biases), stop_strings=("ß" * 128,) * 16)
+    assert unpack_contract(pack_contract(terms)) == terms
+    with pytest.raises(WireError, match="contract: expected at most 8192 bytes"):
+        pack_contract(dataclasses.replace(terms, stop_strings=("🦊" * 128,) * 16))
+
+
+def test_a_stop_string_that_is_no_unicode_is_refused() -> None:
+    with pytest.raises(WireError, match="stop_strings"):
+        pack_contract(Contract("t", "p", "s", "m", "f", stop_strings=("\udc80",)))
 
 
 @given(MESSAGES)
@@ -66,6 +106,23 @@ def test_fields_of_a_later_version_are_ignored(message: Message) -> None:
 def test_a_message_that_cannot_travel_is_refused_before_it_leaves(changed: dict[str, object], named: str) -> None:
     with pytest.raises(WireError, match=named):
         pack(dataclasses.replace(DRAFT, **changed))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        TokenLogprobs(np.zeros(2, np.float32), np.zeros((1, 3), np.uint32), np.zeros((1, 3), np.float32)),
+        TokenLogprobs(np.zeros(2, np.float32), np.zeros((2, 21), np.uint32), np.zeros((2, 21), np.float32)),
+        TokenLogprobs(np.ones(2, np.float32), np.zeros((2, 1), np.uint32), np.zeros((2, 1), np.float32)),
+        TokenLogprobs(np.full(2, -np.inf, np.float32), np.zeros((2, 1), np.uint32), np.zeros((2, 1), np.float32)),
+        TokenLogprobs(np.zeros(1, np.float32), np.zeros((1, 1), np.uint32), np.zeros((1, 1), np.float32)),
+    ],
+    ids=["rows differ", "too many", "above 0", "not finite", "not one for each token"],
+)
+def test_log_probabilities_that_do_not_fit_their_verdict_are_refused(logprobs: TokenLogprobs) -> None:
+    verdict = Verdict("s", 1, 1, 0, 5, 1, 1, (8, 9), 7, b"d" * 16, 2, 0, 0, 1, 8, logprobs)
+    with pytest.raises(WireError, match=r"log-probabilities|finite|top ids"):
+        pack(verdict)
 
 
 def test_an_errors_sentence_always_leaves_cut_and_cleaned() -> None:

@@ -6,17 +6,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from redis.asyncio import Redis
 
 import dsdq
 from dsdq import TokenKind, keys
+from dsdq.accept import Acceptance
 from dsdq.errors import ConfigError, PromptError, RedisUnavailableError, SessionError
+from dsdq.logprobs import TokenLogprobs
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.settings import settings
 from dsdq.testing.reference import load_reference
 from tests.conftest import Serve
+from workers.verifier.held import Pending
+from workers.verifier.step import Outcome, Ready, conclude
 
 PROMPT = "def f(x):"
 
@@ -69,6 +75,46 @@ async def test_a_wrong_draft_gives_corrections_and_the_same_text(serve: Serve, r
         kinds = [token.kind async for token in generation]
     assert generation.ids == wanted
     assert TokenKind.CORRECTION in kinds
+
+
+@pytest.mark.parametrize("draft", ["none", "random", "builtin/target"])
+async def test_text_is_shown_up_to_a_stop_string_and_ids_are_complete(serve: Serve, redis_url: str, draft: str) -> None:
+    tokenizer = Tokenizer.load("builtin/target")
+    prompt = tokenizer.encode("def add(a, b):\n")
+    whole = load_reference("builtin/target").decode(prompt, 60, dsdq.Sampling(), 0)
+    text = tokenizer.decode(whole)
+    stop = text[24:27]  # inside the text, across a boundary of tokens or not
+    end = next(n for n in range(1, 61) if stop in tokenizer.decode(whole[:n]))
+    async with serve("builtin/target"), dsdq.connect(redis_url) as client:
+        generation = client.generate(prompt, draft=draft, max_tokens=60, stop=["never in it", stop])
+        pieces = [token.text async for token in generation]
+    assert generation.ids == whole[:end]
+    assert generation.finish_reason == "stop"
+    assert "".join(pieces) == text[: text.index(stop)]
+
+
+async def test_one_stop_string_may_be_given_alone(serve: Serve, redis_url: str) -> None:
+    async with serve("builtin/target"), dsdq.connect(redis_url) as client:
+        generation = client.generate("def add(a, b):\n", draft="ngram", max_tokens=60, stop="\n")
+        text = "".join([token.text async for token in generation])
+    assert generation.finish_reason == "stop"
+    assert "\n" not in text
+
+
+async def test_tokens_have_the_log_probabilities_that_their_verdict_has(
+    serve: Serve, redis_url: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def concluding(ready: Ready, pending: Pending, acceptance: Acceptance, *rest: Any) -> Outcome:
+        ids = np.array(acceptance.tokens, dtype=np.uint32)[:, None]
+        own = -np.arange(1, len(ids) + 1, dtype=np.float32)
+        return conclude(ready, pending, acceptance, *rest, TokenLogprobs(own, ids, own[:, None]))
+
+    monkeypatch.setattr("workers.verifier.service.conclude", concluding)
+    async with serve(target), dsdq.connect(redis_url) as client:
+        generation = client.generate(PROMPT, draft=target, max_tokens=6, window=3, ignore_eos=True, logprobs=1)
+        tokens = [token async for token in generation]
+    assert [token.logprob for token in tokens] == [-1, -2, -3, -4, -1, -2]
+    assert [token.top_logprobs for token in tokens] == [((token.id, token.logprob),) for token in tokens]
 
 
 async def test_the_last_token_of_the_budget_needs_no_draft(serve: Serve, redis_url: str, target: str) -> None:

@@ -104,7 +104,23 @@ def test_under_the_rejection_rule_every_token_comes_with_the_law_it_was_drawn_fr
         assert weights[ids == token].sum() > 0
 
 
-@pytest.mark.parametrize("chosen", [Sampling(), Sampling(0.8)], ids=str)
+def test_penalties_count_what_was_generated_before_and_within_the_window_but_not_the_prompt() -> None:
+    chosen = Sampling(frequency_penalty=2.0)
+
+    class Flat(Memory):
+        """Likes token 7 a little more than token 8, and no other."""
+
+        def feed(self, tokens: Sequence[int], start: int) -> np.ndarray:
+            logits = super().feed(tokens, start) * 0
+            logits[7], logits[8] = 6, 5
+            return logits
+
+    drafting = session(Flat(), (), replace(CONTRACT, sampling=chosen))
+    assert drafting.propose([7, 7], 4).tokens == (7, 8, 7, 8)
+    assert drafting.propose([7, 7, 7, 7], 3).tokens == (8, 8, 7)
+
+
+@pytest.mark.parametrize("chosen", [Sampling(), Sampling(0.8), Sampling(0.8, repetition_penalty=1.5)], ids=str)
 def test_our_own_step_and_transformers_draft_alike(tiny: Callable[[str], Path], chosen: Sampling) -> None:
     name = str(tiny("llama"))
     terms = replace(CONTRACT, sampling=chosen, seed=5)

@@ -38,28 +38,26 @@ class Fragile:
 
 def greedy(engine: Any, prompt: Sequence[int]) -> list[int]:
     """Feed a prompt in pieces, then decode one token at a time."""
-    from workers.engine.engine import Row
+    from workers.engine.rows import Row
 
-    session, text = str(len(prompt)), list(prompt)
-    engine.admit(session, len(text) + NEW_TOKENS)
-    fed = 0
+    text, fed, blocks = list(prompt), 0, tuple(range(4))
     while len(text) < len(prompt) + NEW_TOKENS:
         piece = text[fed : fed + PROMPT_PIECE]
-        logits = engine.forward([Row(session, fed, piece, 1)])
+        logits = engine.forward([Row("s", fed, piece, 1, blocks)])
         fed += len(piece)
         if fed == len(text):
             text.append(int(logits[-1].argmax()))
-    engine.release(session)
     return text[len(prompt) :]
 
 
 def serve(ranks: parallel.Ranks, target: str) -> None:
     from dsdq.models.target import load_target  # takes seconds, which the other scenarios need not wait for
     from workers.engine.engine import Engine
+    from workers.engine.memory import KvMemory
 
     loaded = load_target(target, ranks=ranks.size)
     ranks.meet()
-    engine = Engine(loaded, kv_tokens=1024)
+    engine = Engine(loaded, KvMemory(tokens=1024))
     if ranks.rank:
         parallel.follow(engine, ranks)
         return

@@ -11,9 +11,11 @@ import torch
 
 from dsdq import sampling
 from dsdq.contract import Contract, Rule, Sampling
+from dsdq.laws import DraftLaw
 from dsdq.models.names import resolve
 from dsdq.models.target import load_target
 from dsdq.models.tokenizer import Tokenizer
+from dsdq.testing.reference import penalised
 from producers.drafters.llama import LlamaDrafter
 from tests.dsdq.test_sampling import DRAWS, LEAST_P, SEED, fits
 from workers.engine.engine import Engine
@@ -54,7 +56,7 @@ def test_next_tokens_follow_the_targets_distribution(rule: Rule, chosen: Samplin
             token = int(reported.ids[0, sampling.draw(weights, source.random())])
             one = Judged(terms, 0, (token,), reported, 1)
         (result,) = judge([one], pairs, secret=SEED)
-        draws[number] = result.tokens[0]
+        draws[number] = result.acceptance.tokens[0]
     assert fits(draws, sampling.law(target.numpy(), chosen)[0]) > LEAST_P
 
 
@@ -67,14 +69,41 @@ def test_rounds_are_judged_each_by_its_own_contract_and_rows() -> None:
         Judged(contract(Sampling(), Rule.COUPLED, 2), 9, (best + 1,), None, 1),
         Judged(contract(Sampling(1.0), Rule.REJECTION, 3), 9, (), None, 0),
     ]
-    first, second, third = judge(rounds, logits, secret=1)
+    first, second, third = (one.acceptance for one in judge(rounds, logits, secret=1))
     assert (first.accepted, first.tokens) == (2, (best,) * 3)
     assert (second.accepted, second.tokens) == (0, (best,))
     assert len(third.tokens) == 1
 
 
+@pytest.mark.parametrize("rule", Rule)
+def test_penalties_follow_the_text_and_the_window_before_each_position(rule: Rule) -> None:
+    logits = torch.zeros(4, 10)
+    logits[:, 5], logits[:, 6], logits[:, 7] = 3.0, 2.5, 1.0
+    chosen = Sampling(frequency_penalty=2.0)
+    # Token 5 was prompted, which does not count: 5 -> 1, then 6 -> 0.5; then 5 and 7 are level, to the lower id.
+    law = DraftLaw(np.array([[5], [6], [5]], np.uint32), np.ones((3, 1), np.uint16)) if rule is Rule.REJECTION else None
+    one = Judged(contract(chosen, rule, 1), 2, (5, 6, 5), law, 3, text=(5, 5), prompt_tokens=2)
+    (result,) = judge([one], logits, secret=SEED)
+    assert (result.acceptance.accepted, result.acceptance.tokens) == (3, (5, 6, 5, 7))
+
+
+@pytest.mark.parametrize(
+    "chosen", [Sampling(0.7, presence_penalty=1.5), Sampling(1.0, repetition_penalty=2.0)], ids=str
+)
+@pytest.mark.parametrize("rule", Rule)
+def test_adjusted_next_tokens_follow_the_adjusted_distribution(rule: Rule, chosen: Sampling) -> None:
+    target, _ = pair_logits()
+    likeliest = target[0].topk(3).indices.tolist()
+    text, draws = [9, *likeliest], np.empty(DRAWS, dtype=np.int64)
+    for number in range(DRAWS):
+        one = Judged(contract(chosen, rule, number), len(text), (), None, 0, text, 1)
+        draws[number] = judge([one], target, secret=SEED)[0].acceptance.tokens[0]
+    plainly = penalised(target[0], chosen, text, 1)[None]
+    assert fits(draws, sampling.law(plainly, chosen)[0]) > LEAST_P
+
+
 def test_a_device_cannot_know_the_coins_of_the_rejection_rule() -> None:
     target, _ = pair_logits()
     terms = contract(Sampling(1.0), Rule.REJECTION, 1)
-    drawn = {judge([Judged(terms, 0, (), None, 0)], target, secret)[0].tokens for secret in range(20)}
+    drawn = {judge([Judged(terms, 0, (), None, 0)], target, secret)[0].acceptance.tokens for secret in range(20)}
     assert len(drawn) > 1

@@ -22,6 +22,7 @@ from dsdq.models.target import load_target
 from dsdq.testing.reference import load_reference
 from tests.workers.engine.rank import NEW_TOKENS, PROMPTS, greedy
 from workers.engine.engine import Engine
+from workers.engine.memory import KvMemory
 from workers.engine.parallel import Beat, Call, Leader, Stop, follow, follows, launched
 
 ROOT = Path(__file__).parents[3]
@@ -186,7 +187,7 @@ def test_greedy_text_of_two_ranks_is_that_of_one(tiny: Callable[[str], Path]) ->
         assert (first.returncode, second.wait(ENDS_S)) == (0, 0)
     answer = json.loads(said.splitlines()[-1])
     assert answer["numerics"].endswith("/tile8/tp2")
-    alone = Engine(load_target(folder), kv_tokens=1024)
+    alone = Engine(load_target(folder), KvMemory(tokens=1024))
     for prompt, text in zip(PROMPTS, answer["texts"], strict=True):
         wanted = greedy(alone, prompt)
         assert len(text) == NEW_TOKENS

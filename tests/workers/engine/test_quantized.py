@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from dsdq.models.target import load_target
-from workers.engine.engine import Engine, Row
+from workers.engine.engine import Engine
+from workers.engine.memory import KvMemory
+from workers.engine.rows import Row
 
 TOKENS = 60
 VOCAB = 384
@@ -29,16 +31,13 @@ def test_neighbours_and_cuts_change_no_bit(tiny: Callable[[str], Path], kind: st
     pytest.importorskip(package)
     # Four bits are stored in groups of 64, which the tiny model's layers are no multiples of.
     name = "builtin/target" if kind == "bnb-4bit" else str(tiny("llama"))
-    plain, engine = (Engine(load_target(name, quantization=q), kv_tokens=1024) for q in ("none", kind))
+    plain, engine = (Engine(load_target(name, quantization=q), KvMemory(tokens=1024)) for q in ("none", kind))
     tokens = text(1)
-    for one in (plain, engine):
-        one.admit("alone", TOKENS)
-    whole = engine.forward([Row("alone", 0, tokens, TOKENS)])
-    exact = plain.forward([Row("alone", 0, tokens, TOKENS)])
+    whole = engine.forward([Row("alone", 0, tokens, TOKENS, range(8))])
+    exact = plain.forward([Row("alone", 0, tokens, TOKENS, range(8))])
     assert torch.nn.functional.cosine_similarity(whole, exact).min() > 0.9
     assert not torch.equal(whole, exact)
-    for session in ("a", "b"):
-        engine.admit(session, TOKENS)
     for start in range(0, TOKENS, 5):
-        rows = [Row("a", start, tokens[start : start + 5], 5), Row("b", start, text(2)[start : start + 5], 0)]
+        end = start + 5
+        rows = [Row("a", start, tokens[start:end], 5, range(8)), Row("b", start, text(2)[start:end], 0, range(8, 16))]
         assert torch.equal(engine.forward(rows), whole[start : start + 5]), start

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dsdq.contract import Contract, Rule
+from dsdq.contract import Contract, Rule, Sampling
 from dsdq.errors import RefusedError
 from dsdq.laws import DraftLaw
 from dsdq.wire import Decode, Draft, ErrorCode
@@ -30,7 +30,8 @@ LAW = DraftLaw(np.ones((1, 1), np.uint32), np.ones((1, 1), np.uint16))
 @pytest.mark.parametrize(
     "changed",
     [{}, {"target_revision": "r1"}, {"numerics": "float32/cpu"}, {"draft_fingerprint": "f"},
-     {"rule": Rule.REJECTION, "trusted": True, "tenant": "own"}],
+     {"rule": Rule.REJECTION, "trusted": True, "tenant": "own"}, {"sampling": Sampling(logit_bias=((99, 1.0),))},
+     {"logprobs": 20, "stop_strings": ("x",)}],
     ids=str,
 )  # fmt: skip
 def test_what_fits_is_admitted(changed: dict[str, Any]) -> None:
@@ -46,6 +47,7 @@ def test_what_fits_is_admitted(changed: dict[str, Any]) -> None:
         ({"tokenizer_fingerprint": "theirs"}, ErrorCode.FINGERPRINT_MISMATCH, ["theirs", "f"]),
         ({"draft_fingerprint": "drafts"}, ErrorCode.FINGERPRINT_MISMATCH, ["drafts", "f"]),
         ({"max_tokens": 190}, ErrorCode.CONTEXT_TOO_LONG, ["200", "3", "190", "8"]),
+        ({"sampling": Sampling(logit_bias=((9, 1.0), (100, 1.0)))}, ErrorCode.TERMS_INVALID, ["logit_bias", "100"]),
         ({"rule": Rule.REJECTION}, ErrorCode.UNTRUSTED, ["trusted=False"]),
         ({"rule": Rule.REJECTION, "trusted": True}, ErrorCode.UNTRUSTED, ["acme"]),
         ({"rule": Rule.REJECTION, "tenant": "own"}, ErrorCode.UNTRUSTED, ["trusted=False"]),

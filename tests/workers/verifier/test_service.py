@@ -3,115 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgpack
 import pytest
 from redis.asyncio import Redis
 
 from dsdq import keys
-from dsdq.bus.inbox import publish
 from dsdq.bus.sessions import read_log
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import GoneError
 from dsdq.models.tokenizer import Tokenizer
-from dsdq.session import Transcript
-from dsdq.testing.reference import load_reference
-from dsdq.wire import (
-    Cancel,
-    Closed,
-    Decode,
-    Draft,
-    Error,
-    ErrorCode,
-    Gap,
-    Message,
-    Open,
-    Opened,
-    Verdict,
-    pack,
-    pack_contract,
-    unpack,
-)
+from dsdq.wire import Cancel, Closed, Decode, Error, ErrorCode, Gap, Verdict, pack
 from tests.conftest import Serve
-from workers.verifier.service import Verifier
-
-PROMPT = (5, 9, 12, 7)
-SETTINGS: dict[str, Any] = {"tenants": ("acme", "globex"), "slots": 2}
-
-
-@dataclass
-class Wire:
-    """One device's session, by hand."""
-
-    redis: Redis
-    verifier: Verifier
-    contract: Contract
-    target: str
-    seen: int = 0
-
-    @property
-    def text(self) -> Transcript:
-        return Transcript(pack_contract(self.contract), PROMPT)
-
-    @property
-    def opening(self) -> Open:
-        return Open(self.contract.session, pack_contract(self.contract), PROMPT)
-
-    async def send(self, message: Message | bytes, tenant: str = "") -> None:
-        payload = message if isinstance(message, bytes) else pack(message)
-        await publish(self.redis, self.verifier.info.wid, tenant or self.contract.tenant, payload)
-
-    async def next(self) -> Message:
-        """Wait for the next entry of the session's log."""
-        async with asyncio.timeout(30):
-            while not (news := await read_log(self.redis, self.contract, self.seen)):
-                await asyncio.sleep(0.005)
-        self.seen += 1
-        return unpack(news[0])
-
-    async def open(self) -> Opened:
-        await self.send(self.opening)
-        opened = await self.next()
-        assert isinstance(opened, Opened)
-        return opened
-
-    def own(self, count: int) -> list[int]:
-        """Return what the target says after the prompt."""
-        reference = load_reference(self.target)
-        return reference.decode(PROMPT, count, self.contract.sampling, self.contract.seed)
-
-    def draft(self, tokens: tuple[int, ...], round_: int = 1, **changed: Any) -> Draft:
-        fields = {"branch": 0, "base": len(PROMPT), "digest": self.text.digest, "law": None}
-        return Draft(session=self.contract.session, round=round_, tokens=tokens, **{**fields, **changed})
-
-    async def letters(self, count: int) -> list[dict[bytes, bytes]]:
-        async with asyncio.timeout(30):
-            while await self.redis.xlen(keys.DEAD_LETTERS) < count:
-                await asyncio.sleep(0.005)
-        return [fields for _, fields in await self.redis.xrange(keys.DEAD_LETTERS)]
-
-    async def until_settled(self) -> None:
-        async with asyncio.timeout(30):
-            while await self.redis.xlen(keys.inbox(self.verifier.info.wid, self.contract.tenant)):
-                await asyncio.sleep(0.005)
-
-
-@pytest.fixture
-async def wire(serve: Serve, redis: Redis, tiny: Callable[[str], Path]) -> AsyncIterator[Wire]:
-    target = str(tiny("llama"))
-    fingerprint = Tokenizer.load(target).fingerprint
-    contract = Contract("acme", "phone", "s1", target, fingerprint, max_tokens=20, max_window=8, ignore_eos=True)
-    async with serve(target, **SETTINGS) as verifier:
-        yield Wire(redis, verifier, contract, target)
-
-
-def another(wire: Wire, session: str, **changed: Any) -> Wire:
-    return replace(wire, contract=replace(wire.contract, session=session, **changed), seen=0)
-
+from tests.workers.verifier.conftest import PROMPT, SETTINGS, Wire, another
 
 # The usual
 
@@ -285,117 +192,6 @@ async def test_a_contract_of_another_tenant_than_its_inbox_is_buried(wire: Wire)
 async def test_nobody_publishes_for_a_tenant_that_is_not_served(wire: Wire) -> None:
     with pytest.raises(GoneError):
         await wire.send(wire.opening, tenant="stranger")
-
-
-# Room
-
-
-async def test_an_open_beyond_the_slots_waits_for_its_turn(wire: Wire) -> None:
-    first, second, third = wire, another(wire, "s2"), another(wire, "s3")
-    await first.open()
-    await second.open()
-    await third.send(third.opening)
-    await asyncio.sleep(0.05)
-    assert await read_log(wire.redis, third.contract, 0) == []
-    await first.send(Cancel("s1"))
-    assert isinstance(await third.next(), Opened)
-
-
-async def test_an_open_that_waits_can_be_cancelled(wire: Wire) -> None:
-    second, third = another(wire, "s2"), another(wire, "s3")
-    await wire.open()
-    await second.open()
-    await third.send(third.opening)
-    await third.send(Cancel("s3"))
-    await third.until_settled()
-    await wire.send(Cancel("s1"))
-    assert isinstance(await wire.next(), Closed)
-    assert await read_log(wire.redis, third.contract, 0) == []
-
-
-async def test_room_that_an_error_frees_is_given_to_whoever_waits(wire: Wire) -> None:
-    second, third = another(wire, "s2"), another(wire, "s3")
-    await wire.open()
-    await second.open()
-    await third.send(third.opening)
-    await wire.send(wire.draft((1,) * 9))
-    assert isinstance(await third.next(), Opened)
-
-
-async def test_a_device_that_asked_twice_and_gave_up_leaves_no_session(wire: Wire) -> None:
-    second, third = another(wire, "s2"), another(wire, "s3")
-    await wire.open()
-    await second.open()
-    for message in (third.opening, third.opening, Cancel("s3"), Cancel("s1")):
-        await third.send(message)
-    await third.until_settled()
-    assert await read_log(wire.redis, third.contract, 0) == []
-    assert len(wire.verifier._sessions) == 1
-
-
-async def test_a_cancel_among_many_messages_of_another_session_ends_nobody_else(wire: Wire) -> None:
-    second = another(wire, "s2")
-    await wire.open()
-    await second.open()
-    stale = [second.draft((1,), number, digest=b"x" * 16) for number in range(1, 40)]
-    await asyncio.gather(wire.send(wire.draft((1, 2))), *map(second.send, stale), wire.send(Cancel("s1")))
-    while not isinstance(await wire.next(), Closed):
-        pass
-    await second.send(second.draft(tuple(second.own(2)), 99))
-    assert isinstance(await second.next(), Verdict)
-
-
-async def test_a_kv_cache_is_offered_as_large_as_its_whole_blocks(
-    serve: Serve, redis: Redis, tiny: Callable[[str], Path]
-) -> None:
-    target = str(tiny("llama"))
-    contract = Contract("acme", "phone", "s1", target, Tokenizer.load(target).fingerprint, max_tokens=110)
-    async with serve(target, **SETTINGS, kv_tokens=190) as verifier:
-        device = Wire(redis, verifier, contract, target)  # needs 4 + 110 + 16 = 130 positions
-        await device.send(device.opening)
-        error = await device.next()
-    assert isinstance(error, Error)
-    assert error.code == ErrorCode.CONTEXT_TOO_LONG
-    assert "128" in error.message
-
-
-async def test_a_prompt_fed_in_pieces_gives_the_same_text_and_holds_nobody_up(
-    serve: Serve, redis: Redis, tiny: Callable[[str], Path]
-) -> None:
-    target = str(tiny("llama"))
-    fingerprint = Tokenizer.load(target).fingerprint
-    contract = Contract("acme", "phone", "s1", target, fingerprint, max_tokens=20, ignore_eos=True)
-    prompt = tuple(5 + number % 300 for number in range(400))
-    async with serve(target, **SETTINGS, prefill_tokens=7) as verifier:
-        long, short = Wire(redis, verifier, contract, target), Wire(redis, verifier, contract, target)
-        short.contract = replace(contract, session="s2")
-        await long.send(Open("s1", pack_contract(contract), prompt))
-        opened = await long.next()
-        assert isinstance(opened, Opened)
-        await long.send(Decode("s1", 0, 1, 400, opened.digest, budget=20))
-        await short.open()
-        await short.send(short.draft(tuple(short.own(3))))
-        assert isinstance(await short.next(), Verdict)
-        tokens: list[int] = []
-        while isinstance(message := await long.next(), Verdict):
-            tokens += message.tokens
-    assert tokens == load_reference(target).decode(prompt, 20, contract.sampling, 0)
-
-
-async def test_an_open_that_the_kv_cache_has_no_room_for_waits_too(
-    serve: Serve, redis: Redis, tiny: Callable[[str], Path]
-) -> None:
-    target = str(tiny("llama"))
-    contract = Contract("acme", "phone", "s1", target, Tokenizer.load(target).fingerprint, max_tokens=50)
-    async with serve(target, **SETTINGS, kv_tokens=128) as verifier:
-        first = Wire(redis, verifier, contract, target)
-        second = another(first, "s2")
-        await first.open()
-        await second.send(second.opening)
-        await asyncio.sleep(0.05)
-        assert await read_log(redis, second.contract, 0) == []
-        await first.send(Cancel("s1"))
-        assert isinstance(await second.next(), Opened)
 
 
 # Ends

@@ -1,0 +1,126 @@
+"""Slots and KV room: who waits, who gets in when some is freed, and what holds nobody up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from dsdq.bus.sessions import read_log
+from dsdq.contract import Contract
+from dsdq.models.tokenizer import Tokenizer
+from dsdq.testing.reference import load_reference
+from dsdq.wire import Cancel, Closed, Decode, Error, ErrorCode, Open, Opened, Verdict, pack_contract
+from tests.conftest import Serve
+from tests.workers.verifier.conftest import SETTINGS, Wire, another
+
+
+async def test_an_open_beyond_the_slots_waits_for_its_turn(wire: Wire) -> None:
+    first, second, third = wire, another(wire, "s2"), another(wire, "s3")
+    await first.open()
+    await second.open()
+    await third.send(third.opening)
+    await asyncio.sleep(0.05)
+    assert await read_log(wire.redis, third.contract, 0) == []
+    await first.send(Cancel("s1"))
+    assert isinstance(await third.next(), Opened)
+
+
+async def test_an_open_that_waits_can_be_cancelled(wire: Wire) -> None:
+    second, third = another(wire, "s2"), another(wire, "s3")
+    await wire.open()
+    await second.open()
+    await third.send(third.opening)
+    await third.send(Cancel("s3"))
+    await third.until_settled()
+    await wire.send(Cancel("s1"))
+    assert isinstance(await wire.next(), Closed)
+    assert await read_log(wire.redis, third.contract, 0) == []
+
+
+async def test_room_that_an_error_frees_is_given_to_whoever_waits(wire: Wire) -> None:
+    second, third = another(wire, "s2"), another(wire, "s3")
+    await wire.open()
+    await second.open()
+    await third.send(third.opening)
+    await wire.send(wire.draft((1,) * 9))
+    assert isinstance(await third.next(), Opened)
+
+
+async def test_a_device_that_asked_twice_and_gave_up_leaves_no_session(wire: Wire) -> None:
+    second, third = another(wire, "s2"), another(wire, "s3")
+    await wire.open()
+    await second.open()
+    for message in (third.opening, third.opening, Cancel("s3"), Cancel("s1")):
+        await third.send(message)
+    await third.until_settled()
+    assert await read_log(wire.redis, third.contract, 0) == []
+    assert len(wire.verifier._sessions) == 1
+
+
+async def test_a_cancel_among_many_messages_of_another_session_ends_nobody_else(wire: Wire) -> None:
+    second = another(wire, "s2")
+    await wire.open()
+    await second.open()
+    stale = [second.draft((1,), number, digest=b"x" * 16) for number in range(1, 40)]
+    await asyncio.gather(wire.send(wire.draft((1, 2))), *map(second.send, stale), wire.send(Cancel("s1")))
+    while not isinstance(await wire.next(), Closed):
+        pass
+    await second.send(second.draft(tuple(second.own(2)), 99))
+    assert isinstance(await second.next(), Verdict)
+
+
+async def test_a_kv_cache_is_offered_as_large_as_its_whole_blocks(
+    serve: Serve, redis: Redis, tiny: Callable[[str], Path]
+) -> None:
+    target = str(tiny("llama"))
+    contract = Contract("acme", "phone", "s1", target, Tokenizer.load(target).fingerprint, max_tokens=110)
+    async with serve(target, **SETTINGS, kv_tokens=190) as verifier:
+        device = Wire(redis, verifier, contract, target)  # needs 4 + 110 + 16 = 130 positions
+        await device.send(device.opening)
+        error = await device.next()
+    assert isinstance(error, Error)
+    assert error.code == ErrorCode.CONTEXT_TOO_LONG
+    assert "128" in error.message
+
+
+async def test_a_prompt_fed_in_pieces_gives_the_same_text_and_holds_nobody_up(
+    serve: Serve, redis: Redis, tiny: Callable[[str], Path]
+) -> None:
+    target = str(tiny("llama"))
+    fingerprint = Tokenizer.load(target).fingerprint
+    contract = Contract("acme", "phone", "s1", target, fingerprint, max_tokens=20, ignore_eos=True)
+    prompt = tuple(5 + number % 300 for number in range(400))
+    async with serve(target, **SETTINGS, prefill_tokens=7) as verifier:
+        long, short = Wire(redis, verifier, contract, target), Wire(redis, verifier, contract, target)
+        short.contract = replace(contract, session="s2")
+        await long.send(Open("s1", pack_contract(contract), prompt))
+        opened = await long.next()
+        assert isinstance(opened, Opened)
+        await long.send(Decode("s1", 0, 1, 400, opened.digest, budget=20))
+        await short.open()
+        await short.send(short.draft(tuple(short.own(3))))
+        assert isinstance(await short.next(), Verdict)
+        tokens: list[int] = []
+        while isinstance(message := await long.next(), Verdict):
+            tokens += message.tokens
+    assert tokens == load_reference(target).decode(prompt, 20, contract.sampling, 0)
+
+
+async def test_an_open_that_the_kv_cache_has_no_room_for_waits_too(
+    serve: Serve, redis: Redis, tiny: Callable[[str], Path]
+) -> None:
+    target = str(tiny("llama"))
+    contract = Contract("acme", "phone", "s1", target, Tokenizer.load(target).fingerprint, max_tokens=50)
+    async with serve(target, **SETTINGS, kv_tokens=128) as verifier:
+        first = Wire(redis, verifier, contract, target)
+        second = another(first, "s2")
+        await first.open()
+        await second.send(second.opening)
+        await asyncio.sleep(0.05)
+        assert await read_log(redis, second.contract, 0) == []
+        await first.send(Cancel("s1"))
+        assert isinstance(await second.next(), Opened)
