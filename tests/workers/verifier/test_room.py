@@ -110,17 +110,27 @@ async def test_a_prompt_fed_in_pieces_gives_the_same_text_and_holds_nobody_up(
     assert tokens == load_reference(target).decode(prompt, 20, contract.sampling, 0)
 
 
-async def test_an_open_that_the_kv_cache_has_no_room_for_waits_too(
+async def test_sessions_that_do_not_fit_together_take_turns_and_lose_no_token(
     serve: Serve, redis: Redis, tiny: Callable[[str], Path]
 ) -> None:
     target = str(tiny("llama"))
-    contract = Contract("acme", "phone", "s1", target, Tokenizer.load(target).fingerprint, max_tokens=50)
-    async with serve(target, **SETTINGS, kv_tokens=128) as verifier:
-        first = Wire(redis, verifier, contract, target)
-        second = another(first, "s2")
-        await first.open()
-        await second.send(second.opening)
-        await asyncio.sleep(0.05)
-        assert await read_log(redis, second.contract, 0) == []
-        await first.send(Cancel("s1"))
-        assert isinstance(await second.next(), Opened)
+    fingerprint = Tokenizer.load(target).fingerprint
+    contract = Contract("acme", "phone", "s1", target, fingerprint, max_tokens=100, ignore_eos=True)
+    prompt = tuple(5 + number % 300 for number in range(90))
+    async with serve(target, **SETTINGS, kv_tokens=256, kv_grace_ms=0, kv_patience_ms=0) as verifier:
+        both = [Wire(redis, verifier, replace(contract, session=name), target) for name in ("s1", "s2")]
+        opened = []
+        for wire in both:
+            await wire.send(Open(wire.contract.session, pack_contract(wire.contract), prompt))
+            opened.append(await wire.next())
+        texts: list[tuple[int, ...]] = []
+        for wire, answer in zip(both, opened, strict=True):
+            assert isinstance(answer, Opened)
+            await wire.send(Decode(wire.contract.session, 0, 1, len(prompt), answer.digest, budget=100))
+        for wire in both:
+            text: tuple[int, ...] = ()
+            while isinstance(message := await wire.next(), Verdict):
+                text += message.tokens
+            texts.append(text)
+        assert verifier._planner.evictions > 0
+    assert texts == [tuple(load_reference(target).decode(prompt, 100, contract.sampling, 0))] * 2

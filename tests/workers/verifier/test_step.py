@@ -1,77 +1,118 @@
-"""From a judged round to its verdict: what is committed, what it says of likelihoods, when the text ends."""
+"""Rounds that wait together: which are merged into one row, and what their verdict says."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import pytest
 
+from dsdq import digest
 from dsdq.accept import Acceptance
 from dsdq.bus.inbox import Entry
 from dsdq.bus.sessions import Owned
-from dsdq.contract import Contract, FinishReason
-from dsdq.logprobs import TokenLogprobs
-from dsdq.models.tokenizer import Tokenizer
-from dsdq.session import SessionState, Transcript
+from dsdq.contract import Contract, FinishReason, Rule
+from dsdq.session import Live, SessionState, Transcript, liveness
 from dsdq.stopping import StopFinder
-from dsdq.wire import Draft
+from dsdq.testing.tiny import VOCAB_SIZE
+from dsdq.wire import Decode, Draft, pack_contract
+from workers.engine.judge import Judgement
 from workers.verifier.held import Held, Pending
-from workers.verifier.step import Ready, Timing, conclude
+from workers.verifier.step import Ready, Timing, conclude, ready_rounds
 
-TOKENIZER = Tokenizer.load("builtin/target")
-PROMPT = (5, 6)
-
-
-def held(**changed: Any) -> Held:
-    terms = Contract("t", "p", "s", "m", "f", **changed)
-    state = SessionState(terms, Transcript(b"contract", PROMPT), 1, "owner")
-    return Held(state, cast("Owned", None), 0.0, StopFinder(TOKENIZER.stream(), terms.stop_strings))
+PROMPT = (5, 9, 12, 7)
+CONTRACT = Contract("acme", "phone", "s1", "m", "f", max_tokens=20, max_window=4)
+TIMING = Timing(10.0, 10.002, 3)
 
 
-def concluded(session: Held, tokens: list[int], logprobs: TokenLogprobs | None = None) -> Any:
-    text = session.state.transcript
-    message = Draft("s", 0, 1, text.length, text.digest, tuple(tokens[:-1]))
-    pending = Pending(cast("Entry", None), message, 0.0)
-    ready = Ready(session, pending, message.tokens, None, len(message.tokens))
-    return conclude(ready, pending, Acceptance(len(tokens) - 1, tuple(tokens)), (), Timing(1.0, 2.0, 1), logprobs)
+def held(*messages: Draft | Decode, contract: Contract = CONTRACT) -> Held:
+    transcript = Transcript(pack_contract(contract), PROMPT)
+    state = SessionState(contract, transcript, 1, "owner")
+    session = Held(state, Owned(contract, 1, "owner"), 0.0, StopFinder(None, ()))  # type: ignore[arg-type]
+    for number, message in enumerate(messages):
+        session.pending.append(Pending(Entry("acme", f"{number}-0", b""), message, float(number)))
+    return session
 
 
-def test_a_verdict_ends_with_the_token_that_completes_a_stop_string() -> None:
-    tokens = TOKENIZER.encode("return x\n\n\ndef f(y):")
-    session = held(stop_strings=("\n\n",))
-    outcome = concluded(session, tokens)
-    kept = list(outcome.verdict.tokens)
-    assert "\n\n" in TOKENIZER.decode(kept)
-    assert "\n\n" not in TOKENIZER.decode(kept[:-1])
-    assert tokens[: len(kept)] == kept
-    assert outcome.closed.reason is FinishReason.STOP
-    assert outcome.verdict.accepted == len(kept)
+def draft(round_: int, before: tuple[int, ...], tokens: tuple[int, ...], **changed: Any) -> Draft:
+    """Return a draft that believes in ``before`` behind the prompt."""
+    text = Transcript(pack_contract(CONTRACT), PROMPT)
+    fields = {"branch": 0, "base": len(PROMPT) + len(before), "digest": digest.extend(text.digest, before)}
+    return Draft("s1", round=round_, tokens=tokens, **{**fields, **changed})
 
 
-def test_a_stop_string_may_begin_in_an_earlier_verdict_but_not_in_the_prompt() -> None:
-    first, *rest = TOKENIZER.encode("return")
-    stop = TOKENIZER.decode([first, *rest, *TOKENIZER.encode(" x")])
-    assert concluded(held(stop_strings=(stop,)), TOKENIZER.encode(" x")).closed is None
-    session = held(stop_strings=(stop,))
-    session.stops.extend([first, *rest])
-    assert concluded(session, TOKENIZER.encode(" x")).closed.reason is FinishReason.STOP
+def ready(session: Held) -> Ready:
+    status = liveness(session.state, session.pending[0].message)
+    assert isinstance(status, Live)
+    return ready_rounds(session, status, VOCAB_SIZE)
 
 
-def test_nothing_changes_before_the_commit() -> None:
-    session = held(stop_strings=("\n\n",))
-    tokens = TOKENIZER.encode("a\n")
-    for _ in range(3):
-        assert concluded(session, tokens).closed is None
+def test_windows_that_continue_one_another_become_one_row() -> None:
+    session = held(draft(1, (), (1, 2)), draft(2, (1, 2), (3, 4, 5)), draft(3, (1, 2, 3, 4, 5), (6,)))
+    merged = ready(session)
+    assert merged.drafted == (1, 2, 3, 4, 5, 6)
+    assert [pending.message.round for pending in merged.rounds] == [1, 2, 3]
+    outcome = conclude(merged, Judgement(Acceptance(4, (1, 2, 3, 4, 9))), (), TIMING)
+    verdict = outcome.verdict
+    assert (verdict.first_round, verdict.last_round, verdict.drafted, verdict.accepted) == (1, 3, 6, 4)
+    assert (verdict.verified, verdict.batch_rows, verdict.verify_us) == (7, 3, 2000)
+    assert outcome.final
 
 
-@pytest.mark.parametrize(("most", "kept"), [(10, 3), (2, 2)])
-def test_the_log_probabilities_are_those_of_the_tokens_that_are_committed(most: int, kept: int) -> None:
-    said = TokenLogprobs(
-        np.array([-1, -2, -3], np.float32),
-        np.array([[7], [8], [9]], np.uint32),
-        np.array([[-1], [-2], [-3]], np.float32),
-    )
-    verdict = concluded(held(max_tokens=most), [7, 8, 9], said).verdict
-    assert verdict.logprobs == said.head(kept)
-    assert concluded(held(), [7, 8, 9]).verdict.logprobs is None
+@pytest.mark.parametrize(
+    "second",
+    [
+        draft(2, (1,), (3,)),
+        draft(2, (1, 2), (3,), digest=b"x" * 16),
+        draft(2, (1, 2), (1, 2, 3, 4, 5)),
+        draft(2, (1, 2, 3), (4,)),
+        Decode("s1", 0, 2, 6, digest.extend(Transcript(pack_contract(CONTRACT), PROMPT).digest, (1, 2)), 5),
+    ],
+    ids=["overlaps", "believes in another text", "is wider than the contract", "leaves a gap", "is a grant"],
+)
+def test_a_round_that_does_not_simply_continue_waits_for_its_own_turn(second: Draft | Decode) -> None:
+    merged = ready(held(draft(1, (), (1, 2)), second))
+    assert merged.drafted == (1, 2)
+    assert len(merged.rounds) == 1
+
+
+def test_no_more_is_merged_than_a_window_may_hold() -> None:
+    contract = replace(CONTRACT, max_tokens=200)
+    windows = [tuple(range(4 * n, 4 * n + 4)) for n in range(20)]
+    text = Transcript(pack_contract(contract), PROMPT)
+    messages = [
+        draft(n + 1, sum(windows[:n], ()), windows[n], digest=digest.extend(text.digest, sum(windows[:n], ())))
+        for n in range(20)
+    ]
+    assert len(ready(held(*messages, contract=contract)).drafted) == 64
+
+
+def test_under_the_rejection_rule_each_window_is_judged_by_itself() -> None:
+    contract = replace(CONTRACT, rule=Rule.REJECTION, trusted=True)
+    text = Transcript(pack_contract(contract), PROMPT)
+    first = draft(1, (), (1, 2), digest=text.digest)
+    second = draft(2, (1, 2), (3,), digest=digest.extend(text.digest, (1, 2)))
+    assert ready(held(first, second, contract=contract)).drafted == (1, 2)
+
+
+def test_behind_an_id_that_the_target_does_not_have_nothing_is_fed() -> None:
+    merged = ready(held(draft(1, (), (1, VOCAB_SIZE, 2)), draft(2, (1, VOCAB_SIZE, 2), (3,))))
+    assert (merged.drafted, merged.fed) == ((1, VOCAB_SIZE), 1)
+    assert merged.request.drafted == (1,)
+
+
+def test_a_text_that_ends_with_a_verdict_is_closed_with_its_counts() -> None:
+    session = held(draft(1, (), (1, 2, 3)))
+    outcome = conclude(ready(session), Judgement(Acceptance(3, (1, 2, 3, 4))), (2,), TIMING)
+    assert outcome.verdict.tokens == (1, 2)
+    assert outcome.closed is not None
+    assert (outcome.closed.reason, outcome.closed.length, outcome.closed.accepted) == (FinishReason.STOP, 6, 2)
+
+
+def test_a_grant_is_answered_once_its_budget_is_used() -> None:
+    digest_ = Transcript(pack_contract(CONTRACT), PROMPT).digest
+    session = held(Decode("s1", 0, 1, 4, digest_, budget=2))
+    first = conclude(ready(session), Judgement(Acceptance(0, (8,))), (), TIMING)
+    assert not first.final
+    session.state.commit(first.verdict, final=False)
+    assert conclude(ready(session), Judgement(Acceptance(0, (9,))), (), TIMING).final
