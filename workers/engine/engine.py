@@ -44,10 +44,13 @@ class Engine:
         self._model = target.model
         self._device = target.device
         self._output_device = target.output_device
-        self._padding, self._around = _prepare(self._model)
+        self._padding, loose = _prepare(self._model)
+        self._around: AbstractContextManager[object] = loose or nullcontext()
         self._pool = _pool(self._device, blocks=len(_PROBE))
         self.kv_blocks = self._pool.blocks
         self._probe()
+        if loose is not None and not loose.used:
+            self._around = nullcontext()
         self.block_bytes = self._pool.block_bytes
         self.resize(blocks_within(memory, self.block_bytes, self.context_tokens, self._device))
 
@@ -147,22 +150,21 @@ def _pool(device: torch.device, blocks: int) -> attention.Attention:
     return CpuAttention(blocks)
 
 
-def _prepare(model: Any) -> tuple[linears.Padding, AbstractContextManager[object]]:  # noqa: ANN401
+def _prepare(model: Any) -> tuple[linears.Padding, LooseLinears | None]:  # noqa: ANN401
     """Replace attention and, on the CPU in float32, linear layers.
 
-    Returns how rows must be padded, and what each forward runs in.
+    Returns how rows must be padded, and what forwards run in if the model takes products outside of its layers.
     """
     model.set_attn_implementation(attention.NAME)
-    mixture = getattr(model.config, "_experts_implementation", None) is not None
     parameter = next(model.parameters())
     if parameter.device.type != "cpu" or parameter.dtype is not torch.float32:
-        return linears.Padding.of((), fewest=1), nullcontext()
+        return linears.Padding.of((), fewest=1), None
     widths = linears.activation_widths(model)
     if not (_packing_works() and linears.pack(model)):
-        return linears.Padding.of(widths, fewest=linears.fewest_rows()), nullcontext()
-    if mixture:
+        return linears.Padding.of(widths, fewest=linears.fewest_rows()), None
+    if getattr(model.config, "_experts_implementation", None) not in {None, "eager"}:
         model.set_experts_implementation("eager")  # the others batch experts in shapes that depend on neighbours
-    return linears.Padding.of(widths, fewest=1), LooseLinears() if mixture else nullcontext()
+    return linears.Padding.of(widths, fewest=1), LooseLinears()
 
 
 _packing_works = lru_cache(maxsize=1)(linears.packing_works)

@@ -27,6 +27,11 @@ class LooseLinears(TorchFunctionMode):
         super().__init__()
         self._packed: dict[tuple[int, torch.Size, tuple[int, ...]], PackedLinear] = {}
 
+    @property
+    def used(self) -> bool:
+        """Say whether any product was taken so far."""
+        return bool(self._packed)
+
     def __torch_function__(
         self,
         func: Callable[..., Any],
