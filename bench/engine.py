@@ -50,9 +50,10 @@ from workers.engine import attention
 from workers.engine.engine import Engine
 from workers.engine.memory import KvMemory
 from workers.engine.planner import Planner
-from workers.engine.rows import Row, pack as pack_rows
+from workers.engine.rows import Row
+from workers.engine.rows import pack as pack_rows
 from workers.verifier.held import Held, Pending
-from workers.verifier.step import Ready, Timing, compute, conclude, ready_rounds
+from workers.verifier.step import Timing, compute, conclude, ready_rounds
 
 CONTEXT = 256
 PROMPT_TOKENS = 2000
@@ -88,7 +89,7 @@ class Sessions:
         for one in self.held:
             text = one.state.transcript.tokens
             for start in range(0, CONTEXT, CHUNK):
-                assert self.planner.paging.reserve(one.session, start + CHUNK)
+                self.planner.paging.reserve(one.session, start + CHUNK)
                 blocks = tuple(self.planner.paging[one.session].blocks)
                 self.engine.forward([Row(one.session, start, text[start : start + CHUNK], 0, blocks)])
             self.planner.computed(one.session, text, CONTEXT)
@@ -139,9 +140,18 @@ class RowByRow:
         self.window = 0
         self.mask = torch.empty(0)
 
-    def attend(self, module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any) -> Any:  # noqa: ANN401, E501
+    def attend(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *_: object,
+        **__: object,
+    ) -> tuple[torch.Tensor, None]:
         """Store and attend."""
-        keys, values = self.keys[module.layer_idx], self.values[module.layer_idx]
+        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        keys, values = self.keys[layer], self.values[layer]
         keys.index_copy_(0, self.index, key[0].transpose(0, 1))
         values.index_copy_(0, self.index, value[0].transpose(0, 1))
         outputs, end = [], CONTEXT + self.window
@@ -314,8 +324,8 @@ def prefill(quick: bool) -> dict[str, float]:  # noqa: FBT001
     }
     print(
         f"a prompt of {PROMPT_TOKENS} in chunks of {CHUNK} beside {VERIFYING} x 8: p99 {result['p99_alone_ms']:.1f} -> "
-        f"{result['p99_with_prompt_ms']:.1f} ms; a chunk by itself takes {result['chunk_alone_median_ms']:.1f} (median), "
-        f"{result['chunk_alone_p99_ms']:.1f} (p99)"
+        f"{result['p99_with_prompt_ms']:.1f} ms; a chunk by itself: median {result['chunk_alone_median_ms']:.1f}, "
+        f"p99 {result['chunk_alone_p99_ms']:.1f} ms"
     )
     return result
 

@@ -22,7 +22,9 @@ from dsdq.models.target import load_target
 from dsdq.testing.reference import load_reference
 from producers.drafters.llama import LlamaDrafter
 from training import corpus
-from workers.engine.engine import Engine, Row
+from workers.engine.engine import Engine
+from workers.engine.memory import KvMemory
+from workers.engine.rows import Row
 
 PROMPTS = 64
 LEAST_TOKENS, MOST_TOKENS = 20, 60
@@ -92,16 +94,15 @@ def acceptance(target: str, draft: Path, texts: list[list[int]]) -> dict[str, fl
 
 def milliseconds_per_token(target: str, draft: Path, prompt: list[int]) -> dict[str, float]:
     """Return a token's median time: the target in dsdq's engine and in Hugging Face, the draft in its own step."""
-    engine = Engine(load_target(target), kv_tokens=1024)
-    engine.admit("s", 512)
-    engine.forward([Row("s", 0, prompt, 1)])
+    engine, blocks = Engine(load_target(target), KvMemory(tokens=1024)), tuple(range(16))
+    engine.forward([Row("s", 0, prompt, 1, blocks)])
     model: Any = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
     stepper = LlamaDrafter(draft).stepper()
     stepper.feed(prompt, 0)
     with torch.inference_mode(), threadpool_limits(limits=1, user_api="blas"):  # as drafters do
         cache = model(torch.tensor([prompt]), use_cache=True).past_key_values
         steps: dict[str, Callable[[int], object]] = {
-            "target_engine": lambda position: engine.forward([Row("s", position, [5], 1)]),
+            "target_engine": lambda position: engine.forward([Row("s", position, [5], 1, blocks)]),
             "target_hugging_face": lambda _: model(torch.tensor([[5]]), past_key_values=cache, use_cache=True),
             "draft_step": lambda position: stepper.feed([5], position),
         }

@@ -16,8 +16,7 @@ from dsdq.models import loading
 from dsdq.models import quantization as quantized
 from dsdq.models.loading import ONE_DEVICE, Placement
 from dsdq.models.names import resolve
-
-TILE = 8  # queries that attention takes at once, aligned to absolute positions; part of ``numerics``
+from dsdq.policies.paging import BLOCK
 
 _SERVED_LAYERS = frozenset({"full_attention", "sliding_attention"})
 _REVISION_BYTES = 16
@@ -31,8 +30,8 @@ class Target:
 
     ``model`` is a transformers causal language model in evaluation mode. ``revision`` tells apart models of one name:
     the hub's commit, or a hash of configuration and weights. ``numerics`` names everything that decides the bits of a
-    logit besides the weights: dtype, kind of device, attention tile, quantisation, number of ranks. ``vocab_size`` is
-    the width of the logits.
+    logit besides the weights: dtype, kind of device, keys that attention takes at once, quantisation, number of ranks.
+    ``vocab_size`` is the width of the logits.
     """
 
     model: Any
@@ -154,7 +153,7 @@ def _numerics(device: torch.device, dtype: torch.dtype, kind: str, ranks: int) -
     machine: str = device.type
     if machine == "cpu":  # kernels differ with the vector instructions that a machine offers
         machine = f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}"
-    parts = [str(dtype).removeprefix("torch."), machine, f"tile{TILE}"]
+    parts = [str(dtype).removeprefix("torch."), machine, f"block{BLOCK}"]
     if kind != quantized.NONE:
         parts.append(kind)
     if ranks > 1:  # sums over a layer are added up rank by rank

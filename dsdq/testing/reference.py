@@ -64,6 +64,13 @@ class Reference:
         return text[len(prompt) :]
 
     @torch.inference_mode()
+    def logprobs(self, prompt: Sequence[int], ids: Sequence[int]) -> list[list[float]]:
+        """Return the log-probabilities of the whole vocabulary at each of ``ids`` behind ``prompt``."""
+        logits = self._model(input_ids=torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
+        values: list[list[float]] = torch.log_softmax(logits, dim=-1).tolist()
+        return values
+
+    @torch.inference_mode()
     def near_ties(self, prompt: Sequence[int], ids: Sequence[int], chosen: Sampling, seed: int) -> frozenset[int]:
         """Return the places in ``ids`` at which the two best scores are closer than ``NEAR_TIE``."""
         logits = self._model(input_ids=torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]

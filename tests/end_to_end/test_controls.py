@@ -117,3 +117,18 @@ async def test_terms_that_the_verifier_does_not_know_are_refused_with_an_answer(
     assert isinstance(answer, Error)
     assert answer.code == "terms_invalid"
     assert "60" in answer.message
+
+
+async def test_log_probabilities_are_the_targets_own_whatever_was_drafted(serve: Serve, redis_url: str) -> None:
+    async with serve(TARGET), dsdq.connect(redis_url) as client:
+        reports = []
+        for draft in ("none", "builtin/draft"):
+            generation = client.generate(PROMPT, draft=draft, sampling=ALL, max_tokens=20, logprobs=3)
+            tokens = [token async for token in generation]
+            reports.append([(token.id, token.logprob, token.top_logprobs) for token in tokens])
+    assert reports[0] == reports[1]
+    ids = [token for token, _, _ in reports[0]]
+    wanted = load_reference(TARGET).logprobs(generation.prompt_ids, ids)
+    for row, (token, logprob, top) in zip(wanted, reports[0], strict=True):
+        assert logprob == pytest.approx(row[token], abs=1e-4)
+        assert [value for _, value in top] == pytest.approx(sorted(row, reverse=True)[:3], abs=1e-4)

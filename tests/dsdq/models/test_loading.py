@@ -189,4 +189,4 @@ def test_a_layer_left_outside_the_gpus_is_an_error(place: str) -> None:
 @pytest.mark.parametrize("kind", ["torchao-int8", "bnb-8bit"])
 def test_a_quantised_target_says_so_in_its_numerics(tiny: Callable[[str], Path], kind: str) -> None:
     pytest.importorskip("torchao" if kind == "torchao-int8" else "bitsandbytes")
-    assert load_target(str(tiny("llama")), quantization=kind).numerics.endswith(f"/tile8/{kind}")
+    assert load_target(str(tiny("llama")), quantization=kind).numerics.endswith(f"/block64/{kind}")

@@ -186,7 +186,7 @@ def test_greedy_text_of_two_ranks_is_that_of_one(tiny: Callable[[str], Path]) ->
         said, _ = first.communicate(timeout=ENDS_S)
         assert (first.returncode, second.wait(ENDS_S)) == (0, 0)
     answer = json.loads(said.splitlines()[-1])
-    assert answer["numerics"].endswith("/tile8/tp2")
+    assert answer["numerics"].endswith("/block64/tp2")
     alone = Engine(load_target(folder), KvMemory(tokens=1024))
     for prompt, text in zip(PROMPTS, answer["texts"], strict=True):
         wanted = greedy(alone, prompt)

@@ -1,0 +1,150 @@
+"""The queue before the logs: in order, together, again after a failure; and the engine does not wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from dsdq.bus.inbox import Entry
+from dsdq.bus.sessions import Commit, CommitStatus, SessionStore
+from dsdq.contract import Contract
+from dsdq.errors import RedisUnavailableError
+from dsdq.models.tokenizer import Tokenizer
+from dsdq.wire import Decode, Verdict
+from tests.conftest import Serve
+from tests.workers.verifier.conftest import SETTINGS, Wire
+from workers.verifier import commits as module
+from workers.verifier.commits import Commits
+from workers.verifier.held import Held
+
+
+class Store:
+    """Keeps what was committed; fails as often as it is told to, before or after it has taken a batch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.failures = 0
+        self.lost: set[str] = set()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def commit(self, commits: Sequence[Any]) -> list[CommitStatus]:
+        await self.gate.wait()
+        if self.failures:
+            self.failures -= 1
+            raise RedisUnavailableError("gone for a moment")
+        if commits:
+            self.batches.append(list(commits))
+        return [CommitStatus.FENCED if commit in self.lost else CommitStatus.OK for commit in commits]
+
+
+class Inbox:
+    def __init__(self) -> None:
+        self.settled: list[str] = []
+
+    async def settle(self, entries: Iterable[Entry]) -> None:
+        self.settled += [entry.id for entry in entries]
+
+
+def entry(name: str) -> Entry:
+    return Entry("acme", name, b"")
+
+
+HELD: Held = SimpleNamespace(session="s1")  # type: ignore[assignment]
+
+
+@asynccontextmanager
+async def running(store: Store, inbox: Inbox) -> AsyncIterator[Commits]:
+    queue = Commits(store, inbox, lambda _: [entry("left behind")])  # type: ignore[arg-type]
+    task = asyncio.create_task(queue.run())
+    try:
+        yield queue
+    finally:
+        task.cancel()
+
+
+def commit(name: str) -> Commit:
+    return name  # type: ignore[return-value]
+
+
+async def test_what_waits_is_appended_together_and_in_order() -> None:
+    store, inbox = Store(), Inbox()
+    store.gate.clear()
+    async with running(store, inbox) as queue:
+        queue.add(HELD, commit("a"), [entry("1")])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for name in "bcd":
+            queue.add(HELD, commit(name))
+        queue.settle([entry("2")])
+        store.gate.set()
+        await queue.shorter_than(1)
+    assert store.batches == [["a"], ["b", "c", "d"]]
+    assert inbox.settled == ["1", "2"]
+
+
+async def test_a_commit_is_repeated_until_redis_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.0)
+    store, inbox = Store(), Inbox()
+    store.failures = 3
+    async with running(store, inbox) as queue:
+        queue.add(HELD, commit("a"), [entry("1")])
+        await queue.shorter_than(1)
+    assert store.batches == [["a"]]
+    assert inbox.settled == ["1"]
+
+
+async def test_a_session_that_is_not_ours_any_more_is_given_up_with_its_entries() -> None:
+    store, inbox = Store(), Inbox()
+    store.lost = {"a"}
+    async with running(store, inbox) as queue:
+        queue.add(HELD, commit("a"), [entry("1")])
+        await queue.shorter_than(1)
+    assert inbox.settled == ["1", "left behind"]
+
+
+async def test_whoever_runs_ahead_too_far_waits() -> None:
+    store, inbox = Store(), Inbox()
+    store.gate.clear()
+    async with running(store, inbox) as queue:
+        for name in "abc":
+            queue.add(HELD, commit(name))
+        waiting = asyncio.create_task(queue.shorter_than(3))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        store.gate.set()
+        await waiting
+
+
+async def test_forwards_go_on_while_verdicts_are_written(
+    serve: Serve, redis: Redis, tiny: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = str(tiny("llama"))
+    fingerprint = Tokenizer.load(target).fingerprint
+    contract = Contract("acme", "phone", "s1", target, fingerprint, max_tokens=30, ignore_eos=True)
+    gate, write = asyncio.Event(), SessionStore.commit
+
+    async def slow(store: SessionStore, commits: Sequence[Commit]) -> list[CommitStatus]:
+        await gate.wait()
+        return await write(store, commits)
+
+    monkeypatch.setattr(SessionStore, "commit", slow)
+    async with serve(target, **SETTINGS) as verifier:
+        device = Wire(redis, verifier, contract, target)
+        opened = await device.open()
+        await device.send(Decode("s1", 0, 1, opened.length, opened.digest, budget=30))
+        async with asyncio.timeout(30):
+            while verifier._steps < 10:
+                await asyncio.sleep(0.005)
+        gate.set()
+        text: list[int] = []
+        while isinstance(message := await device.next(), Verdict):
+            text += message.tokens
+    assert text == device.own(30)
