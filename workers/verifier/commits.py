@@ -92,9 +92,12 @@ class Commits:
         await self._insist(lambda: self._inbox.settle(answers))
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        tries = 0
         while True:
             try:
                 return await ask()
             except RedisUnavailableError as error:
-                log.warning("commit interrupted", reason=str(error))
+                tries += 1
+                # A connection that breaks once is an everyday matter.
+                (log.info if tries == 1 else log.warning)("commit interrupted", reason=str(error), tries=tries)
                 await asyncio.sleep(RETRY_S)
