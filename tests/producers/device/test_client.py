@@ -6,23 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from redis.asyncio import Redis
 
 import dsdq
 from dsdq import TokenKind, keys
-from dsdq.accept import Acceptance
 from dsdq.errors import ConfigError, PromptError, RedisUnavailableError, SessionError
-from dsdq.logprobs import TokenLogprobs
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.settings import settings
 from dsdq.testing.reference import load_reference
 from tests.conftest import Serve
-from workers.verifier.held import Pending
-from workers.verifier.step import Outcome, Ready, conclude
 
 PROMPT = "def f(x):"
 
@@ -101,20 +95,15 @@ async def test_one_stop_string_may_be_given_alone(serve: Serve, redis_url: str) 
     assert "\n" not in text
 
 
-async def test_tokens_have_the_log_probabilities_that_their_verdict_has(
-    serve: Serve, redis_url: str, target: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def concluding(ready: Ready, pending: Pending, acceptance: Acceptance, *rest: Any) -> Outcome:
-        ids = np.array(acceptance.tokens, dtype=np.uint32)[:, None]
-        own = -np.arange(1, len(ids) + 1, dtype=np.float32)
-        return conclude(ready, pending, acceptance, *rest, TokenLogprobs(own, ids, own[:, None]))
-
-    monkeypatch.setattr("workers.verifier.service.conclude", concluding)
+async def test_tokens_have_the_log_probabilities_that_were_asked_for(serve: Serve, redis_url: str, target: str) -> None:
     async with serve(target), dsdq.connect(redis_url) as client:
-        generation = client.generate(PROMPT, draft=target, max_tokens=6, window=3, ignore_eos=True, logprobs=1)
+        generation = client.generate(PROMPT, draft=target, max_tokens=6, window=3, ignore_eos=True, logprobs=2)
         tokens = [token async for token in generation]
-    assert [token.logprob for token in tokens] == [-1, -2, -3, -4, -1, -2]
-    assert [token.top_logprobs for token in tokens] == [((token.id, token.logprob),) for token in tokens]
+        plain = [token async for token in client.generate(PROMPT, draft=target, max_tokens=2, ignore_eos=True)]
+    for token in tokens:  # greedy: the committed token is the likeliest
+        assert token.top_logprobs[0] == (token.id, token.logprob)
+        assert len(token.top_logprobs) == 2
+    assert {token.logprob for token in plain} == {None}
 
 
 async def test_the_last_token_of_the_budget_needs_no_draft(serve: Serve, redis_url: str, target: str) -> None:

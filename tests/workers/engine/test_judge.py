@@ -24,6 +24,7 @@ from workers.engine.memory import KvMemory
 from workers.engine.rows import Row
 
 PROMPT = "def "
+TOGETHER = 200  # rounds of one forward
 
 
 @cache
@@ -46,17 +47,18 @@ def test_next_tokens_follow_the_targets_distribution(rule: Rule, chosen: Samplin
     source, draws = random.Random(SEED), np.empty(DRAWS, dtype=np.int64)
     reported = sampling.truncated_law(draft, chosen)
     weights = reported.weights[0].astype(float)
-    pairs = target.repeat(2, 1)
+    rounds = []
     for number in range(DRAWS):
         terms = contract(chosen, rule, number)
         if rule is Rule.COUPLED:
             token = sampling.choose_on_device(draft, chosen, terms.seed, 0, 0)
-            one = Judged(terms, 0, (token,), None, 1)
+            rounds.append(Judged(terms, 0, (token,), None, 1))
         else:
             token = int(reported.ids[0, sampling.draw(weights, source.random())])
-            one = Judged(terms, 0, (token,), reported, 1)
-        (result,) = judge([one], pairs, secret=SEED)
-        draws[number] = result.acceptance.tokens[0]
+            rounds.append(Judged(terms, 0, (token,), reported, 1))
+    for first in range(0, DRAWS, TOGETHER):
+        results = judge(rounds[first : first + TOGETHER], target.repeat(2 * TOGETHER, 1), secret=SEED)
+        draws[first : first + TOGETHER] = [result.acceptance.tokens[0] for result in results]
     assert fits(draws, sampling.law(target.numpy(), chosen)[0]) > LEAST_P
 
 
