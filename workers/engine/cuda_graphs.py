@@ -132,6 +132,18 @@ class _Capture:
         self._pool: Any = None
 
     def __call__(self, call: Callable[[], torch.Tensor]) -> tuple[Replay, torch.Tensor]:
+        """Record ``call``.
+
+        Raises:
+            ModelError: it waits for the device, or memory runs out.
+        """
+        try:
+            return self._record(call)
+        except RuntimeError as error:
+            msg = f"graph: this forward cannot be captured: {error}; start the verifier with --eager"
+            raise ModelError(msg) from error
+
+    def _record(self, call: Callable[[], torch.Tensor]) -> tuple[Replay, torch.Tensor]:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]

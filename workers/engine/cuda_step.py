@@ -86,7 +86,8 @@ class Step:
         """Return the step on another device; itself where it is there already."""
         if self.packed.device == device:
             return self
-        return Step.over(self.packed.to(device), len(self.positions), *self.tables.shape, self.tiling)
+        rows, blocks = self.tables.shape
+        return Step.over(self.packed.to(device), len(self.positions), rows, blocks, self.tiling)
 
     @property
     def splits(self) -> int:

@@ -141,7 +141,7 @@ def test_what_was_rejected_is_overwritten_without_a_trace(bench: Bench) -> None:
 def test_what_another_session_left_in_a_block_is_never_looked_at(bench: Bench) -> None:
     tokens = text(6)
     wanted = bench.whole(tokens)
-    pool = bench.engine._pool
+    pool = bench.engine._forward.pool
     for keys, values in pool._layers.values():  # type: ignore[attr-defined]
         keys.fill(float("nan"))
         values.fill(float("inf"))
