@@ -56,7 +56,7 @@ def _prepare(model: Any) -> tuple[linears.Padding, AbstractContextManager[object
     Returns how rows must be padded, and what each forward runs in.
     """
     model.set_attn_implementation(attention.NAME)
-    mixture = getattr(model.config, "_experts_implementation", None) is not None
+    mixture = linears.has_experts(model)
     if next(model.parameters()).dtype is not torch.float32:
         return linears.Padding.of((), fewest=1), nullcontext()
     widths = linears.activation_widths(model)

@@ -21,18 +21,13 @@ from dsdq.errors import ModelError
 from dsdq.models.target import Target
 from dsdq.policies.paging import blocks_for
 from workers.engine import attention
-from workers.engine.cuda_graphs import Bucket, Graphs, Inputs, Replay
+from workers.engine.cuda_graphs import Bucket, Graphs, Inputs, Replay, buckets, whole
 from workers.engine.cuda_linears import TILE_ROWS, fix_tiles
 from workers.engine.cuda_pool import CudaAttention, Steps
 from workers.engine.cuda_step import Step, Tiling, blocks_used, build_step
 from workers.engine.forward import Options
+from workers.engine.linears import has_experts
 from workers.engine.rows import Packed
-
-# Above this, computing takes longer than launching, and a shape comes hardly twice: it runs eagerly.
-_MOST_CAPTURED_TOKENS = 1024
-_WIDTHS = 8, 32, 128, 512  # KV blocks of the longest row: up to 512, 2,048, 8,192, 32,768 tokens
-# Attention keeps a partial result for each token and split of the table: 270 MB with 32 heads of 128.
-_MOST_PARTIALS = 16_384
 
 Capture = Callable[[Callable[[], torch.Tensor]], tuple[Replay, torch.Tensor]]
 
@@ -55,7 +50,7 @@ class CudaForward:
         self._name = target.name
         self._capture = capture
         self._tile = TILE_ROWS if options.deterministic else 1
-        self._buckets = _buckets(options, target, self._tile, self.pool.tiling) if _captures(options, target) else []
+        self._buckets = self._shapes(options.step_tokens, target) if _captures(options, target) else []
         self._model.set_attn_implementation(attention.NAME)
         if options.deterministic:
             _fix(target)
@@ -80,9 +75,9 @@ class CudaForward:
             ModelError: attention cannot be compiled for this GPU and model, or a shape cannot be captured.
         """
         need = Bucket(
-            tokens=_whole(packed.tokens, self._tile),
+            tokens=whole(packed.tokens, self._tile),
             rows=len(packed.counts),
-            kept=_whole(max(1, len(packed.keep)), self._tile),  # a model's head needs one position
+            kept=whole(max(1, len(packed.keep)), self._tile),  # a model's head needs one position
             blocks=blocks_used(packed),
         )
         try:
@@ -92,6 +87,9 @@ class CudaForward:
             msg = f"model {self._name!r}: its attention cannot be computed on this GPU: {error}"
             raise ModelError(msg) from error
         return logits[: len(packed.keep)]
+
+    def _shapes(self, step_tokens: int, target: Target) -> list[Bucket]:
+        return buckets(step_tokens, blocks_for(target.context_tokens), self.pool.tiling.split_blocks, self._tile)
 
     def _fresh_graphs(self) -> Graphs:
         return Graphs(self._compute, self._buckets, self._device, self._capture)
@@ -127,48 +125,20 @@ def _padded(values: NDArray[np.int64], length: int) -> torch.Tensor:
     return torch.from_numpy(np.pad(values, (0, length - len(values))))
 
 
-def _whole(count: int, tile: int) -> int:
-    return -(-count // tile) * tile
-
-
 def _captures(options: Options, target: Target) -> bool:
     """Say whether forwards can be captured: on one GPU, and with work that does not depend on what a router says."""
     alone = not any(isinstance(parameter, DTensor) for parameter in target.model.parameters())  # no other ranks
-    return options.graphs and alone and not _spread(target) and not _mixture(target)
+    return options.graphs and alone and not _spread(target) and not has_experts(target.model)
 
 
 def _spread(target: Target) -> bool:
     return len({parameter.device for parameter in target.model.parameters()}) > 1
 
 
-def _mixture(target: Target) -> bool:
-    return getattr(target.model.config, "_experts_implementation", None) is not None
-
-
 def _fix(target: Target) -> None:
-    if _spread(target) or _mixture(target) or not fix_tiles(target.model):
+    if _spread(target) or has_experts(target.model) or not fix_tiles(target.model):
         msg = (
             f"model {target.name!r}: deterministic forwards on a GPU need a model without experts, whose weights are "
             "plain matrices (not quantised, not shared among ranks) on one GPU; leave --deterministic out"
         )
         raise ModelError(msg)
-
-
-def _buckets(options: Options, target: Target, tile: int, tiling: Tiling) -> list[Bucket]:
-    """Return the shapes to capture, each at its first use.
-
-    For each number of tokens: rows of any length that keep all logits (decoding, short windows), rows of four tokens
-    and more that do (windows), and such that keep a quarter (windows beside a prompt).
-    """
-    most = min(_MOST_CAPTURED_TOKENS, _whole(options.step_tokens, TILE_ROWS))
-    sizes = [size for size in (1, 2, 4, 8, 16, 32) if size % tile == 0] + list(range(TILE_ROWS, most + 1, TILE_ROWS))
-    widths = {min(width, blocks_for(target.context_tokens)) for width in _WIDTHS}
-    found = {
-        Bucket(tokens, rows, _whole(kept, tile), blocks)
-        for tokens in sizes
-        for few in [max(1, tokens // 4)]
-        for rows, kept in [(tokens, tokens), (few, tokens), (few, few)]
-        for blocks in widths
-        if tokens * -(-blocks // tiling.split_blocks) <= _MOST_PARTIALS
-    }
-    return sorted(found, key=lambda bucket: (bucket.tokens, bucket.blocks, bucket.rows, bucket.kept))
