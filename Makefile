@@ -26,6 +26,8 @@ test: check            ## everything that must hold
 
 bench: setup           ## the tables in README.md
 	$(BIN)/python bench/single.py
+	$(BIN)/python bench/engine.py
+	$(BIN)/python bench/offline.py
 
 pair: setup            ## train the built-in pair again, from scratch
 	$(BIN)/python -m training.make_pair

@@ -11,7 +11,7 @@ On the CPU, for a Llama of 30 million parameters (random weights, float32), at 2
 
 The three take turns; figures are medians, ratios are what counts. Then: verified tokens per second against the number
 of sessions, memory against its budget, and what a prompt of 2,000 tokens does to 16 sessions that verify. With
-``--device cuda`` an 8B-shape model in bfloat16 is measured against the GPU's own limits: see bench/cuda.py.
+``--device cuda`` an 8B-shape model in bfloat16 is measured against the GPU's own limits: see bench/gpu.py.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ from statistics import median, quantiles
 from time import monotonic, perf_counter
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that benchmarks find one another
+
 import numpy as np
 import psutil
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, DynamicCache
 
+from bench import gpu
 from bench.models import llama_30m, target_30m
 from dsdq.bus.inbox import Entry
 from dsdq.bus.sessions import Owned
@@ -117,17 +120,17 @@ class Sessions:
 def own_attention(engine: Engine, rows: Sequence[Row]) -> Callable[[], None]:
     """Return the model's forward over the engine's pool, with every index made before."""
     packed = pack_rows(rows)
-    padding = engine._padding.rows(packed.tokens) - packed.tokens
+    padding = engine._forward._padding.rows(packed.tokens) - packed.tokens
     fill = lambda values: torch.from_numpy(np.concatenate([values, np.repeat(values[-1:], padding)]))  # noqa: E731
     inputs = {
         "input_ids": fill(packed.ids)[None],
         "position_ids": fill(packed.positions)[None],
         "use_cache": False,
         "logits_to_keep": torch.from_numpy(packed.keep),
-        "pool": engine._pool,
-        "step": engine._pool.step(packed, padding),
+        "pool": engine._forward.pool,
+        "step": engine._forward.pool.step(packed, padding),
     }
-    return lambda: engine._model(**inputs)
+    return lambda: engine._forward._model(**inputs)
 
 
 class RowByRow:
@@ -182,11 +185,11 @@ class RowByRow:
         }
 
         def run() -> None:
-            engine._model.set_attn_implementation("bench_rows")
+            engine._forward._model.set_attn_implementation("bench_rows")
             try:
-                engine._model(**inputs)
+                engine._forward._model(**inputs)
             finally:
-                engine._model.set_attn_implementation(attention.NAME)
+                engine._forward._model.set_attn_implementation(attention.NAME)
 
         return run
 
@@ -337,19 +340,24 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}"
-    print(f"machine: {machine}; context {CONTEXT}, medians in milliseconds")
-    result = {
-        **cells(arguments.quick),
-        "verified_tokens_per_s": throughput(arguments.quick),
-        "memory": memory(),
-        "prefill": prefill(arguments.quick),
-        "context": CONTEXT,
-        "machine": machine,
-    }
+    result = gpu.measure(arguments.quick) if arguments.device == "cuda" else on_the_cpu(arguments.quick)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
     return 0
+
+
+def on_the_cpu(quick: bool) -> dict[str, Any]:  # noqa: FBT001
+    """Measure and print everything; return the JSON result."""
+    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, torch {torch.__version__}"
+    print(f"machine: {machine}; context {CONTEXT}, medians in milliseconds")
+    return {
+        **cells(quick),
+        "verified_tokens_per_s": throughput(quick),
+        "memory": memory(),
+        "prefill": prefill(quick),
+        "context": CONTEXT,
+        "machine": machine,
+    }
 
 
 if __name__ == "__main__":

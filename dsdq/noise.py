@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 Array = Any
 """An array of numpy or torch."""
-PerRow = int | Sequence[int]
-"""One value for all rows, or one for each."""
+PerRow = int | Sequence[int] | Array
+"""One value for all rows, or one for each; in an int64 array, 64 bits are read as they are."""
 
 ROUNDS = 10
 WORDS = 4
@@ -82,26 +82,46 @@ def words(seed: PerRow, positions: Array, tokens: Array, choice: PerRow, purpose
     xp = array_namespace(positions, tokens)
     # Tokens often come in runs: each block of four is computed once.
     blocks, place = xp.unique_inverse(tokens // WORDS)
+    out = _words_of_blocks(seed, positions, blocks, choice, purpose)
+    return out[:, xp.reshape(place, (-1,)) * WORDS + tokens % WORDS]
+
+
+def _words_of_blocks(seed: PerRow, positions: Array, blocks: Array, choice: PerRow, purpose: Purpose) -> Array:
+    """Return the words of whole blocks ``[b]`` of four tokens, int64 ``[n, 4 b]``."""
+    xp = array_namespace(positions, blocks)
     shape = (positions.shape[0], blocks.shape[0])
 
-    def per_row(value: PerRow, change: Callable[[int], int]) -> Array:
+    def per_row(value: PerRow, change: Callable[[Any], Any]) -> Array:
         if isinstance(value, int):
             return change(value)
-        return xp.asarray([change(each) for each in value], dtype=xp.int64, device=positions.device)[:, None]
+        if isinstance(value, Sequence):
+            return xp.asarray([change(each) for each in value], dtype=xp.int64, device=positions.device)[:, None]
+        return change(value)[:, None]
 
     first = xp.broadcast_to(blocks[None, :], shape)
     second = xp.broadcast_to(positions[:, None], shape)
     zeros = xp.zeros_like(first)
-    key = (per_row(seed, lambda bits: bits & _LOW), per_row(seed, lambda bits: bits >> 32))
-    third = zeros + per_row(choice, int)
+    key = (per_row(seed, lambda bits: bits & _LOW), per_row(seed, lambda bits: (bits >> 32) & _LOW))
+    third = zeros + per_row(choice, lambda index: index)
     out = xp.stack(philox4x32((first, second, third, zeros + int(purpose)), key), axis=-1)
-    return xp.reshape(out, (shape[0], -1))[:, xp.reshape(place, (-1,)) * WORDS + tokens % WORDS]
+    return xp.reshape(out, (shape[0], -1))
 
 
 def gumbel(seed: PerRow, positions: Array, tokens: Array, choice: PerRow) -> Array:
     """Return standard Gumbel noise, float64 ``[n, v]``, for positions ``[n]`` and tokens ``[v]``; see :func:`words`."""
-    xp = array_namespace(positions, tokens)
-    uniform = (xp.astype(words(seed, positions, tokens, choice, Purpose.GUMBEL), xp.float64) + 0.5) * 2.0**-32
+    return _gumbel(words(seed, positions, tokens, choice, Purpose.GUMBEL))
+
+
+def gumbel_everywhere(seed: PerRow, positions: Array, vocab: int, choice: PerRow) -> Array:
+    """Return :func:`gumbel` of all tokens, float64 ``[n, vocab]``; a GPU is not asked which blocks those are."""
+    xp = array_namespace(positions)
+    blocks = xp.arange(-(-vocab // WORDS), device=positions.device)
+    return _gumbel(_words_of_blocks(seed, positions, blocks, choice, Purpose.GUMBEL)[:, :vocab])
+
+
+def _gumbel(drawn: Array) -> Array:
+    xp = array_namespace(drawn)
+    uniform = (xp.astype(drawn, xp.float64) + 0.5) * 2.0**-32
     return -xp.log(-xp.log1p(-uniform))
 
 

@@ -6,7 +6,6 @@ where in an array an element stands) and torch on a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,11 @@ from dsdq.noise import Array
 DEVICE_CANDIDATES = 256
 """A device adds noise to its most likely tokens only: any draft is safe, and the others hardly ever win."""
 
+CHUNK_BYTES = 256 * 10**6
+"""What torch may need in between for a forward's rows, whose noise over a large vocabulary would take gigabytes."""
+
+# For each logit: a mask and an id; float64 scores, sorted copies of them and their ranks, and words of noise.
+_ARGMAX_BYTES, _CHOICE_BYTES = 16, 96
 _REACH = noise.GUMBEL_MOST - noise.GUMBEL_LEAST
 _MOST_WEIGHT = 65_535
 
@@ -73,12 +77,24 @@ def law(logits: Array, sampling: Sampling) -> Array:
 
 def argmax(values: Array) -> Array:
     """Return the int64 ``[n]`` index of each row's largest value, the lowest among equals (torch promises none)."""
-    xp = array_namespace(values)
     if isinstance(values, np.ndarray):
         return np.argmax(values, axis=-1)
-    ids = xp.arange(values.shape[-1], device=values.device)
-    best = xp.max(values, axis=-1, keepdims=True)
-    return xp.min(xp.where(values == best, ids[None, :], values.shape[-1]), axis=-1)
+    xp = array_namespace(values)
+    ids = xp.arange(values.shape[-1], device=values.device)[None, :]
+
+    def some(rows: slice) -> Array:
+        part = values[rows]
+        best = xp.max(part, axis=-1, keepdims=True)
+        return xp.min(xp.where(part == best, ids, values.shape[-1]), axis=-1)
+
+    return xp.concat([some(rows) for rows in _chunks(values.shape, _ARGMAX_BYTES)])
+
+
+def _chunks(shape: tuple[int, ...], number_bytes: int) -> list[slice]:
+    """Cut the rows of ``shape`` ``[n, vocab]`` so that ``number_bytes`` for each number stay within CHUNK_BYTES."""
+    rows, vocab = shape
+    each = max(1, CHUNK_BYTES // (vocab * number_bytes))
+    return [slice(first, first + each) for first in range(0, max(rows, 1), each)]
 
 
 def choose(logits: Array, sampling: Sampling, seed: int, first_position: int, choice: int) -> Array:
@@ -103,22 +119,25 @@ def choose(logits: Array, sampling: Sampling, seed: int, first_position: int, ch
     return tokens[argmax(noisy)]
 
 
-def choose_rows(
-    logits: Array, sampling: Sampling, seeds: Sequence[int], positions: NDArray[np.int64], choices: Sequence[int]
-) -> Array:
+def choose_rows(logits: Array, sampling: Sampling, seeds: Array, positions: Array, choices: Array) -> Array:
     """Return the token of each row under noise of its own session, int64 ``[n]``; see :func:`choose`.
+
+    Rows are taken some at a time, so that what is computed in between stays within ``CHUNK_BYTES``.
 
     Args:
         logits: float ``[n, vocab]`` of any sessions that share ``sampling``, which is not greedy.
         sampling: how all rows are drawn.
-        seeds: each row's seed.
+        seeds: each row's seed, int64 ``[n]`` of the same 64 bits, on the device of the logits like the others.
         positions: int64 ``[n]``, the absolute position of each row's token.
-        choices: each row's choice.
+        choices: each row's choice, int64 ``[n]``.
     """
-    xp = array_namespace(logits)
-    tokens = xp.arange(logits.shape[-1], device=logits.device)
-    places = xp.asarray(positions, device=logits.device)
-    return argmax(scores(logits, sampling) + noise.gumbel(seeds, places, tokens, choices))
+    vocab = logits.shape[-1]
+
+    def some(rows: slice) -> Array:
+        noisy = noise.gumbel_everywhere(seeds[rows], positions[rows], vocab, choices[rows])
+        return argmax(scores(logits[rows], sampling) + noisy)
+
+    return array_namespace(logits).concat([some(rows) for rows in _chunks(logits.shape, _CHOICE_BYTES)])
 
 
 def choose_on_device(logits: NDArray[np.float32], sampling: Sampling, seed: int, position: int, choice: int) -> int:

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     share_prefixes: bool = Field(default=True, description="a tenant's equal prompts share KV cache")
     quantization: str = Field(default="none", description="what a verifier stores weights as: see --quantization")
     device_map: str = Field(default="none", description="how a verifier's model lies on several GPUs: see --device-map")
+    deterministic: bool = Field(
+        default=False, description="the same logits in any company on a GPU too: see --deterministic"
+    )
+    cuda_graphs: bool = Field(default=True, description="small forwards on a GPU are replayed from CUDA graphs")
     parallel_timeout_ms: int = Field(
         default=120_000, ge=1000, description="a rank of a tensor-parallel verifier that is silent for longer is gone"
     )

@@ -30,8 +30,8 @@ class Target:
 
     ``model`` is a transformers causal language model in evaluation mode. ``revision`` tells apart models of one name:
     the hub's commit, or a hash of configuration and weights. ``numerics`` names everything that decides the bits of a
-    logit besides the weights: dtype, kind of device, keys that attention takes at once, quantisation, number of ranks.
-    ``vocab_size`` is the width of the logits.
+    logit besides the weights: dtype, kind of device, keys that attention takes at once, quantisation, number of ranks;
+    an engine adds "fixed" where it runs deterministically on a GPU. ``vocab_size`` is the width of the logits.
     """
 
     model: Any

@@ -69,6 +69,13 @@ def test_rows_of_several_sessions_have_each_its_own_noise() -> None:
     assert np.array_equal(theirs.numpy(), noise.words(seeds, positions, tokens, choices, Purpose.GUMBEL))
 
 
+@pytest.mark.parametrize("vocab", [1, 4, 130])
+def test_noise_everywhere_is_that_of_each_token(vocab: int) -> None:
+    positions, seeds, choices = np.array([11, 12]), np.array([7, -1]), np.array([0, 65_535])
+    asked = noise.gumbel([7, 2**64 - 1], positions, np.arange(vocab), [0, 65_535])
+    assert np.array_equal(noise.gumbel_everywhere(seeds, positions, vocab, choices), asked)
+
+
 def test_noise_stays_within_the_bounds_that_pruning_relies_on() -> None:
     least, most = 0.5 * 2.0**-32, 1 - 0.5 * 2.0**-32
     assert -math.log(-math.log1p(-least)) < noise.GUMBEL_MOST

@@ -62,6 +62,27 @@ def test_numpy_and_torch_choose_the_same_tokens(chosen: Sampling) -> None:
     assert ours.tolist() == theirs.tolist()
 
 
+@pytest.mark.parametrize("chosen", [Sampling(), *SAMPLINGS], ids=["greedy", *IDS])
+def test_rows_taken_some_at_a_time_give_the_same_tokens(chosen: Sampling, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.from_numpy(logits(rows=30))
+    values[3, 7:9] = values.max() + 1  # a tie
+    seeds = torch.tensor([5, -1, 2**62])[torch.arange(30) % 3]
+    whose = seeds, torch.arange(100, 130), torch.arange(30) % 2
+
+    def choose() -> list[int]:
+        return (sampling.argmax(values) if chosen.greedy else sampling.choose_rows(values, chosen, *whose)).tolist()
+
+    whole = choose()
+    for bytes_ in (1, 7 * VOCAB * 96, 7 * VOCAB * 16):
+        monkeypatch.setattr(sampling, "CHUNK_BYTES", bytes_)
+        assert choose() == whole
+    alone = [
+        sampling.choose(values[row : row + 1].numpy(), chosen, int(whose[0][row]) % 2**64, 100 + row, row % 2)
+        for row in range(30)
+    ]
+    assert whole == [int(one[0]) for one in alone]
+
+
 def test_pruning_changes_no_choice() -> None:
     from dsdq import noise
 

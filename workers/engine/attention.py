@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,7 +10,6 @@ import torch
 from transformers import AttentionInterface
 
 from dsdq.errors import ModelError
-from workers.engine.rows import Packed
 
 NAME = "dsdq_paged"
 
@@ -39,16 +39,12 @@ class Attention(Protocol):
         ...
 
     @property
-    def block_bytes(self) -> int:
-        """Return the bytes of one block in all layers that have written."""
+    def block_bytes(self) -> Mapping[torch.device, int]:
+        """Return the bytes of one block on each device, in all layers that have written."""
         ...
 
     def resize(self, blocks: int) -> None:
         """Forget everything; each layer will have ``blocks`` blocks."""
-        ...
-
-    def step(self, packed: Packed, padding: int) -> Any:  # noqa: ANN401 - each device's own
-        """Return what :meth:`attend` needs of a forward, once for all layers."""
         ...
 
     def attend(
@@ -60,7 +56,10 @@ class Attention(Protocol):
         step: Any,  # noqa: ANN401 - each device's own
         scoring: Scoring,
     ) -> torch.Tensor:
-        """Store ``key`` and ``value``, attend from ``query``, all ``[T, heads, dim]``; return ``[T, heads, dim]``."""
+        """Store ``key`` and ``value``, attend from ``query``, all ``[T, heads, dim]``; return ``[T, heads, dim]``.
+
+        ``step`` is what a device needs to know of a forward, once for all layers.
+        """
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numba
@@ -46,9 +47,10 @@ class CpuAttention:
         return len(self._layers)
 
     @property
-    def block_bytes(self) -> int:
+    def block_bytes(self) -> Mapping[torch.device, int]:
         """Return the bytes of one block in all layers that have written."""
-        return sum((keys[0].nbytes + values[0].nbytes) for keys, values in self._layers.values())
+        bytes_ = sum((keys[0].nbytes + values[0].nbytes) for keys, values in self._layers.values())
+        return {torch.device("cpu"): bytes_}
 
     def resize(self, blocks: int) -> None:
         """Forget everything; each layer will have ``blocks`` blocks."""

@@ -17,6 +17,13 @@ from dsdq.errors import ModelError
 
 _WARM_RUNS = 2  # kernels are compiled and workspaces allocated in the first; the second runs as all others will
 
+# Tokens of a captured forward. From where products are bound by arithmetic, padding to a power of two costs too much;
+# above the largest, computing takes longer than launching, and a shape comes hardly twice.
+_SMALL, _STRIDE, _MOST_TOKENS = (1, 2, 4, 8, 16, 32), 64, 1024
+_WIDTHS = 8, 32, 128, 512  # KV blocks of the longest row: texts of up to 512, 2,048, 8,192 and 32,768 tokens
+# Attention keeps a partial result for each token and split of the table: 270 MB with 32 heads of 128.
+_MOST_PARTIALS = 16_384
+
 Inputs = Mapping[str, torch.Tensor]
 Replay = Callable[[], object]
 
@@ -42,6 +49,31 @@ def bucket_of(need: Bucket, buckets: Iterable[Bucket]) -> Bucket | None:
 
 def _cost(bucket: Bucket) -> tuple[int, int, int, int]:
     return bucket.tokens, bucket.blocks, bucket.rows, bucket.kept
+
+
+def buckets(step_tokens: int, context_blocks: int, split_blocks: int, tile: int) -> list[Bucket]:
+    """Return the shapes to capture for steps of up to ``step_tokens`` tokens, each at its first use.
+
+    For each number of tokens: rows of any length that keep all logits (decoding, short windows), rows of four tokens
+    and more that do (windows), and such that keep a quarter (windows beside a prompt). Tokens and kept logits are
+    multiples of ``tile``; attention cuts tables of up to ``context_blocks`` into splits of ``split_blocks``.
+    """
+    most = min(_MOST_TOKENS, whole(step_tokens, _STRIDE))
+    sizes = [size for size in _SMALL if size % tile == 0] + list(range(_STRIDE, most + 1, _STRIDE))
+    found = {
+        Bucket(tokens, rows, whole(kept, tile), blocks)
+        for tokens in sizes
+        for few in [max(1, tokens // 4)]
+        for rows, kept in [(tokens, tokens), (few, tokens), (few, few)]
+        for blocks in {min(width, context_blocks) for width in _WIDTHS}
+        if tokens * -(-blocks // split_blocks) <= _MOST_PARTIALS
+    }
+    return sorted(found, key=_cost)
+
+
+def whole(count: int, tile: int) -> int:
+    """Return ``count`` rounded up to a multiple of ``tile``."""
+    return -(-count // tile) * tile
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +164,18 @@ class _Capture:
         self._pool: Any = None
 
     def __call__(self, call: Callable[[], torch.Tensor]) -> tuple[Replay, torch.Tensor]:
+        """Record ``call``.
+
+        Raises:
+            ModelError: it waits for the device, or memory runs out.
+        """
+        try:
+            return self._record(call)
+        except RuntimeError as error:
+            msg = f"graph: this forward cannot be captured: {error}; start the verifier with --eager"
+            raise ModelError(msg) from error
+
+    def _record(self, call: Callable[[], torch.Tensor]) -> tuple[Replay, torch.Tensor]:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]

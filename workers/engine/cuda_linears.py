@@ -10,6 +10,8 @@ kernel, and a row's sums do not depend on where in the tile it stands.
 
 from __future__ import annotations
 
+from typing import TypeGuard, TypeVar
+
 import torch
 from torch import nn
 from torch.nn.functional import pad
@@ -17,6 +19,8 @@ from transformers.pytorch_utils import Conv1D
 
 TILE_ROWS = 64
 _ALIGNED_BYTES = 256  # of every allocation of torch's; cuBLAS picks kernels by alignment too, up to 16 bytes
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class FixedTileLinear(nn.Module):
@@ -58,11 +62,20 @@ def _whole_tiles(rows: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def fix_tiles(model: nn.Module) -> None:
-    """Replace every linear layer of ``model`` (``nn.Linear`` and GPT-2's ``Conv1D``) by fixed tiles, in place."""
+def fix_tiles(model: nn.Module) -> bool:
+    """Replace linear layers of ``model`` (``nn.Linear`` and GPT-2's ``Conv1D``) by fixed tiles, in place.
+
+    Layers whose weights are not plain matrices stay as they are: quantised ones, and those of which each rank of a
+    tensor-parallel model has a share. Returns whether there was none.
+    """
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear:
+            if _is_plain(layer, nn.Linear):
                 setattr(parent, name, FixedTileLinear(layer.weight, layer.bias))
-            elif type(layer) is Conv1D:
+            elif _is_plain(layer, Conv1D):
                 setattr(parent, name, FixedTileLinear(layer.weight.t(), layer.bias))
+    return not any(isinstance(layer, nn.Linear | Conv1D) for layer in model.modules())
+
+
+def _is_plain(layer: nn.Module, kind: type[Layer]) -> TypeGuard[Layer]:
+    return type(layer) is kind and type(layer.weight) is nn.Parameter

@@ -6,7 +6,6 @@ and a captured graph is fed by writing over that one tensor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,27 +14,10 @@ import torch
 
 from dsdq.errors import ModelError
 from dsdq.policies.paging import BLOCK
+from workers.engine.rows import Packed
 
 NOWHERE = -1  # slot and position of a padding token: nothing is stored for it, and it attends to nothing
 _TILE_FIELDS = 3  # row, packed index of the first query, number of queries
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """What one row feeds: ``count`` tokens at the positions ``start, start + 1, …``.
-
-    ``blocks`` are the ids of the KV blocks that hold the row's positions ``0 .. 63``, ``64 .. 127`` and so on. A row
-    may feed no tokens; it is then padding.
-    """
-
-    start: int
-    count: int
-    blocks: Sequence[int]
-
-    @property
-    def end(self) -> int:
-        """Return the position behind the last one fed."""
-        return self.start + self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +82,13 @@ class Step:
             tiling=tiling,
         )
 
+    def to(self, device: torch.device) -> Step:
+        """Return the step on another device; itself where it is there already."""
+        if self.packed.device == device:
+            return self
+        rows, blocks = self.tables.shape
+        return Step.over(self.packed.to(device), len(self.positions), rows, blocks, self.tiling)
+
     @property
     def splits(self) -> int:
         """Return how many splits the longest possible row has."""
@@ -107,7 +96,7 @@ class Step:
 
 
 def build_step(
-    spans: Sequence[Span],
+    packed: Packed,
     device: torch.device | str,
     *,
     tokens: int | None = None,
@@ -115,62 +104,55 @@ def build_step(
     blocks: int | None = None,
     tiling: Tiling | None = None,
 ) -> Step:
-    """Lay out the packed tokens of ``spans``, in their order, padded to a shape.
+    """Lay out a forward's tokens, in their order, padded to a shape.
 
     Args:
-        spans: one for each row.
+        packed: the forward; every row's blocks hold its positions, as an engine has checked.
         device: where the step is wanted.
         tokens: packed tokens with padding; as many as there are by default.
         rows: rows with padding; as many as there are by default.
-        blocks: width of the block tables; that of the longest row by default.
+        blocks: width of the block tables; that of the longest text by default.
         tiling: how attention is cut; the default one if left out.
 
     Raises:
-        ModelError: the spans do not fit the shape, or a span's blocks do not hold its positions.
+        ModelError: the forward does not fit the shape.
     """
     tiling = tiling or Tiling()
-    _check(spans)
-    fed = sum(span.count for span in spans)
-    longest = max((-(-span.end // BLOCK) for span in spans if span.count), default=1)
-    tokens, rows, blocks = tokens or fed, rows or len(spans), blocks or longest
-    if fed > tokens or len(spans) > rows or longest > blocks:
+    fed, longest = len(packed.counts), blocks_used(packed)
+    tokens, rows, blocks = tokens or packed.tokens, rows or fed, blocks or longest
+    if packed.tokens > tokens or fed > rows or longest > blocks:
         msg = (
             f"step: expected at most {tokens} tokens, {rows} rows and {blocks} blocks a row, "
-            f"got {fed}, {len(spans)} and {longest}; choose a larger bucket"
+            f"got {packed.tokens}, {fed} and {longest}; choose a larger bucket"
         )
         raise ModelError(msg)
     size = 3 * tokens + _TILE_FIELDS * tiling.tiles(tokens, rows) + rows * blocks
-    packed = torch.zeros(size, dtype=torch.int32)
-    _fill(Step.over(packed, tokens, rows, blocks, tiling), spans)
-    return Step.over(packed.to(device), tokens, rows, blocks, tiling)
+    host = torch.zeros(size, dtype=torch.int32)
+    _fill(Step.over(host, tokens, rows, blocks, tiling), packed)
+    return Step.over(host.to(device), tokens, rows, blocks, tiling)
 
 
-def _check(spans: Sequence[Span]) -> None:
-    for number, span in enumerate(spans):
-        if span.start < 0 or span.count < 0 or (span.count and span.end > len(span.blocks) * BLOCK):
-            msg = (
-                f"row {number}: expected positions within its {len(span.blocks)} blocks of {BLOCK}, "
-                f"got {span.count} from {span.start}"
-            )
-            raise ModelError(msg)
+def blocks_used(packed: Packed) -> int:
+    """Return how many blocks the longest text has, which may be fewer than are held for it; at least one."""
+    return max(1, -(-int((packed.starts + packed.counts).max(initial=0)) // BLOCK))
 
 
-def _fill(step: Step, spans: Sequence[Span]) -> None:
-    slots, positions = step.slots.numpy(), step.positions.numpy()
+def _fill(step: Step, packed: Packed) -> None:
+    slots, positions, tables = step.slots.numpy(), step.positions.numpy(), step.tables.numpy()
     slots.fill(NOWHERE)
     positions.fill(NOWHERE)
-    tiles: list[tuple[int, int, int]] = []
-    first = 0
-    for row, span in enumerate(spans):
-        if not span.count:
-            continue
-        table: npt.NDArray[np.int64] = np.asarray(span.blocks[: -(-span.end // BLOCK)], dtype=np.int64)
-        step.tables.numpy()[row, : len(table)] = table
-        fed = np.arange(span.start, span.end)
-        positions[first : first + span.count] = fed
-        slots[first : first + span.count] = table[fed // BLOCK] * BLOCK + fed % BLOCK
-        width = step.tiling.tile_tokens
-        tiles += [(row, first + offset, min(width, span.count - offset)) for offset in range(0, span.count, width)]
-        first += span.count
-    if tiles:
-        step.tiles.numpy()[: len(tiles)] = tiles
+    slots[: packed.tokens] = packed.slots
+    positions[: packed.tokens] = packed.positions
+    used = packed.tables[:, : tables.shape[1]]
+    tables[: used.shape[0], : used.shape[1]] = used
+    tiles = _tiles(packed, step.tiling.tile_tokens)
+    step.tiles.numpy()[: len(tiles)] = tiles
+
+
+def _tiles(packed: Packed, width: int) -> npt.NDArray[np.int64]:
+    """Return pieces of rows of at most ``width`` tokens, ``[n, 3]``: row, packed index of the first, number."""
+    pieces = -(-packed.counts // width)
+    row = np.repeat(np.arange(len(pieces)), pieces)
+    before = (np.arange(len(row)) - (np.cumsum(pieces) - pieces)[row]) * width  # tokens of its row before a piece
+    first = (np.cumsum(packed.counts) - packed.counts)[row] + before
+    return np.stack([row, first, np.minimum(packed.counts[row] - before, width)], axis=1)

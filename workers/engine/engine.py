@@ -1,63 +1,61 @@
 """One forward of the target for the rows of many sessions, over a paged KV cache of its own.
 
 Rows of any length are packed into one sequence ``[1, T]``; only attention knows which token belongs to whom. No model
-code is touched: attention is replaced through transformers' registry, linear layers by packed ones. Which session holds
-which block is decided elsewhere: a row names its blocks.
+code is touched: attention is replaced through transformers' registry, linear layers where that keeps bits equal. Which
+session holds which block is decided elsewhere: a row names its blocks. How a kind of device computes is elsewhere too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dsdq.errors import ModelError
 from dsdq.models.target import Target
 from dsdq.policies.paging import BLOCK, blocks_for
-from workers.engine import attention, linears
-from workers.engine.loose_linears import LooseLinears
+from workers.engine.forward import Forward, Options, forward_on_its_device
 from workers.engine.memory import KvMemory, blocks_within
-from workers.engine.rows import Packed, Row, pack
+from workers.engine.rows import Row, pack
 
 _PROBE = (0, 1)  # the blocks of a probe, which is one token longer than a block
+_DEFAULT = Options()
 
 
 class Engine:
     """Runs a target for many sessions. Not thread-safe: one thread owns it.
 
     ``memory`` bounds the KV cache. The model inside ``target`` is changed in place and belongs to the engine from here
-    on.
+    on. ``target`` as the engine has it names in its ``numerics`` what ``options`` change in the bits.
     """
 
-    def __init__(self, target: Target, memory: KvMemory) -> None:
+    def __init__(
+        self, target: Target, memory: KvMemory, options: Options = _DEFAULT, *, forward: Forward | None = None
+    ) -> None:
         """Prepare the model, prove with a few tokens that its attention can be served, and size the KV cache.
+
+        ``forward`` runs the model; by default what suits the device of its weights, as ``options`` say.
 
         Raises:
             ModelError: it cannot, or the memory is less than two blocks.
         """
-        self.target = target
-        self._model = target.model
-        self._device = target.device
-        self._output_device = target.output_device
-        self._padding, loose = _prepare(self._model)
-        self._around: AbstractContextManager[object] = loose or nullcontext()
-        self._pool = _pool(self._device, blocks=len(_PROBE))
-        self.kv_blocks = self._pool.blocks
+        self._forward = forward or forward_on_its_device(target, options)
+        self.target = replace(target, numerics="/".join((target.numerics, *self._forward.numerics)))
+        self.resize(len(_PROBE))
         self._probe()
-        if loose is not None and not loose.used:
-            self._around = nullcontext()
-        self.block_bytes = self._pool.block_bytes
-        self.resize(blocks_within(memory, self.block_bytes, self.context_tokens, self._device))
+        block_bytes = self._forward.pool.block_bytes
+        self.block_bytes = sum(block_bytes.values())
+        self.resize(blocks_within(memory, block_bytes, self.context_tokens))
 
     def resize(self, blocks: int) -> None:
-        """Forget the KV cache; it has ``blocks`` blocks from now on."""
+        """Forget the KV cache; it has ``blocks`` blocks from now on.
+
+        Raises:
+            ModelError: the device has not the memory.
+        """
         self.kv_blocks = blocks
-        self._pool.resize(blocks)
+        self._forward.resize(blocks)
 
     @property
     def context_tokens(self) -> int:
@@ -73,31 +71,14 @@ class Engine:
     def forward(self, rows: Sequence[Row]) -> torch.Tensor:
         """Feed all rows in one pass and return ``[sum of keep, vocab]`` float32 logits, in the order of the rows.
 
+        The next forward may write over them: copy what must last.
+
         Raises:
             ModelError: a session appears twice, or a row's positions, tokens, blocks or ``keep`` are out of range;
                 nothing was changed then.
         """
         self._check(rows)
-        return self._run(pack(rows))
-
-    def _run(self, packed: Packed) -> torch.Tensor:
-        padding = self._padding.rows(packed.tokens) - packed.tokens
-        # A prefill that wants no logits still runs; the model needs one position for its head.
-        keep = packed.keep if len(packed.keep) else np.array([packed.tokens - 1])
-        with self._around:
-            output = self._model(
-                input_ids=self._index(_padded(packed.ids, padding))[None],
-                position_ids=self._index(_padded(packed.positions, padding))[None],
-                use_cache=False,
-                logits_to_keep=self._index(_padded(keep, self._padding.fewest - len(keep))).to(self._output_device),
-                pool=self._pool,
-                step=self._pool.step(packed, padding),
-            )
-        logits: torch.Tensor = output.logits[0, : len(packed.keep)].float()
-        return logits
-
-    def _index(self, values: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(values).to(self._device)
+        return self._forward.run(pack(rows))
 
     def _check(self, rows: Sequence[Row]) -> None:
         if not rows or len({row.session for row in rows}) != len(rows):
@@ -126,50 +107,15 @@ class Engine:
         tokens = min(BLOCK + 1, self.context_tokens)
         row = Row("probe", 0, [0] * tokens, 1, _PROBE[: blocks_for(tokens)])
         try:
-            logits = self._run(pack([row]))
+            logits = self._forward.run(pack([row]))
         except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
             msg = f"model {self.target.name!r}: its forward does not work with replaced attention: {error}"
             raise ModelError(msg) from error
-        config = self._model.config.get_text_config(decoder=True)
-        layers, served = int(config.num_hidden_layers), self._pool.layers
+        config = self.target.model.config.get_text_config(decoder=True)
+        layers, served = int(config.num_hidden_layers), self._forward.pool.layers
         if layers != served or logits.shape != (1, self.target.vocab_size):
             msg = (
                 f"model {self.target.name!r}: expected attention in {layers} layers and logits [1, "
                 f"{self.target.vocab_size}], got {served} layers and {list(logits.shape)}: not an architecture to serve"
             )
             raise ModelError(msg)
-
-
-def _pool(device: torch.device, blocks: int) -> attention.Attention:
-    """Return the KV pool of a kind of device."""
-    if device.type == "cuda":
-        msg = "cuda: not yet"
-        raise ModelError(msg)
-    from workers.engine.cpu_attention import CpuAttention  # noqa: PLC0415 - a machine with a GPU needs no numba
-
-    return CpuAttention(blocks)
-
-
-def _prepare(model: Any) -> tuple[linears.Padding, LooseLinears | None]:  # noqa: ANN401
-    """Replace attention and, on the CPU in float32, linear layers.
-
-    Returns how rows must be padded, and what forwards run in if the model takes products outside of its layers.
-    """
-    model.set_attn_implementation(attention.NAME)
-    parameter = next(model.parameters())
-    if parameter.device.type != "cpu" or parameter.dtype is not torch.float32:
-        return linears.Padding.of((), fewest=1), None
-    widths = linears.activation_widths(model)
-    if not (_packing_works() and linears.pack(model)):
-        return linears.Padding.of(widths, fewest=linears.fewest_rows()), None
-    if getattr(model.config, "_experts_implementation", None) not in {None, "eager"}:
-        model.set_experts_implementation("eager")  # the others batch experts in shapes that depend on neighbours
-    return linears.Padding.of(widths, fewest=1), LooseLinears()
-
-
-_packing_works = lru_cache(maxsize=1)(linears.packing_works)
-
-
-def _padded(values: NDArray[np.int64], padding: int) -> NDArray[np.int64]:
-    """Repeat the last value."""
-    return np.concatenate([values, np.repeat(values[-1:], padding)]) if padding > 0 else values

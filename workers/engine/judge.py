@@ -87,14 +87,17 @@ def _choose(rounds: Sequence[Judged], own: Sequence[noise.Array], whole: noise.A
     alike: dict[Sampling, list[int]] = {}
     for number, one in enumerate(rounds):
         alike.setdefault(one.contract.sampling, []).append(number)
-    chosen: dict[int, Ids] = {}
+    drawn: list[noise.Array] = []
     for terms, numbers in alike.items():
         some = [rounds[number] for number in numbers]
         logits = whole
         if logits is None or terms.adjusts:
             logits = _joined(terms, some, [own[number] for number in numbers])
-        ids = _choose_alike(terms, some, logits)
-        chosen.update(zip(numbers, np.split(ids, np.cumsum([one.fed + 1 for one in some])[:-1]), strict=True))
+        drawn.append(_choose_alike(terms, some, logits))
+    order = [number for numbers in alike.values() for number in numbers]
+    ends = np.cumsum([rounds[number].fed + 1 for number in order])
+    # All groups together: the host waits for the device once.
+    chosen = dict(zip(order, np.split(_host(_behind_each_other(drawn)), ends[:-1]), strict=True))
     return [chosen[number] for number in range(len(rounds))]
 
 
@@ -103,27 +106,29 @@ def _joined(terms: Sampling, rounds: Sequence[Judged], own: Sequence[noise.Array
     if terms.adjusts:
         pairs = zip(rounds, own, strict=True)
         own = [adjusted(logits, terms, one.text, one.prompt_tokens, one.drafted) for one, logits in pairs]
-    if len(own) == 1:
-        return own[0]
-    xp = array_namespace(own[0])
-    return xp.concat(list(own))
+    return _behind_each_other(own)
 
 
-def _choose_alike(terms: Sampling, rounds: Sequence[Judged], logits: noise.Array) -> Ids:
+def _behind_each_other(parts: Sequence[noise.Array]) -> noise.Array:
+    return parts[0] if len(parts) == 1 else array_namespace(parts[0]).concat(list(parts))
+
+
+def _choose_alike(terms: Sampling, rounds: Sequence[Judged], logits: noise.Array) -> noise.Array:
     """Return the tokens of rounds that are drawn under equal terms, int64 ``[n]`` for logits ``[n, vocab]``."""
     if terms.greedy:
-        return _host(sampling.argmax(logits))
+        return sampling.argmax(logits)
     counts = [one.fed + 1 for one in rounds]
     positions = np.concatenate([np.arange(one.length, one.length + one.fed + 1) for one in rounds])
-    seeds = np.repeat(np.array([one.contract.seed for one in rounds], np.uint64), counts).tolist()
-    choices = np.repeat([one.contract.choice for one in rounds], counts).tolist()
+    seeds = np.repeat(np.array([one.contract.seed for one in rounds], np.uint64), counts)
+    choices = np.repeat([one.contract.choice for one in rounds], counts)
     if not isinstance(logits, np.ndarray):
-        return _host(sampling.choose_rows(logits, terms, seeds, positions, choices))
+        whose = torch.from_numpy(np.stack([seeds.view(np.int64), positions, choices]))
+        return sampling.choose_rows(logits, terms, *whose.to(logits.device, non_blocking=True))
     from workers.engine.cpu_sampling import choose_rows  # noqa: PLC0415 - a machine with a GPU needs no numba
 
     if terms.plain:
-        return choose_rows(logits, terms.temperature, seeds, positions, choices)
-    return choose_rows(sampling.scores(logits, terms), 1.0, seeds, positions, choices)
+        return choose_rows(logits, terms.temperature, seeds.tolist(), positions, choices.tolist())
+    return choose_rows(sampling.scores(logits, terms), 1.0, seeds.tolist(), positions, choices.tolist())
 
 
 def _compare(drafted: Sequence[tuple[int, ...]], chosen: Sequence[Ids]) -> list[Acceptance]:

@@ -150,6 +150,11 @@ def _share(parent: nn.Module, names: Sequence[str]) -> None:
         setattr(parent, name, SharedLinear(product, index, layer))
 
 
+def has_experts(model: nn.Module) -> bool:
+    """Say whether ``model`` multiplies by weights outside of linear layers: experts, stacked in one parameter."""
+    return any(parameter.dim() > 2 for parameter in model.parameters())
+
+
 def activation_widths(model: Any) -> frozenset[int]:  # noqa: ANN401 - transformers is not fully typed
     """Return the widths of what the model's linear layers give to its activation functions; the LM head's has none."""
     head = model.get_output_embeddings()

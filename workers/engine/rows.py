@@ -57,14 +57,14 @@ class Packed:
 
 
 def pack(rows: Sequence[Row]) -> Packed:
-    """Lay ``rows`` behind each other."""
+    """Lay ``rows`` behind each other; none are padding alone."""
     starts = np.array([row.start for row in rows], np.int64)
     counts = np.array([len(row.tokens) for row in rows], np.int64)
     total = int(counts.sum())
     ids = np.fromiter(chain.from_iterable(row.tokens for row in rows), np.int64, total)
     ends = np.cumsum(counts)
     positions = np.arange(total) + np.repeat(starts + counts - ends, counts)
-    tables = np.zeros((len(rows), max(len(row.blocks) for row in rows)), np.int32)
+    tables = np.zeros((len(rows), max((len(row.blocks) for row in rows), default=0)), np.int32)
     for number, row in enumerate(rows):
         tables[number, : len(row.blocks)] = row.blocks
     owner = np.repeat(np.arange(len(rows)), counts)

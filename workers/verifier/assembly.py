@@ -19,6 +19,7 @@ from dsdq.policies.batching import ORDERS, StepBudget, Tenure
 from dsdq.settings import Settings
 from workers.engine import parallel
 from workers.engine.engine import Engine
+from workers.engine.forward import Options
 from workers.engine.memory import KvMemory, parse_bytes
 from workers.engine.planner import Planner
 from workers.verifier.admission import Offer
@@ -60,6 +61,15 @@ def memory_of(chosen: Settings) -> KvMemory:
     """Return what bounds the KV cache; no more is ever of use than all sessions' whole contexts."""
     bytes_ = None if chosen.kv_memory is None else parse_bytes(chosen.kv_memory)
     return KvMemory(chosen.kv_tokens, bytes_, sessions=limits_of(chosen).slots)
+
+
+def options_of(chosen: Settings) -> Options:
+    """Return how forwards run on a GPU."""
+    return Options(
+        deterministic=chosen.deterministic,
+        graphs=chosen.cuda_graphs,
+        step_tokens=chosen.step_tokens + chosen.prefill_tokens,
+    )
 
 
 def planner_of(engine: Engine, chosen: Settings) -> Planner:
@@ -125,7 +135,7 @@ def load_engine(
     )
     if ranks is not None:
         ranks.meet()  # an engine tries its model, which takes all ranks
-    engine = Engine(target, memory_of(chosen))
+    engine = Engine(target, memory_of(chosen), options_of(chosen))
     if ranks is not None:  # each rank has as many blocks as the one with the least memory
         engine.resize(ranks.least(engine.kv_blocks))
     return engine

@@ -39,6 +39,22 @@ def verifier(  # noqa: PLR0913, PLR0917 - the flags of a command
             help="Spread whole layers over all GPUs of this process: auto, balanced or sequential.", show_default="none"
         ),
     ] = None,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option(
+            "--deterministic/--fast",
+            help="On cuda: the same text to the bit whoever else is served, slower. On cpu it is always so.",
+            show_default="fast",
+        ),
+    ] = None,
+    cuda_graphs: Annotated[
+        bool | None,
+        typer.Option(
+            "--graphs/--eager",
+            help="On cuda: replay small forwards from CUDA graphs, which take memory. Nothing on cpu.",
+            show_default="graphs",
+        ),
+    ] = None,
 ) -> None:
     """Serve TARGET: verify what devices draft, until interrupted.
 
@@ -51,6 +67,8 @@ def verifier(  # noqa: PLR0913, PLR0917 - the flags of a command
         "kv_tokens": kv_tokens,
         "quantization": quantization,
         "device_map": device_map,
+        "deterministic": deterministic,
+        "cuda_graphs": cuda_graphs,
     }
     chosen = settings().model_copy(update={name: value for name, value in flags.items() if value is not None})
     assembly = _assembly()

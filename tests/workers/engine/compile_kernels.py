@@ -20,6 +20,7 @@ from triton.compiler import ASTSource
 from dsdq.policies.paging import BLOCK
 from workers.engine import cuda_attention, cuda_kernels
 from workers.engine.cuda_step import Tiling, build_step
+from workers.engine.rows import pack
 
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 INTEGERS = {"slots": "*i64", "positions": "*i32", "tiles": "*i32", "tables": "*i32"}
@@ -60,7 +61,7 @@ def compiled(kernel: Any, dtype: str, target: GPUTarget, constants: dict[str, An
 
 def compile_case(target: GPUTarget, case: tuple[Any, ...]) -> list[dict[str, Any]]:
     dtype, dim, group, window, softcap, sinks, tile_tokens = case
-    step = build_step([], "cpu", tokens=16, rows=4, blocks=9, tiling=Tiling(tile_tokens))
+    step = build_step(pack([]), "cpu", tokens=16, rows=4, blocks=9, tiling=Tiling(tile_tokens))
     query = torch.empty((16, 8 * group, dim), dtype=dtype, device="meta")
     pool = torch.empty((4, BLOCK, 8, dim), dtype=dtype, device="meta")
     plan = cuda_attention._plan(query, pool, pool, step)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from dsdq.policies.paging import BLOCK
-from workers.engine.cuda_step import Span, Step, Tiling, build_step
+from workers.engine.cuda_step import Step, Tiling, build_step
+from workers.engine.rows import Packed, Row, pack
 
 pytest.importorskip("triton", reason="Triton, which the CUDA kernels are written in, is not installed")
 
@@ -18,6 +19,23 @@ from workers.engine.cuda_attention import attend
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SHORT_SPLITS = Tiling(split_blocks=2)
 TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+
+
+@dataclass(frozen=True)
+class Span:
+    """What one row feeds: ``count`` tokens from position ``start`` on; its text lies in ``blocks``."""
+
+    start: int
+    count: int
+    blocks: Sequence[int]
+
+    @property
+    def end(self) -> int:
+        return self.start + self.count
+
+
+def packed(spans: Sequence[Span]) -> Packed:
+    return pack([Row(str(n), span.start, [0] * span.count, 0, span.blocks) for n, span in enumerate(spans)])
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,7 @@ class Layer:
         chosen = range(len(self.spans)) if rows is None else rows
         keys, values = self.pools()
         spans = [self.spans[row] for row in chosen]
-        step = step or build_step(spans, DEVICE, tiling=self.case.tiling)
+        step = step or build_step(packed(spans), DEVICE, tiling=self.case.tiling)
         return self.attend_over(keys, values, [(self.spans[row], self.rows[row]) for row in chosen], step)
 
     def attend_over(
@@ -81,11 +99,11 @@ class Layer:
         parts = [
             (query, key[span.start : span.end], value[span.start : span.end]) for span, (query, key, value) in rows
         ]
-        packed = [torch.cat([*part, torch.full_like(part[0][:1], torch.nan).repeat(padding, 1, 1)])
+        joined = [torch.cat([*part, torch.full_like(part[0][:1], torch.nan).repeat(padding, 1, 1)])
                   for part in zip(*parts, strict=True)]  # fmt: skip
         case = self.case
         # as a model gives them: [1, heads, T, dim], transposed
-        query, key, value = (part.transpose(0, 1).contiguous().transpose(0, 1) for part in packed)
+        query, key, value = (part.transpose(0, 1).contiguous().transpose(0, 1) for part in joined)
         return attend(
             query, key, value, keys, values, step,
             scale=case.dim**-0.5, window=case.window, softcap=case.softcap, sinks=self.sinks,
@@ -188,7 +206,7 @@ def test_new_keys_and_values_lie_in_their_blocks_and_nothing_else_is_touched() -
     layer = Layer(Case())
     keys, values = layer.pools()
     before = keys.clone(), values.clone()
-    step = build_step(layer.spans, DEVICE, tokens=20, rows=5, blocks=6, tiling=layer.case.tiling)
+    step = build_step(packed(layer.spans), DEVICE, tokens=20, rows=5, blocks=6, tiling=layer.case.tiling)
     layer.attend_over(keys, values, list(zip(layer.spans, layer.rows, strict=True)), step)
     for pool, old, part in ((keys, before[0], 1), (values, before[1], 2)):
         for span, row in zip(layer.spans, layer.rows, strict=True):
@@ -201,7 +219,7 @@ def test_new_keys_and_values_lie_in_their_blocks_and_nothing_else_is_touched() -
 
 def test_padding_changes_no_bit_and_yields_zeros() -> None:
     layer = Layer(Case(sinks=True))
-    step = build_step(layer.spans, DEVICE, tokens=32, rows=7, blocks=9, tiling=layer.case.tiling)
+    step = build_step(packed(layer.spans), DEVICE, tokens=32, rows=7, blocks=9, tiling=layer.case.tiling)
     padded, plain = layer.attend(step=step), layer.attend()
     assert torch.equal(padded[: len(plain)], plain)
     assert not padded[len(plain) :].any()
@@ -227,7 +245,7 @@ def test_the_cut_into_windows_changes_no_bit(width: int) -> None:
     parts = []
     for start in range(span.start, span.end, width):
         part = replace(span, start=start, count=min(width, span.end - start))
-        step = build_step([part], DEVICE, tiling=layer.case.tiling)
+        step = build_step(packed([part]), DEVICE, tiling=layer.case.tiling)
         own = query[part.start - span.start : part.end - span.start]
         parts.append(layer.attend_over(keys, values, [(part, (own, key, value))], step))
     assert torch.equal(torch.cat(parts), whole)
@@ -238,7 +256,7 @@ def test_tensors_that_do_not_belong_together_are_refused() -> None:
 
     layer = Layer(Case())
     keys, values = layer.pools()
-    step = build_step(layer.spans, DEVICE)
+    step = build_step(packed(layer.spans), DEVICE)
     rows = list(zip(layer.spans, layer.rows, strict=True))
     for wrong in (keys[:, :32], keys.double(), keys.transpose(2, 3), keys[..., :16]):
         with pytest.raises(ModelError, match="contiguous pools of blocks of 64"):
@@ -249,7 +267,7 @@ def test_a_forward_of_nothing_is_nothing() -> None:
     layer = Layer(Case(windows=((0, 1),)))
     keys, values = layer.pools()
     nothing = keys.new_empty((0, 4, 32)), keys.new_empty((0, 2, 32)), keys.new_empty((0, 2, 32))
-    step = build_step([], DEVICE)
+    step = build_step(packed([]), DEVICE)
     assert attend(*nothing, keys, values, step, scale=1.0, window=None, softcap=None, sinks=None).shape == (0, 4, 32)
 
 
@@ -270,12 +288,13 @@ def test_a_replayed_graph_computes_the_bits_of_an_eager_call(dtype: torch.dtype)
 
     def make(rows: Sequence[int]) -> dict[str, torch.Tensor]:
         spans = [layer.spans[row] for row in rows]
-        step = build_step(spans, "cpu", tokens=bucket.tokens, rows=bucket.rows, blocks=bucket.blocks, tiling=tiling)
-        packed = {"query": [], "key": [], "value": []}
+        shape = {"tokens": bucket.tokens, "rows": bucket.rows, "blocks": bucket.blocks}
+        step = build_step(packed(spans), "cpu", **shape, tiling=tiling)
+        lists = {"query": [], "key": [], "value": []}
         for span, (query, key, value) in ((layer.spans[row], layer.rows[row]) for row in rows):
             for name, part in (("query", query), ("key", key[span.start :]), ("value", value[span.start :])):
-                packed[name].append(part)
-        inputs = {name: torch.cat(parts) for name, parts in packed.items()}
+                lists[name].append(part)
+        inputs = {name: torch.cat(parts) for name, parts in lists.items()}
         padding = bucket.tokens - sum(span.count for span in spans)
         return {"step": step.packed} | {
             name: torch.cat([part, part.new_zeros((padding, *part.shape[1:]))]) for name, part in inputs.items()

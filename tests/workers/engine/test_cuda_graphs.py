@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dsdq.errors import ModelError
-from workers.engine.cuda_graphs import Bucket, Graphs, bucket_of
+from workers.engine.cuda_graphs import Bucket, Graphs, bucket_of, buckets, whole
 
 SMALL, WIDE, LARGE = Bucket(8, 2, 4, 4), Bucket(8, 8, 8, 4), Bucket(64, 8, 32, 4)
 
@@ -25,6 +25,26 @@ SMALL, WIDE, LARGE = Bucket(8, 2, 4, 4), Bucket(8, 8, 8, 4), Bucket(64, 8, 32, 4
 )
 def test_a_forward_goes_to_the_smallest_bucket_that_holds_it(need: Bucket, bucket: Bucket | None) -> None:
     assert bucket_of(need, [LARGE, WIDE, SMALL]) == bucket
+
+
+@pytest.mark.parametrize("tile", [1, 64])
+def test_every_step_within_the_budget_has_a_bucket_that_wastes_little(tile: int) -> None:
+    shapes = buckets(640, context_blocks=128, split_blocks=8, tile=tile)
+    for tokens in range(1, 641):
+        for blocks in (1, 8, 9, 128):
+            need = Bucket(whole(tokens, tile), tokens, whole(tokens, tile), blocks)
+            bucket = bucket_of(need, shapes)
+            assert bucket is not None
+            assert bucket.tokens < max(65, min(2 * tokens, tokens + 64))
+            assert bucket.blocks < 4 * max(blocks, 8)
+    assert all(bucket.tokens % tile == bucket.kept % tile == 0 for bucket in shapes)
+    assert bucket_of(Bucket(641, 1, 1, 1), shapes) is None
+
+
+def test_no_bucket_is_wider_than_the_context_or_takes_gigabytes_of_partial_results() -> None:
+    assert {bucket.blocks for bucket in buckets(64, context_blocks=20, split_blocks=8, tile=1)} == {8, 20}
+    long = [bucket for bucket in buckets(1024, 4096, 8, 1) if bucket.blocks == 512]
+    assert max(bucket.tokens for bucket in long) == 256
 
 
 class Recorder:

@@ -59,7 +59,16 @@ def test_all_linear_layers_of_a_model_are_replaced_and_share_their_weights() -> 
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Sequential(Conv1D(4, 16), nn.Linear(4, 4, bias=False)))
     x = torch.randn(5, 8)
     weight, before = model[0].weight, model(x).detach()
-    fix_tiles(model)
+    assert fix_tiles(model)
     torch.testing.assert_close(model(x), before)
     assert model[0].weight.data_ptr() == weight.data_ptr()
     assert not [layer for layer in model.modules() if isinstance(layer, nn.Linear | Conv1D)]
+
+
+def test_layers_whose_weights_are_not_plain_stay_and_are_told_of() -> None:
+    class Quantised(nn.Linear):
+        pass
+
+    model = nn.Sequential(nn.Linear(8, 8), Quantised(8, 8))
+    assert not fix_tiles(model)
+    assert [type(layer) for layer in model] == [FixedTileLinear, Quantised]

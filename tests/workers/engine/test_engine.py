@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +16,10 @@ from dsdq.errors import ModelError
 from dsdq.models.target import load_target
 from dsdq.policies.paging import BLOCK, Paging
 from dsdq.testing.tiny import ARCHITECTURES, CONTEXT_TOKENS, VOCAB_SIZE
+from workers.engine import memory
 from workers.engine.engine import Engine
-from workers.engine.memory import KvMemory
+from workers.engine.forward import Options, forward_on_its_device
+from workers.engine.memory import KvMemory, blocks_within
 from workers.engine.rows import Row
 
 TEXT_TOKENS = 150
@@ -30,8 +34,8 @@ def folder(request: pytest.FixtureRequest, tiny: Callable[[str], Path]) -> Path:
 class Bench:
     """An engine and who holds which of its blocks."""
 
-    def __init__(self, folder: Path, tokens: int = 8192) -> None:
-        self.engine = Engine(load_target(str(folder)), KvMemory(tokens=tokens))
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
         self.paging = Paging(self.engine.kv_blocks, shares=False)
 
     def row(self, session: str, start: int, tokens: Sequence[int], keep: int) -> Row:
@@ -41,7 +45,7 @@ class Bench:
         return Row(session, start, tokens, keep, tuple(self.paging[session].blocks))
 
     def feed(self, session: str, start: int, tokens: Sequence[int]) -> torch.Tensor:
-        return self.engine.forward([self.row(session, start, tokens, len(tokens))])
+        return self.engine.forward([self.row(session, start, tokens, len(tokens))]).clone()
 
     def whole(self, tokens: Sequence[int]) -> torch.Tensor:
         logits = self.feed("alone", 0, tokens)
@@ -51,7 +55,7 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench(folder: Path) -> Bench:
-    return Bench(folder)
+    return Bench(Engine(load_target(str(folder)), KvMemory(tokens=8192)))
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +145,7 @@ def test_what_was_rejected_is_overwritten_without_a_trace(bench: Bench) -> None:
 def test_what_another_session_left_in_a_block_is_never_looked_at(bench: Bench) -> None:
     tokens = text(6)
     wanted = bench.whole(tokens)
-    pool = bench.engine._pool
+    pool = bench.engine._forward.pool
     for keys, values in pool._layers.values():  # type: ignore[attr-defined]
         keys.fill(float("nan"))
         values.fill(float("inf"))
@@ -201,6 +205,31 @@ def test_the_cache_has_as_many_blocks_as_its_memory_buys(small: Engine, tiny: Ca
     assert small.kv_tokens == 4 * BLOCK
     budget = 10 * small.block_bytes - 1
     assert Engine(load_target(str(tiny("llama"))), KvMemory(bytes=budget)).kv_blocks == 9
+
+
+def test_what_is_chosen_for_a_gpu_changes_nothing_on_the_cpu(bench: Bench, folder: Path) -> None:
+    chosen = Engine(load_target(str(folder)), KvMemory(tokens=256), Options(deterministic=True, graphs=False))
+    tokens = text(1, 40)
+    assert torch.equal(chosen.forward([Row("s", 0, tokens, 40, (0,))]), bench.whole(tokens))
+    assert chosen.target.numerics == bench.engine.target.numerics
+
+
+def test_a_gpu_without_triton_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("triton", "triton.errors"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "workers.engine.cuda_forward", raising=False)
+    target = SimpleNamespace(device=torch.device("cuda"))
+    with pytest.raises(ModelError, match="needs triton, which is not installed"):
+        forward_on_its_device(target, Options())  # type: ignore[arg-type]
+
+
+def test_layers_on_several_gpus_have_what_the_fullest_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = torch.device("cuda", 0), torch.device("cuda", 1)
+    free = {first: 1000, second: 800}
+    monkeypatch.setattr(memory, "free_on", free.__getitem__)
+    monkeypatch.setitem(memory.SHARE_OF_FREE, "cuda", 0.5)
+    assert blocks_within(KvMemory(), {first: 10, second: 20}, CONTEXT_TOKENS) == 20
+    assert blocks_within(KvMemory(bytes=300), {first: 10, second: 20}, CONTEXT_TOKENS) == 10
 
 
 def test_a_budget_below_two_blocks_is_refused_with_its_numbers(tiny: Callable[[str], Path]) -> None:

@@ -18,6 +18,7 @@ from dsdq.models.tokenizer import Tokenizer
 from dsdq.testing.reference import penalised
 from producers.drafters.llama import LlamaDrafter
 from tests.dsdq.test_sampling import DRAWS, LEAST_P, SEED, fits
+from workers.engine import judge as judging
 from workers.engine.engine import Engine
 from workers.engine.judge import Judged, judge
 from workers.engine.memory import KvMemory
@@ -109,3 +110,21 @@ def test_a_device_cannot_know_the_coins_of_the_rejection_rule() -> None:
     terms = contract(Sampling(1.0), Rule.REJECTION, 1)
     drawn = {judge([Judged(terms, 0, (), None, 0)], target, secret)[0].acceptance.tokens for secret in range(20)}
     assert len(drawn) > 1
+
+
+def test_a_gpu_chooses_what_the_cpu_does_and_all_rounds_are_fetched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.from_numpy(np.random.default_rng(SEED).normal(scale=2.5, size=(12, 300)).astype(np.float32))
+    terms = [Sampling(), Sampling(0.7), Sampling(), Sampling(1.0, 40, 0.9), Sampling(0.7, frequency_penalty=1.0)]
+    feds = [2, 3, 0, 1, 1]
+    rounds = [
+        Judged(contract(chosen, Rule.COUPLED, 2**64 - 1 - number), 9, (1,) * fed, None, fed, (4, 1), 1)
+        for number, (chosen, fed) in enumerate(zip(terms, feds, strict=True))
+    ]
+    own = list(logits.split([fed + 1 for fed in feds]))
+    wanted = judging._choose(rounds, [part.numpy() for part in own], None)
+    fetched: list[int] = []
+    host = judging._host
+    monkeypatch.setattr(judging, "_host", lambda ids: fetched.append(len(ids)) or host(ids))
+    got = judging._choose(rounds, own, None)
+    assert [ids.tolist() for ids in got] == [ids.tolist() for ids in wanted]
+    assert fetched == [12]
