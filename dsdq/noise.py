@@ -92,6 +92,7 @@ def _words_of_blocks(seed: PerRow, positions: Array, blocks: Array, choice: PerR
     shape = (positions.shape[0], blocks.shape[0])
 
     def per_row(value: PerRow, change: Callable[[Any], Any]) -> Array:
+        """Return one number, or a column of them."""
         if isinstance(value, int):
             return change(value)
         if isinstance(value, Sequence):

@@ -83,6 +83,7 @@ def argmax(values: Array) -> Array:
     ids = xp.arange(values.shape[-1], device=values.device)[None, :]
 
     def some(rows: slice) -> Array:
+        """Return the indices of some rows."""
         part = values[rows]
         best = xp.max(part, axis=-1, keepdims=True)
         return xp.min(xp.where(part == best, ids, values.shape[-1]), axis=-1)
@@ -134,6 +135,7 @@ def choose_rows(logits: Array, sampling: Sampling, seeds: Array, positions: Arra
     vocab = logits.shape[-1]
 
     def some(rows: slice) -> Array:
+        """Return the tokens of some rows."""
         noisy = noise.gumbel_everywhere(seeds[rows], positions[rows], vocab, choices[rows])
         return argmax(scores(logits[rows], sampling) + noisy)
 

@@ -147,6 +147,7 @@ def _ratio_test(one: Judged, logits: noise.Array, secret: int) -> Acceptance:
     seed = noise.session_seed(secret, terms.session)
 
     def coins(positions: NDArray[np.int64], purpose: noise.Purpose) -> NDArray[np.float64]:
+        """Return this session's own."""
         return noise.uniforms(seed, positions, terms.choice, purpose)
 
     adjusted_logits = adjusted(logits, terms.sampling, one.text, one.prompt_tokens, one.drafted)
