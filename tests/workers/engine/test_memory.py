@@ -26,19 +26,19 @@ def test_what_is_no_size_is_refused_with_an_example(text: str) -> None:
 
 
 def test_the_tightest_bound_decides() -> None:
-    assert blocks_within(KvMemory(tokens=10 * BLOCK + 1), 1000, 500, CPU) == 10
-    assert blocks_within(KvMemory(bytes=7999), 1000, 500, CPU) == 7
-    assert blocks_within(KvMemory(tokens=10 * BLOCK, bytes=7999), 1000, 500, CPU) == 7
+    assert blocks_within(KvMemory(tokens=10 * BLOCK + 1), {CPU: 1000}, 500) == 10
+    assert blocks_within(KvMemory(bytes=7999), {CPU: 1000}, 500) == 7
+    assert blocks_within(KvMemory(tokens=10 * BLOCK, bytes=7999), {CPU: 1000}, 500) == 7
 
 
 def test_without_a_bound_a_share_of_what_is_free_is_taken_but_no_more_than_is_of_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "free_on", lambda _: 100_000)
-    assert blocks_within(KvMemory(), 1000, 500, CPU) == 50
-    assert blocks_within(KvMemory(sessions=3), 1000, 2 * BLOCK + 1, CPU) == 9
+    assert blocks_within(KvMemory(), {CPU: 1000}, 500) == 50
+    assert blocks_within(KvMemory(sessions=3), {CPU: 1000}, 2 * BLOCK + 1) == 9
 
 
 def test_too_little_is_refused_with_the_numbers() -> None:
     with pytest.raises(ModelError, match=r"2000 bytes\), got 1000 bytes"):
-        blocks_within(KvMemory(bytes=1999), 1000, 500, CPU)
+        blocks_within(KvMemory(bytes=1999), {CPU: 1000}, 500)
