@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import blake2b
 from types import ModuleType
 
@@ -15,9 +15,13 @@ from dsdq.bus.inbox import Bounds
 from dsdq.bus.registry import WorkerInfo
 from dsdq.contract import MAX_WINDOW
 from dsdq.errors import ConfigError
+from dsdq.models.names import HASH_TARGET
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.batching import ORDERS, StepBudget, Tenure
+from dsdq.policies.paging import BLOCK
 from dsdq.settings import Settings
+from dsdq.testing.hashed import CONTEXT_TOKENS
+from workers.engine.hashed import HashEngine
 from workers.engine.planner import Planner
 from workers.engine.protocol import RoundEngine
 from workers.verifier.admission import Offer
@@ -37,11 +41,12 @@ async def assemble(
         ModelError: the target cannot be loaded or served.
         ParallelError: another rank of a tensor-parallel target ended.
     """
-    running = model().running  # first of all: what is not installed is said at once
-    redis, thread = open_redis(url), EngineThread()
+    thread = EngineThread()
+    running = _running(thread, target_name, device, dtype, chosen)  # first: what is not installed is said at once
+    redis = open_redis(url)
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
-        async with running(thread, target_name, device, dtype, chosen):
+        async with running:
             tokenizer = await asyncio.to_thread(Tokenizer.load, target_name)
             yield lambda: Verifier(
                 redis,
@@ -68,6 +73,23 @@ def planner_of(engine: RoundEngine, chosen: Settings) -> Planner:
         tenure=Tenure(chosen.kv_grace_ms / 1000, chosen.kv_patience_ms / 1000),
         shares=chosen.share_prefixes,
     )
+
+
+def _running(
+    thread: EngineThread, target_name: str, device: str, dtype: str, chosen: Settings
+) -> AbstractAsyncContextManager[None]:
+    """Return a block for the length of which the target's engine is on its thread."""
+    if target_name == HASH_TARGET:
+        return _hash_running(thread, chosen)
+    running: AbstractAsyncContextManager[None] = model().running(thread, target_name, device, dtype, chosen)
+    return running
+
+
+@asynccontextmanager
+async def _hash_running(thread: EngineThread, chosen: Settings) -> AsyncIterator[None]:
+    tokens = chosen.kv_tokens or limits_of(chosen).slots * CONTEXT_TOKENS
+    await thread.start(lambda: HashEngine(tokens // BLOCK, chosen.hash_step_ms))
+    yield
 
 
 def model() -> ModuleType:
