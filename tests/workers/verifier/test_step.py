@@ -30,7 +30,7 @@ def held(*messages: Draft | Decode, contract: Contract = CONTRACT) -> Held:
     state = SessionState(contract, transcript, 1, "owner")
     session = Held(state, Owned(contract, 1, "owner"), 0.0, StopFinder(None, ()))  # type: ignore[arg-type]
     for number, message in enumerate(messages):
-        session.pending.append(Pending(Entry("acme", f"{number}-0", b""), message, float(number)))
+        session.pending.append(Pending(Entry("w1", "acme", f"{number}-0", b""), message, float(number)))
     return session
 
 
