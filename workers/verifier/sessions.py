@@ -225,7 +225,9 @@ class Sessions:
 
     def _suits(self, entries: Sequence[LogEntry]) -> bool:
         """Say whether this verifier goes on as the session was promised."""
-        last = next(one for one in map(unpack, _messages(reversed(entries))) if isinstance(one, Opened))
+        last = next((one for one in map(unpack, _messages(reversed(entries))) if isinstance(one, Opened)), None)
+        if last is None:  # it was refused: nothing was promised, and nothing will be taken over
+            return True
         pinned = _opening(entries)[1].numerics
         return last.target_revision == self._offer.target_revision and pinned in ("", self._offer.numerics)
 
