@@ -61,7 +61,7 @@ class Sessions:
         self._held: dict[str, Held] = {}
         self._waiting = WaitingRoom()
         self._admitting = asyncio.Lock()
-        self._adopting: set[str] = set()
+        self._adopting: dict[Place, asyncio.Event] = {}
         self._vacant = asyncio.Event()
 
     def __len__(self) -> int:
@@ -194,16 +194,18 @@ class Sessions:
         None where nothing is to be taken over (it is closed, or another's by now), or where this verifier would not
         give the same text.
         """
-        if place.session in self._adopting:
-            return None
-        self._adopting.add(place.session)
+        if (adopted := self._adopting.get(place)) is not None:  # a message came before it was done
+            await adopted.wait()
+            return self.find(place.session, place.tenant)
+        adopted = self._adopting[place] = asyncio.Event()
         try:
             return await self._adopt(place, former)
         except (WireError, SessionError) as error:
             log.warning("log unreadable", session=place.session, reason=str(error))
             return None
         finally:
-            self._adopting.discard(place.session)
+            del self._adopting[place]
+            adopted.set()
 
     async def _adopt(self, place: Place, former: str) -> Held | None:
         entries = await self._store.entries(place)
@@ -249,7 +251,8 @@ class Sessions:
         place = Place(entry.producer, entry.tenant, session)
         head = await self._store.head(place) if keys.NAME.fullmatch(entry.producer) else None
         if head is not None and head.is_open and head.worker == self._worker:
-            return await self.adopt(place, self._worker)
+            if (held := await self.adopt(place, self._worker)) is not None:
+                return held
         if head is None:
             await self._inbox.bury(entry, f"unknown session {session}")
         else:
