@@ -29,7 +29,7 @@ TOGETHER = 8  # sessions rebuilt at the same time
 class Taker(Protocol):
     """What takes messages in, for sessions that are held here."""
 
-    def takes(self, entry: Entry) -> bool:
+    async def takes(self, entry: Entry) -> bool:
         """Say whether this verifier is the one to answer an entry."""
         ...
 
@@ -114,10 +114,10 @@ class Recovery:
             await asyncio.gather(*(self._sessions.adopt(place, former) for place in places[start : start + TOGETHER]))
 
     async def _drain(self, wid: str, tenants: Sequence[str]) -> None:
-        """Take in what the sessions that came here were sent, and opens that nobody has answered."""
+        """Take in what the sessions that came here were sent, what has no session any more, and unanswered opens."""
         taken = self._taken.setdefault(wid, set())
         found = await left_behind(self._redis, wid, tenants)
-        entries = [one for one in found if (one.tenant, one.id) not in taken and self._taker.takes(one)]
+        entries = [one for one in found if (one.tenant, one.id) not in taken and await self._taker.takes(one)]
         tries = await count_tries(self._redis, wid, entries)
         for entry, tried in zip(entries, tries, strict=True):
             taken.add((entry.tenant, entry.id))

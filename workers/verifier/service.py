@@ -237,14 +237,16 @@ class Verifier:
 
     # Messages
 
-    def takes(self, entry: Entry) -> bool:
-        """Say whether this verifier is the one to answer what a lapsed one left."""
+    async def takes(self, entry: Entry) -> bool:
+        """Say whether this verifier is the one to answer what a lapsed one left: others' sessions are not its own."""
         try:
             message = unpack(entry.payload)
         except WireError:
             return True
-        session = getattr(message, "session", "")
-        return isinstance(message, Open) or self._sessions.find(session, entry.tenant) is not None
+        if not isinstance(message, Draft | Decode | Cancel):
+            return True
+        held = self._sessions.find(message.session, entry.tenant)
+        return held is not None or await self._sessions.has_ended(entry, message.session)
 
     async def give_up(self, entry: Entry, reason: str) -> None:
         """Put an entry away for good and end its session."""

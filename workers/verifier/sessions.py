@@ -9,7 +9,7 @@ from time import monotonic
 
 from dsdq import keys
 from dsdq.bus.inbox import Entry, Inbox
-from dsdq.bus.sessions import Commit, CommitStatus, LogEntry, Owned, Place, SessionStore, Taken, place_of
+from dsdq.bus.sessions import Commit, CommitStatus, Head, LogEntry, Owned, Place, SessionStore, Taken, place_of
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import RedisUnavailableError, RefusedError, SessionError, WireError
 from dsdq.models.tokenizer import Tokenizer
@@ -248,16 +248,25 @@ class Sessions:
         What was answered, or is another verifier's to answer, is settled: a device repeats what it has no answer to,
         to whoever owns the session then. What belongs to no session at all is kept for people.
         """
-        place = Place(entry.producer, entry.tenant, session)
-        head = await self._store.head(place) if keys.NAME.fullmatch(entry.producer) else None
-        if head is not None and head.is_open and head.worker == self._worker:
-            if (held := await self.adopt(place, self._worker)) is not None:
-                return held
+        head = await self._head_of(entry, session)
         if head is None:
             await self._inbox.bury(entry, f"unknown session {session}")
-        else:
-            await self._inbox.settle([entry])
+            return None
+        if head.is_open and head.worker == self._worker:
+            held = await self.adopt(Place(entry.producer, entry.tenant, session), self._worker)
+            if held is not None:
+                return held
+        await self._inbox.settle([entry])
         return None
+
+    async def has_ended(self, entry: Entry, session: str) -> bool:
+        """Say whether the session of a message is nobody's: closed, or gone."""
+        head = await self._head_of(entry, session)
+        return head is None or not head.is_open
+
+    async def _head_of(self, entry: Entry, session: str) -> Head | None:
+        place = Place(entry.producer, entry.tenant, session)
+        return await self._store.head(place) if keys.NAME.fullmatch(entry.producer) else None
 
     async def readopt_forever(self, take: Callable[[Entry], Awaitable[object]]) -> None:
         """Rebuild sessions whose logs ended before what we thought, and take their messages in again."""
