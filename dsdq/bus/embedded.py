@@ -66,7 +66,7 @@ class EmbeddedRedis:
 
     async def start(self) -> None:
         """Start the server; see :meth:`__aenter__`."""
-        program = self._program or await asyncio.to_thread(find_server)
+        program: str = self._program or await asyncio.to_thread(find_server)
         folder = (self._folder or Path(tempfile.mkdtemp(prefix="dsdq-redis-"))).resolve()
         if self._port is None:
             place = ["--port", "0", "--unixsocket", "redis.sock", "--unixsocketperm", "700"]
@@ -77,7 +77,7 @@ class EmbeddedRedis:
             self.url = f"redis://{LOOPBACK}:{self._port}/0"
         durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"]
         where = ["--dir", str(folder), "--logfile", "redis.log"]
-        command = [program, *place, *durable, *where, *self._arguments]
+        command: list[str] = [program, *place, *durable, *where, *self._arguments]
         self._child = await spawn(command, remove=None if self._folder else folder)
         try:
             await self._answers(folder)
