@@ -66,7 +66,7 @@ class EmbeddedRedis:
 
     async def start(self) -> None:
         """Start the server; see :meth:`__aenter__`."""
-        program: str = self._program or await asyncio.to_thread(find_server)
+        program = await asyncio.to_thread(find_server) if self._program is None else self._program
         folder = (self._folder or Path(tempfile.mkdtemp(prefix="dsdq-redis-"))).resolve()
         if self._port is None:
             place = ["--port", "0", "--unixsocket", "redis.sock", "--unixsocketperm", "700"]
