@@ -10,6 +10,7 @@ from typing import cast
 
 from ulid import ULID
 
+from dsdq.bus import scripts
 from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.registry import WorkerInfo
 from dsdq.contract import MAX_WINDOW
@@ -32,13 +33,15 @@ async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: 
     """Yield a verifier that is ready to run; its connection closes with the block.
 
     Raises:
-        RedisUnavailableError: no server, or one that is not fit for use.
+        RedisUnavailableError: no server.
+        DeniedError: a server that is not fit for use, or that refuses what a verifier does.
         ModelError: the target cannot be loaded or served.
         ParallelError: another rank of a tensor-parallel target ended.
     """
     redis, thread = open_redis(url), EngineThread()
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
+        await scripts.load(redis)
         async with _started(thread, target_name, device, dtype, chosen):
             tokenizer = await asyncio.to_thread(Tokenizer.load, target_name)
             yield Verifier(
