@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")
     feed_entries: int = Field(default=10_000, ge=10, description="hints kept for one producer")
 
+    routing: Literal["power-of-two", "jsq", "round-robin", "random", "prefix"] = Field(
+        default="power-of-two", description="how a device chooses among verifiers"
+    )
     find_verifier_ms: int = Field(default=3_000, ge=0, description="a device looks for a verifier")
     open_timeout_ms: int = Field(default=30_000, ge=100, description="a device waits for a session to open")
     verdict_timeout_ms: int = Field(
