@@ -149,11 +149,9 @@ def sessions_to_take(me: Loaded, others: Sequence[W]) -> tuple[W, int] | None:
     crowded = [one for one in others if one.sessions > 1]
     if not crowded or me.sessions >= me.slots:
         return None
-    everybody = [me, *others]
+    everybody: list[Loaded] = [me, *others]
     worst = max(crowded, key=lambda one: expected_wait_ms(one, everybody))
-    if (
-        expected_wait_ms(worst, everybody) < UNEVEN * expected_wait_ms(me, everybody)
-        or worst.sessions < me.sessions + 2
-    ):
+    uneven = expected_wait_ms(worst, everybody) >= UNEVEN * expected_wait_ms(me, everybody)
+    if not uneven or worst.sessions < me.sessions + 2:
         return None
     return worst, min(MOVED_AT_ONCE, (worst.sessions - me.sessions) // 2, me.slots - me.sessions)
