@@ -9,7 +9,8 @@ DsdqError
 ├── RefusedError           the verifier refused a session; ``code`` says why
 ├── SessionError           a session ended without finishing its text; ``code`` says why
 └── BusError               Redis did not do what was asked
-    ├── RedisUnavailableError  no server answers, or it is not fit for use
+    ├── RedisUnavailableError  no answer now: try again, with growing pauses
+    ├── DeniedError        Redis will never do it for this user, or is not fit for use: give up
     ├── BusyError          a bounded inbox is full; ``retry_after_ms`` says when to come back
     ├── GoneError          the inbox or session does not exist (any more)
     └── FencedError        another worker owns the session now
@@ -73,7 +74,18 @@ class BusError(DsdqError):
 
 
 class RedisUnavailableError(BusError):
-    """No Redis server answers at the address, or the one that answers is not fit for use."""
+    """Redis does not do it now: nothing answers, it loads, is full, or changes its primary. Try again, with pauses.
+
+    What was asked may have been done: the answer may be what was lost.
+    """
+
+
+class DeniedError(BusError):
+    """Redis will not do it however often it is asked: give up.
+
+    Wrong credentials, missing rights, a certificate that is not trusted, a server that is not fit for use, a command
+    that it does not know, a key that holds something else.
+    """
 
 
 class BusyError(BusError):

@@ -29,6 +29,7 @@ class Settings(BaseSettings):
 
     redis_url: str = DEFAULT_REDIS_URL
     allow_unsafe_redis: bool = Field(default=False, description="accept a server that may lose data")
+    redis_server: str = Field(default="", description="the redis-server that dsdq starts; empty: the bundled one")
     log_level: str = Field(default="warning", pattern="(?i)^(debug|info|warning|error)$")
 
     tenants: Names = Field(default=("default",), description="whose inboxes a verifier reads")
