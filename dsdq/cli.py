@@ -37,15 +37,15 @@ def _start(
 
 
 def build() -> typer.Typer:
-    """Return the application with every installed subcommand and group of them, in the order of their names."""
+    """Return the application with every installed subcommand, in the order of their names."""
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_start)
     for found in sorted(entry_points(group="dsdq.commands"), key=lambda e: e.name):
-        part = found.load()
-        if isinstance(part, typer.Typer):
-            app.add_typer(part, name=found.name)
+        command = found.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=found.name)
         else:
-            app.command(name=found.name)(part)
+            app.command(name=found.name)(command)
     return app
 
 
