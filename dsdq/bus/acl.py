@@ -20,8 +20,8 @@ _SETINFO_SINCE: Version = (7, 2)
 
 VERIFIER, GATEWAY = "dsdq-verifier", "dsdq-gateway"
 
-# What a client asks of a server itself, not of keys.
-_CONNECT = ("+ping", "+time", "+command", "+cluster|slots", "+asking")
+# What a client asks of a server itself, not of keys. A transaction that is begun and thrown away tells it its rights.
+_CONNECT = ("+ping", "+time", "+multi", "+discard", "+command", "+cluster|slots", "+asking")
 _VALUES = "+@stream +@hash +@set +@sortedset +@string +@transaction +exists +del +unlink +type"
 _EXPIRY = "+expire +pexpire +persist +ttl +pttl"
 _LOADING = ("+script|load", "+script|exists")

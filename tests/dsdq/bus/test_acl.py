@@ -243,7 +243,6 @@ THE_SERVERS = [
     "MONITOR",
     "SUBSCRIBE x",
     "PUBLISH x y",
-    "MULTI",
     "WAIT 1 1000",
     "REPLICAOF 127.0.0.1 1",
     "SHUTDOWN NOSAVE",
@@ -369,8 +368,8 @@ async def test_a_verifier_serves(login: Login, service: Inbox) -> None:
     await service.forget()
 
 
-# What a verifier may ask of the server: how it is, a transaction, its replicas' assent.
-ITS_OWN = {"INFO", "MULTI", "WAIT", "SELECT"}
+# What a verifier may ask of the server: how it is, its replicas' assent.
+ITS_OWN = {"INFO", "WAIT", "SELECT"}
 
 
 async def test_a_verifier_may_touch_dsdqs_keys_and_nothing_else(admin: Redis, login: Login) -> None:
