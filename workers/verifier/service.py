@@ -31,7 +31,7 @@ from workers.verifier.engine_thread import EngineThread
 from workers.verifier.held import Held, Pending
 from workers.verifier.recovery import MOST_TRIES, Recovery
 from workers.verifier.sessions import Sessions
-from workers.verifier.step import Ready, Timing, compute, conclude, ready_rounds
+from workers.verifier.step import Ready, Timing, conclude, ready_rounds
 
 log = get_logger("verifier")
 
@@ -147,12 +147,14 @@ class Verifier:
             done, _ = await asyncio.wait([committing, stepping, *others], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            await self._leave(stepping)
+            await self._finish(stepping)
+            await end(*others)
+            await self._leave()
         finally:
             await end(stepping, *others, committing)
 
-    async def _leave(self, stepping: asyncio.Task[None]) -> None:
-        """Take nothing more in, finish the step, write what is decided, and let others take over the rest."""
+    async def _finish(self, stepping: asyncio.Task[None]) -> None:
+        """Take nothing more in, finish the step, and write what is decided."""
         self._stopping = True
         self._work.set()
         self.info = replace(self.info, leaving=True)
@@ -161,6 +163,9 @@ class Verifier:
                 await self._inbox.close()
                 await asyncio.wait([stepping])
                 await self._sessions.commits.shorter_than(1)
+
+    async def _leave(self) -> None:
+        """End the lease, so that others take over what is left; if nothing is, leave no trace."""
         with contextlib.suppress(BusError):
             if len(self._sessions) or await self._inbox.holds_any():
                 await self._registry.hand_over(self.info)
@@ -221,6 +226,9 @@ class Verifier:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
+            with contextlib.suppress(RedisUnavailableError):
+                await self._registry.announce(self.info.model)
+                await self._sessions.drop_strays()
             oldest = monotonic() - self._limits.idle_ttl_ms / 1000
             for held in self._sessions:
                 if held.touched_s < oldest and not held.pending:
@@ -307,7 +315,7 @@ class Verifier:
         verified = [ready[row.session] for row in rows if row.keep]
         judged = [one.judged for one in verified]
         try:
-            judgements = await self._engine.run(compute, self._engine.engine, rows, judged, self._secret)
+            judgements = await self._engine.run(self._engine.engine.verify, rows, judged, self._secret)
         except DsdqError:
             raise
         except Exception:
