@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     idle_ttl_ms: int = Field(default=600_000, ge=1000, description="a session without a message is closed after")
     closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")
     feed_entries: int = Field(default=10_000, ge=10, description="hints kept for one producer")
+    dead_letters: int = Field(default=20_000, ge=1, description="messages kept that no worker could answer")
 
     find_verifier_ms: int = Field(default=3_000, ge=0, description="a device looks for a verifier")
     open_timeout_ms: int = Field(default=30_000, ge=100, description="a device waits for a session to open")
