@@ -15,10 +15,8 @@ from redis.asyncio import Redis
 from dsdq import keys
 from dsdq.bus import scripts
 from dsdq.bus.connection import translated
-from dsdq.bus.inbox import publish
-from dsdq.bus.sessions import OPEN
-from dsdq.errors import ConfigError, GoneError, WireError
-from dsdq.wire import MAX_MESSAGE_BYTES, Message, Open, unpack, unpack_contract
+from dsdq.errors import ConfigError, WireError
+from dsdq.wire import MAX_MESSAGE_BYTES, Message, unpack
 
 MAX_REASON_CHARACTERS = 1_024
 _ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
@@ -161,59 +159,6 @@ class DeadLetters:
         with translated():
             dropped, _ = await pipeline.execute()
         return int(dropped)
-
-    async def retry(self, letter_id: str) -> str:
-        """Put a letter's message into an inbox again, drop the letter, and return the worker whose inbox it is.
-
-        That is the session's present owner where the letter tells whose session it is; else the worker that it came to.
-
-        Raises:
-            ConfigError: there is no such letter, or its payload was cut.
-            GoneError: the session is closed, or the worker is gone.
-            BusyError: the inbox is full; the letter stays.
-        """
-        letter = await self.show(letter_id)
-        if not letter.whole:
-            msg = (
-                f"letter {letter_id}: expected a whole payload, got {len(letter.payload)} of {letter.size_bytes} "
-                "bytes; it can only be dropped"
-            )
-            raise ConfigError(msg)
-        worker = await self._owner(letter) or letter.worker
-        try:
-            await publish(self._redis, worker, letter.tenant, letter.payload, opens=isinstance(letter.message, Open))
-        except GoneError as error:
-            msg = f"letter {letter_id}: cannot be tried again: {error}"
-            raise GoneError(msg) from error
-        await self.drop(letter_id)
-        return worker
-
-    async def _owner(self, letter: Letter) -> str | None:
-        """Return the worker that owns the letter's session now; None where the letter or Redis does not tell.
-
-        Raises:
-            GoneError: the session is closed.
-        """
-        message, producer = letter.message, _producer(letter)
-        if message is None or producer is None:
-            return None
-        with translated():
-            worker, status = await self._redis.hmget(
-                keys.session_head(producer, letter.tenant, message.session), "worker", "status"
-            )
-        if status is not None and status != OPEN.encode():
-            msg = f"letter {letter.id}: session {message.session} is closed; nobody waits for an answer"
-            raise GoneError(msg)
-        return worker.decode() if worker else None
-
-
-def _producer(letter: Letter) -> str | None:
-    """Return whose session it is: the seal says so, and so does the contract that an ``open`` carries."""
-    message = letter.message
-    if isinstance(message, Open):
-        return unpack_contract(message.contract, with_unknown=True).producer
-    producer = letter.seal.get("p", b"").decode(errors="replace")
-    return producer if keys.NAME.fullmatch(producer) else None
 
 
 def _read(letter_id: bytes, fields: Mapping[bytes, bytes]) -> Letter:

@@ -11,12 +11,14 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import typer
+from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from dsdq.bus.connection import open_redis
 from dsdq.bus.dead import DeadLetters, Letter
+from dsdq.bus.redelivery import redeliver
 from dsdq.errors import ConfigError
 from dsdq.settings import settings
 from dsdq.wire import Message, Open, unpack_contract
@@ -39,7 +41,7 @@ def list_letters(
 ) -> None:
     """List dead letters, newest first, and how many there ever were of each kind."""
 
-    async def look(letters: DeadLetters) -> tuple[list[Letter], dict[str, int]]:
+    async def look(letters: DeadLetters, _: Redis) -> tuple[list[Letter], dict[str, int]]:
         return list(await letters.list(count, after)), await letters.counts()
 
     found, counts = _run(redis, look)
@@ -63,7 +65,7 @@ def show(
     as_json: AsJson = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Show one letter: why it is here, its bytes, and what they say if they are a message."""
-    letter = _run(redis, lambda letters: letters.show(letter_id))
+    letter = _run(redis, lambda letters, _: letters.show(letter_id))
     facts = _facts(letter) | {"payload": letter.payload.hex(), "message": _fields(letter.message)}
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
@@ -79,7 +81,7 @@ def show(
 @dead.command()
 def retry(letter_id: LetterId, redis: Url = None) -> None:
     """Put a letter's message into the inbox of its session's present verifier, and drop the letter."""
-    worker = _run(redis, lambda letters: letters.retry(letter_id))
+    worker = _run(redis, lambda letters, bus: redeliver(bus, letters, letter_id))
     typer.echo(f"sent to verifier {worker}")
 
 
@@ -94,16 +96,16 @@ def drop(
         msg = "expected a letter's id, or --all"
         raise ConfigError(msg)
     if everything:
-        typer.echo(f"dropped {_run(redis, lambda letters: letters.drop_all())}")
+        typer.echo(f"dropped {_run(redis, lambda letters, _: letters.drop_all())}")
     else:
-        _run(redis, lambda letters: letters.drop(letter_id))
+        _run(redis, lambda letters, _: letters.drop(letter_id))
         typer.echo("dropped 1")
 
 
-def _run(url: str | None, ask: Callable[[DeadLetters], Awaitable[T]]) -> T:
+def _run(url: str | None, ask: Callable[[DeadLetters, Redis], Awaitable[T]]) -> T:
     async def connected() -> T:
         async with aclosing(open_redis(url or settings().redis_url)) as redis:
-            return await ask(DeadLetters(redis, settings().dead_letters))
+            return await ask(DeadLetters(redis, settings().dead_letters), redis)
 
     return asyncio.run(connected())
 

@@ -1,4 +1,4 @@
-"""Dead letters: each kept once, whole, counted for ever, and given back to the worker that could answer it now."""
+"""Dead letters: each kept once, whole, and counted for ever."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus.dead import DeadLetters, Kind
-from dsdq.bus.inbox import Inbox
-from dsdq.contract import Contract
-from dsdq.errors import BusyError, ConfigError, GoneError
-from dsdq.wire import Cancel, Open, pack, pack_contract
+from dsdq.errors import ConfigError
 
-CONTRACT = Contract("acme", "phone", "s1", "builtin/target", "f")
-OPEN = pack(Open("s1", pack_contract(CONTRACT), (1, 2, 3)))
-CANCEL = pack(Cancel("s1"))
 SEAL = {"p": b"phone", "s": b"s1", "a": b"\x00" * 16}
-HEAD = keys.session_head("phone", "acme", "s1")
 
 
 @pytest.fixture
@@ -66,13 +59,10 @@ async def test_the_list_is_read_page_by_page_newest_first(dead: DeadLetters) -> 
     assert [letter.payload for letter in [*first, *second]] == [b"2", b"1", b"0"]
 
 
-async def test_what_is_longer_than_a_message_is_cut_and_cannot_be_tried_again(dead: DeadLetters) -> None:
+async def test_what_is_longer_than_a_message_is_cut_and_says_so(dead: DeadLetters) -> None:
     await dead.add("w1", "acme", "5-0", b"x" * 70_000, Kind.MALFORMED, "r" * 5_000)
     (letter,) = await dead.list(1)
     assert (len(letter.payload), letter.size_bytes, letter.whole, len(letter.reason)) == (65_536, 70_000, False, 1_024)
-    with pytest.raises(ConfigError, match="65536 of 70000 bytes"):
-        await dead.retry(letter.id)
-    assert await dead.show(letter.id) == letter
 
 
 async def test_garbage_in_the_stream_is_listed_like_anything_else(redis: Redis, dead: DeadLetters) -> None:
@@ -85,64 +75,6 @@ async def test_garbage_in_the_stream_is_listed_like_anything_else(redis: Redis, 
 
 @pytest.mark.parametrize("wrong", ["", "x", "1", "1-0-0", "9" * 30 + "-0", "1-0"])
 async def test_an_id_that_no_letter_has_is_told_in_a_sentence(dead: DeadLetters, wrong: str) -> None:
-    for ask in (dead.show, dead.drop, dead.retry):
+    for ask in (dead.show, dead.drop):
         with pytest.raises(ConfigError, match="expected"):
             await ask(wrong)
-
-
-async def buried(dead: DeadLetters, payload: bytes, seal: dict[str, bytes] | None = None) -> str:
-    await dead.add("w1", "acme", "5-0", payload, Kind.FAILED, "failed three times", 3, seal)
-    (letter,) = await dead.list(1)
-    return letter.id
-
-
-async def opened(redis: Redis, worker: str, bound: int = 4) -> Inbox:
-    inbox = Inbox(redis, worker, ["acme"])
-    await inbox.open(bound=bound, slots=1)
-    return inbox
-
-
-@pytest.mark.parametrize(("payload", "seal"), [(OPEN, None), (CANCEL, SEAL)], ids=["open", "sealed"])
-async def test_a_retried_letter_goes_to_the_sessions_present_owner(
-    redis: Redis, dead: DeadLetters, payload: bytes, seal: dict[str, bytes] | None
-) -> None:
-    await opened(redis, "w1")
-    owner = await opened(redis, "w2")
-    await redis.hset(HEAD, mapping={"worker": "w2", "status": "open"})
-    letter = await buried(dead, payload, seal)
-    assert await dead.retry(letter) == "w2"
-    assert [entry.payload for entry in await owner.read(count=10, block_ms=1)] == [payload]
-    assert await dead.list(1) == []
-
-
-@pytest.mark.parametrize("payload", [OPEN, CANCEL, b"\xff"], ids=["unanswered open", "unsealed", "no message"])
-async def test_without_a_known_owner_it_goes_to_the_worker_that_it_came_to(
-    redis: Redis, dead: DeadLetters, payload: bytes
-) -> None:
-    inbox = await opened(redis, "w1")
-    assert await dead.retry(await buried(dead, payload)) == "w1"
-    assert [entry.payload for entry in await inbox.read(count=10, block_ms=1)] == [payload]
-
-
-async def test_a_letter_stays_when_its_worker_is_gone(dead: DeadLetters) -> None:
-    letter = await buried(dead, b"\xff")
-    with pytest.raises(GoneError, match=f"letter {letter}: cannot be tried again"):
-        await dead.retry(letter)
-    assert (await dead.show(letter)).payload == b"\xff"
-
-
-async def test_a_letter_stays_when_its_session_is_closed(redis: Redis, dead: DeadLetters) -> None:
-    await opened(redis, "w1")
-    await redis.hset(HEAD, mapping={"worker": "w1", "status": "closed"})
-    letter = await buried(dead, OPEN)
-    with pytest.raises(GoneError, match="session s1 is closed"):
-        await dead.retry(letter)
-    assert (await dead.show(letter)).payload == OPEN
-
-
-async def test_a_letter_stays_when_the_inbox_is_full(redis: Redis, dead: DeadLetters) -> None:
-    await opened(redis, "w1", bound=1)
-    letter = await buried(dead, OPEN)
-    with pytest.raises(BusyError):
-        await dead.retry(letter)
-    assert (await dead.show(letter)).payload == OPEN
