@@ -30,7 +30,7 @@ from workers.verifier import admission
 from workers.verifier.engine_thread import EngineThread
 from workers.verifier.held import Held, Pending
 from workers.verifier.sessions import Sessions
-from workers.verifier.step import Ready, Timing, compute, conclude, ready_rounds
+from workers.verifier.step import Ready, Timing, conclude, ready_rounds
 
 log = get_logger("verifier")
 
@@ -238,7 +238,7 @@ class Verifier:
             return self._wait_for_room(ready.values())
         verified = [ready[row.session] for row in rows if row.keep]
         judged = [one.judged for one in verified]
-        judgements = await self._engine.run(compute, self._engine.engine, rows, judged, self._secret)
+        judgements = await self._engine.run(self._engine.engine.verify, rows, judged, self._secret)
         for row in rows:
             if not row.keep:
                 self._planner.computed(row.session, ready[row.session].held.state.transcript.tokens, row.end)
