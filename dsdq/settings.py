@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     idle_ttl_ms: int = Field(default=600_000, ge=1000, description="a session without a message is closed after")
     closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")
     feed_entries: int = Field(default=10_000, ge=10, description="hints kept for one producer")
+    dead_letters: int = Field(default=20_000, ge=1, description="messages kept that no worker could answer")
 
     routing: Literal["power-of-two", "jsq", "round-robin", "random", "prefix"] = Field(
         default="power-of-two", description="how a device chooses among verifiers"
