@@ -6,7 +6,7 @@ worker finds all of it, read or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -15,25 +15,31 @@ from redis.exceptions import ResponseError
 from dsdq import keys
 from dsdq.bus import scripts
 from dsdq.bus.connection import translated
+from dsdq.bus.dead import SEAL, DeadLetters, Kind
 from dsdq.errors import BusyError, FencedError, GoneError
+from dsdq.sealing import Seal
 
 GROUP = "verify"
-DEAD_LETTERS_KEPT = 1_000
-_SHOWN_BYTES = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message as it lies in an inbox of ``worker``.
-
-    ``tenant`` is whose inbox it came through, ``producer`` who says to have sent it; the message may claim otherwise.
-    """
+    """One message as it lies in an inbox of ``worker``: ``tenant`` is whose inbox, not what the message claims."""
 
     worker: str
     tenant: str
     id: str
-    payload: bytes
-    producer: str = ""
+    fields: Mapping[bytes, bytes]
+
+    @property
+    def payload(self) -> bytes:
+        """Return the message's bytes."""
+        return self.fields.get(b"m", b"")
+
+    @property
+    def producer(self) -> str:
+        """Return who says to have sent it."""
+        return self.fields.get(b"p", b"").decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,14 @@ class Bounds:
 
 
 async def publish(
-    redis: Redis, worker: str, tenant: str, payload: bytes, *, producer: str = "", opens: bool = False
+    redis: Redis,
+    worker: str,
+    tenant: str,
+    payload: bytes,
+    *,
+    producer: str = "",
+    seal: Seal | None = None,
+    opens: bool = False,
 ) -> None:
     """Put one message into a worker's inbox; one that ``opens`` leaves the places free that are kept for sessions.
 
@@ -56,8 +69,9 @@ async def publish(
         RedisUnavailableError: no answer.
     """
     where = [keys.inbox(worker, tenant), keys.inbox_bytes(worker, tenant), keys.worker_state(worker)]
+    sealed: list[scripts.Argument] = [producer] if seal is None else [seal.producer, seal.session, seal.mac]
     with translated():
-        answer = await scripts.call(redis, "publish", where, [payload, "open" if opens else "", producer])
+        answer = await scripts.call(redis, "publish", where, [payload, "open" if opens else "", *sealed])
     if answer[0] == b"BUSY":
         msg = f"inbox of verifier {worker}: full for tenant {tenant}"
         raise BusyError(msg, int(answer[1]))
@@ -69,8 +83,9 @@ async def publish(
 class Inbox:
     """The reading side: what a worker was sent by the tenants it serves."""
 
-    def __init__(self, redis: Redis, worker: str, tenants: Sequence[str]) -> None:
+    def __init__(self, redis: Redis, worker: str, tenants: Sequence[str], dead: DeadLetters) -> None:
         self._redis = redis
+        self._dead = dead
         self._worker = worker
         self._tenants = {keys.inbox(worker, tenant): tenant for tenant in tenants}
 
@@ -106,7 +121,7 @@ class Inbox:
                 await self._restore()
                 answer = None
         return [
-            _entry(self._worker, self._tenants[stream.decode()], entry_id, fields)
+            Entry(self._worker, self._tenants[stream.decode()], entry_id.decode(), fields)
             for stream, entries in answer or ()
             for entry_id, fields in entries
         ]
@@ -126,16 +141,10 @@ class Inbox:
             with translated():
                 await scripts.call_many(self._redis, "settle", calls)
 
-    async def bury(self, entry: Entry, reason: str) -> None:
-        """Move an entry that cannot be answered to the dead letters, cut to a bounded size."""
-        fields = {
-            "reason": reason[:_SHOWN_BYTES],
-            "worker": self._worker,
-            "tenant": entry.tenant,
-            "m": entry.payload[:_SHOWN_BYTES],
-        }
-        with translated():
-            await self._redis.xadd(keys.DEAD_LETTERS, fields, maxlen=DEAD_LETTERS_KEPT)
+    async def bury(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
+        """Move an entry that cannot be answered to the dead letters."""
+        seal = {name: value for name in SEAL if (value := entry.fields.get(name.encode())) is not None}
+        await self._dead.add(entry.worker, entry.tenant, entry.id, entry.payload, kind, reason, attempts, seal)
         await self.settle([entry])
 
     async def beat(self, drained_per_s: float, ttl_ms: int) -> None:
@@ -201,7 +210,7 @@ async def left_behind(redis: Redis, worker: str, tenants: Iterable[str]) -> list
     with translated():
         for tenant in tenants:
             found = await redis.xrange(keys.inbox(worker, tenant))
-            entries += [_entry(worker, tenant, entry_id, fields) for entry_id, fields in found]
+            entries += [Entry(worker, tenant, entry_id.decode(), fields) for entry_id, fields in found]
     return entries
 
 
@@ -221,8 +230,3 @@ async def forget_inboxes(redis: Redis, worker: str, tenants: Iterable[str]) -> N
     others = [keys.worker_state(worker), keys.worker_sessions(worker), keys.worker_tries(worker)]
     with translated():
         await redis.delete(*names, *others)
-
-
-def _entry(worker: str, tenant: str, entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
-    producer = fields.get(b"p", b"").decode(errors="replace")
-    return Entry(worker, tenant, entry_id.decode(), fields.get(b"m", b""), producer)

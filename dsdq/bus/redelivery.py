@@ -10,6 +10,7 @@ from dsdq.bus.dead import DeadLetters, Letter
 from dsdq.bus.inbox import publish
 from dsdq.bus.sessions import OPEN
 from dsdq.errors import ConfigError, GoneError
+from dsdq.sealing import Seal
 from dsdq.wire import Open, unpack_contract
 
 
@@ -33,7 +34,15 @@ async def redeliver(redis: Redis, letters: DeadLetters, letter_id: str) -> str:
         raise ConfigError(msg)
     worker = await _owner(redis, letter) or letter.worker
     try:
-        await publish(redis, worker, letter.tenant, letter.payload, opens=isinstance(letter.message, Open))
+        await publish(
+            redis,
+            worker,
+            letter.tenant,
+            letter.payload,
+            producer=_producer(letter) or "",
+            seal=Seal.read({name.encode(): value for name, value in letter.seal.items()}),
+            opens=isinstance(letter.message, Open),
+        )
     except GoneError as error:
         msg = f"letter {letter_id}: cannot be tried again: {error}"
         raise GoneError(msg) from error

@@ -17,6 +17,7 @@ from ulid import ULID
 from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.feed import FeedReader
 from dsdq.bus.registry import Registry, WorkerInfo
+from dsdq.bus.rights import Role
 from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW, GREEDY, GenerationStats
 from dsdq.contract import Contract, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
@@ -26,6 +27,7 @@ from dsdq.policies.window import Static
 from dsdq.settings import settings
 from producers.device.generation import Prepared, RedisGeneration
 from producers.device.link import Patience, SessionLink
+from producers.device.sealer import Sealer
 from producers.drafters import Drafter, load_drafter, model_of
 
 POLL_S = 0.1
@@ -38,7 +40,8 @@ class RedisClient:
         self._settings = settings()
         self._url = url or self._settings.redis_url
         self._tenant = tenant
-        self._producer = producer or f"device-{secrets.token_hex(6)}"
+        self._sealer = Sealer.of(self._settings, producer)
+        self._producer = self._sealer.producer
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311 - spreads load, guards nothing
         self._route = POLICIES[self._settings.routing](self._rng)
         self._redis: Redis | None = None
@@ -52,7 +55,7 @@ class RedisClient:
         """Connect, check that the server is fit for use, and start following this device's feed."""
         self._redis = open_redis(self._url)
         try:
-            await check_server(self._redis, allow_unsafe=self._settings.allow_unsafe_redis)
+            await check_server(self._redis, role=Role.DEVICE, allow_unsafe=self._settings.allow_unsafe_redis)
             self._feed = FeedReader(self._redis, self._producer, self._tenant)
             await self._feed.start()
         except BaseException:
@@ -156,7 +159,7 @@ class RedisClient:
         async def find_worker() -> str:
             return (await self._choose_worker(model, beginning)).wid
 
-        return SessionLink(self._redis, self._feed, find_worker, patience, stats, self._rng)
+        return SessionLink(self._redis, self._feed, find_worker, patience, stats, self._rng, self._sealer)
 
     async def _choose_worker(self, model: str | None, beginning: bytes) -> WorkerInfo:
         """Return a verifier of ``model`` (or of the only model served); wait a little for one that is starting."""

@@ -38,6 +38,7 @@ from dsdq.wire import (
     pack_contract,
     unpack,
 )
+from producers.device.sealer import Sealer
 
 log = get_logger("device")
 
@@ -71,6 +72,7 @@ class SessionLink:
         patience: Patience,
         stats: GenerationStats,
         rng: random.Random,
+        sealer: Sealer,
     ) -> None:
         self.contract_bytes = b""
         self._redis = redis
@@ -80,6 +82,7 @@ class SessionLink:
         self._patience = patience
         self._stats = stats
         self._rng = rng
+        self._sealer = sealer
         self._timeout = AnswerTimeout(LEAST_TIMEOUT_MS, patience.verdict_ms)
         self._began_s = monotonic()
         self._contract: Contract | None = None
@@ -227,7 +230,13 @@ class SessionLink:
         while True:
             try:
                 await publish(
-                    self._redis, self._worker, contract.tenant, request, producer=contract.producer, opens=opens
+                    self._redis,
+                    self._worker,
+                    contract.tenant,
+                    request,
+                    producer=contract.producer,
+                    seal=self._sealer.seal(contract.session, request),
+                    opens=opens,
                 )
             except BusyError as error:
                 pause_ms = error.retry_after_ms * self._rng.uniform(0.5, 1.5)

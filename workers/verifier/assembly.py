@@ -19,6 +19,7 @@ from dsdq.models.names import HASH_TARGET
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.batching import ORDERS, StepBudget, Tenure
 from dsdq.policies.paging import BLOCK
+from dsdq.sealing import Keyring
 from dsdq.settings import Settings
 from dsdq.testing.hashed import CONTEXT_TOKENS
 from workers.engine.hashed import HashEngine
@@ -58,6 +59,7 @@ async def assemble(
                 tenants=chosen.tenants,
                 limits=limits_of(chosen),
                 secret=int.from_bytes(blake2b(chosen.server_secret.encode(), digest_size=8).digest()),
+                keyring=keyring_of(chosen),
             )
     finally:
         thread.stop()
@@ -106,6 +108,11 @@ def model() -> ModuleType:
     return module
 
 
+def keyring_of(chosen: Settings) -> Keyring:
+    """Return the secrets of the tenants whose devices must seal their messages."""
+    return Keyring({tenant: secret.get_secret_value() for tenant, secret in chosen.tenant_secrets.items()})
+
+
 def limits_of(chosen: Settings) -> Limits:
     """Return the verifier's bounds.
 
@@ -121,6 +128,7 @@ def limits_of(chosen: Settings) -> Limits:
         idle_ttl_ms=chosen.idle_ttl_ms,
         closed_ttl_ms=chosen.closed_ttl_ms,
         feed_entries=chosen.feed_entries,
+        dead_letters=chosen.dead_letters,
     )
 
 

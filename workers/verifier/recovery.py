@@ -10,42 +10,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from redis.asyncio import Redis
 
-from dsdq.bus.inbox import Entry, close_inboxes, count_tries, forget_inboxes, inbox_tenants, left_behind
+from dsdq.bus.inbox import close_inboxes, count_tries, forget_inboxes, inbox_tenants, left_behind
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import Place, SessionStore
 from dsdq.errors import RedisUnavailableError
 from dsdq.policies.routing import sessions_to_take
 from dsdq.telemetry.logs import get_logger
+from workers.verifier.adoption import Adoption
+from workers.verifier.reception import Reception
 from workers.verifier.sessions import Sessions
 
 log = get_logger("verifier")
 
 MOST_TRIES = 3
 TOGETHER = 8  # sessions rebuilt at the same time
-
-
-class Taker(Protocol):
-    """What takes messages in, for sessions that are held here."""
-
-    def session_of(self, entry: Entry) -> str | None:
-        """Return the session that is held here to which a round belongs."""
-        ...
-
-    def takes(self, entry: Entry) -> bool:
-        """Say whether this verifier is the one to answer an entry that a lapsed one left."""
-        ...
-
-    async def take(self, entry: Entry) -> None:
-        """Take an entry in."""
-        ...
-
-    async def give_up(self, entry: Entry, reason: str) -> None:
-        """Put an entry away for good and end its session."""
-        ...
 
 
 class Recovery:
@@ -57,7 +38,8 @@ class Recovery:
         registry: Registry,
         store: SessionStore,
         sessions: Sessions,
-        taker: Taker,
+        adoption: Adoption,
+        reception: Reception,
         *,
         info: Callable[[], WorkerInfo],
         claim_ms: int,
@@ -66,7 +48,8 @@ class Recovery:
         self._registry = registry
         self._store = store
         self._sessions = sessions
-        self._taker = taker
+        self._adoption = adoption
+        self._reception = reception
         self._info = info
         self._claim_ms = claim_ms
         self._lapsed: Sequence[str] = ()
@@ -109,12 +92,12 @@ class Recovery:
     async def _relieve(self, wid: str, count: int) -> None:
         places = await self._store.places(wid)
         chosen = random.sample(places, min(count, len(places)))
-        adopted = await asyncio.gather(*(self._sessions.adopt(place, wid) for place in chosen))
+        adopted = await asyncio.gather(*(self._adoption.adopt(place, wid) for place in chosen))
         came = {held.session for held in adopted if held is not None}
         log.info("relieved", former=wid, sessions=len(came))
         for entry in await left_behind(self._redis, wid, await inbox_tenants(self._redis, wid)):
-            if self._taker.session_of(entry) in came:
-                await self._taker.take(entry)
+            if self._reception.session_of(entry) in came:
+                await self._reception.take(entry)
 
     async def _recover(self, wid: str) -> None:
         model, me = self._info().model, self._info().wid
@@ -142,17 +125,17 @@ class Recovery:
 
     async def _adopt(self, places: Sequence[Place], former: str) -> None:
         for start in range(0, len(places), TOGETHER):
-            await asyncio.gather(*(self._sessions.adopt(place, former) for place in places[start : start + TOGETHER]))
+            await asyncio.gather(*(self._adoption.adopt(place, former) for place in places[start : start + TOGETHER]))
 
     async def _drain(self, wid: str, tenants: Sequence[str]) -> None:
         """Take in what the sessions that came here were sent, and opens that nobody has answered."""
         taken = self._taken.setdefault(wid, set())
         found = await left_behind(self._redis, wid, tenants)
-        entries = [one for one in found if (one.tenant, one.id) not in taken and self._taker.takes(one)]
+        entries = [one for one in found if (one.tenant, one.id) not in taken and self._reception.takes(one)]
         tries = await count_tries(self._redis, wid, entries)
         for entry, tried in zip(entries, tries, strict=True):
             taken.add((entry.tenant, entry.id))
             if tried > MOST_TRIES:
-                await self._taker.give_up(entry, f"verifiers died {MOST_TRIES} times with it in their hands")
+                await self._reception.give_up(entry, f"verifiers died {MOST_TRIES} times with it in their hands", tried)
             else:
-                await self._taker.take(entry)
+                await self._reception.take(entry)
