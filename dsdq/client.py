@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Protocol, Self, cast
 
 from dsdq.contract import FinishReason, Rule, Sampling
+from dsdq.drafting import Drafter
 from dsdq.errors import ConfigError
 
 DEFAULT_DRAFT = "builtin/draft"
@@ -123,7 +124,7 @@ class Client(Protocol):
         self,
         prompt: str | Sequence[int],
         *,
-        draft: str = DEFAULT_DRAFT,
+        draft: str | Drafter = DEFAULT_DRAFT,
         sampling: Sampling = GREEDY,
         max_tokens: int = 128,
         window: int = DEFAULT_WINDOW,
@@ -141,7 +142,8 @@ class Client(Protocol):
 
         Args:
             prompt: text, encoded by the target's tokenizer, or token ids.
-            draft: a drafter: ``builtin/draft``, a path or hub name, ``ngram``, or ``none`` (target-only).
+            draft: a drafter by name: ``builtin/draft``, a path or hub name, ``ngram``, or ``none`` (target-only); or
+                one of your own, which drafts ids of the target's tokenizer.
             sampling: how the target draws its next token; greedy by default.
             max_tokens: bound of the generated tokens.
             window: draft tokens per round.

@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     parallel_timeout_ms: int = Field(
         default=120_000, ge=1000, description="a rank of a tensor-parallel verifier that is silent for longer is gone"
     )
+    hash_step_ms: float = Field(
+        default=0, ge=0, description="the least time that a step of the target testing/hash takes: a known capacity"
+    )
     lease_ms: int = Field(default=10_000, ge=100, description="a verifier that is silent for longer is dead")
     idle_ttl_ms: int = Field(default=600_000, ge=1000, description="a session without a message is closed after")
     closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")

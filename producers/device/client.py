@@ -74,7 +74,7 @@ class RedisClient:
         self,
         prompt: str | Sequence[int],
         *,
-        draft: str = DEFAULT_DRAFT,
+        draft: str | Drafter = DEFAULT_DRAFT,
         sampling: Sampling = GREEDY,
         max_tokens: int = 128,
         window: int = DEFAULT_WINDOW,
@@ -117,13 +117,14 @@ class RedisClient:
         self,
         worker: WorkerInfo,
         prompt: str | Sequence[int],
-        draft: str,
+        draft: str | Drafter,
         terms: Callable[..., Contract],
         stats: GenerationStats,
     ) -> Prepared:
         drafter = await self._drafter(draft)
         # A device without a tokenizer of its own borrows the target's.
-        tokenizer = await self._tokenizer(model_of(draft) if drafter.fingerprint else worker.tokenizer)
+        model = model_of(draft) if isinstance(draft, str) and drafter.fingerprint else worker.tokenizer
+        tokenizer = await self._tokenizer(model)
         contract = terms(
             session=str(ULID()).lower(),
             target=worker.model,
@@ -167,7 +168,9 @@ class RedisClient:
         msg = f"expected {wanted} at {self._url}, found none; start one with `dsdq verifier --redis URL`"
         raise ConfigError(msg)
 
-    async def _drafter(self, name: str) -> Drafter:
+    async def _drafter(self, name: str | Drafter) -> Drafter:
+        if not isinstance(name, str):
+            return name
         async with self._loading:
             if name not in self._drafters:
                 self._drafters[name] = await asyncio.to_thread(load_drafter, name)

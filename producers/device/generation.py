@@ -11,6 +11,7 @@ from typing import cast
 
 from dsdq.client import GenerationStats, Token, TokenKind
 from dsdq.contract import Contract, FinishReason
+from dsdq.drafting import DraftSession, Proposal
 from dsdq.errors import GoneError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.window import Observation, WindowPolicy
@@ -18,7 +19,6 @@ from dsdq.session import Transcript, check_verdict
 from dsdq.stopping import ShownText
 from dsdq.wire import Closed, Decode, Draft, Verdict
 from producers.device.link import SessionLink
-from producers.drafters.protocol import DraftSession, Proposal
 
 
 @dataclass(frozen=True, slots=True)

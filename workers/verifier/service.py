@@ -31,7 +31,7 @@ from workers.verifier.engine_thread import EngineThread
 from workers.verifier.held import Held, Pending
 from workers.verifier.recovery import MOST_TRIES, Recovery
 from workers.verifier.sessions import Sessions
-from workers.verifier.step import Ready, Timing, compute, conclude, ready_rounds
+from workers.verifier.step import Ready, Timing, conclude, ready_rounds
 
 log = get_logger("verifier")
 
@@ -307,7 +307,7 @@ class Verifier:
         verified = [ready[row.session] for row in rows if row.keep]
         judged = [one.judged for one in verified]
         try:
-            judgements = await self._engine.run(compute, self._engine.engine, rows, judged, self._secret)
+            judgements = await self._engine.run(self._engine.engine.verify, rows, judged, self._secret)
         except DsdqError:
             raise
         except Exception:

@@ -5,7 +5,7 @@ This module does not know streams, leases or threads; the service around it does
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
@@ -14,10 +14,8 @@ from dsdq.contract import MAX_WINDOW, Rule
 from dsdq.laws import DraftLaw
 from dsdq.session import Live, settle
 from dsdq.wire import Closed, Decode, Draft, Verdict
-from workers.engine.engine import Engine
-from workers.engine.judge import Judged, Judgement, judge
 from workers.engine.planner import Request
-from workers.engine.rows import Row
+from workers.engine.rounds import Judged, Judgement
 from workers.verifier.held import Held, Pending
 
 
@@ -114,15 +112,6 @@ def _merged(held: Held, live: Live) -> tuple[tuple[Pending, ...], tuple[int, ...
         rounds.append(pending)
         tokens += message.tokens
     return tuple(rounds), tokens
-
-
-def compute(engine: Engine, rows: Sequence[Row], rounds: Sequence[Judged], secret: int) -> list[Judgement]:
-    """Run one forward and return what came of each of ``rounds``, one for each row that keeps logits, in order.
-
-    Runs on the engine's thread.
-    """
-    logits = engine.forward(rows)
-    return judge(rounds, logits, secret) if rounds else []
 
 
 def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timing: Timing) -> Outcome:

@@ -16,7 +16,7 @@ from dsdq.session import Live, SessionState, Transcript, liveness
 from dsdq.stopping import StopFinder
 from dsdq.testing.tiny import VOCAB_SIZE
 from dsdq.wire import Decode, Draft, pack_contract
-from workers.engine.judge import Judgement
+from workers.engine.rounds import Judgement
 from workers.verifier.held import Held, Pending
 from workers.verifier.step import Ready, Timing, conclude, ready_rounds
 
