@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -28,12 +29,20 @@ LOOPBACK = "127.0.0.1"
 class EmbeddedRedis:
     """A server with its own temporary folder, on a private unix socket, or on a loopback port.
 
-    ``port`` None is the socket, 0 a free port. ``url`` is valid while the block runs.
+    ``url`` is valid while the block runs.
+
+    Args:
+        port: None for the socket, 0 for a free port.
+        folder: where it keeps its data; the folder stays, so that the server can be started on it again, at the same
+            port. None is a folder that goes with the server.
+        fsync: ``everysec``, or ``always`` for one that has on disk whatever it answered, however it ends.
     """
 
-    def __init__(self, port: int | None = None) -> None:
+    def __init__(self, port: int | None = None, *, folder: Path | None = None, fsync: str = "everysec") -> None:
         self.url = ""
         self._port = port
+        self._folder = folder
+        self._fsync = fsync
         self._child: Child | None = None
 
     async def __aenter__(self) -> Self:
@@ -54,17 +63,19 @@ class EmbeddedRedis:
     async def start(self) -> None:
         """Start the server; see :meth:`__aenter__`."""
         program = await asyncio.to_thread(find_server)
-        folder = Path(tempfile.mkdtemp(prefix="dsdq-redis-")).resolve()  # noqa: ASYNC240 - takes microseconds
+        folder = self._folder or Path(tempfile.mkdtemp(prefix="dsdq-redis-"))
+        folder = folder.resolve()
         if self._port is None:
             place = ["--port", "0", "--unixsocket", "redis.sock", "--unixsocketperm", "700"]
             self.url = f"unix://{folder / 'redis.sock'}"
         else:
-            port = self._port or _free_port()
-            place = ["--port", str(port), "--bind", LOOPBACK]
-            self.url = f"redis://{LOOPBACK}:{port}/0"
-        durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"]
-        command = [program, *place, *durable, "--dir", str(folder), "--logfile", "redis.log"]
-        self._child = await spawn(command, remove=folder)
+            self._port = self._port or _free_port()
+            place = ["--port", str(self._port), "--bind", LOOPBACK]
+            self.url = f"redis://{LOOPBACK}:{self._port}/0"
+        durable = ["--appendonly", "yes", "--appendfsync", self._fsync, "--save", ""]
+        keeping = [*durable, "--maxmemory-policy", "noeviction", "--dir", str(folder), "--logfile", "redis.log"]
+        command = [program, *place, *keeping]
+        self._child = await spawn(command, remove=None if self._folder else folder)
         try:
             await self._answers(folder)
         except BaseException:
@@ -72,9 +83,16 @@ class EmbeddedRedis:
             raise
 
     async def stop(self) -> None:
-        """End the server and remove its folder; nothing happens when none runs."""
+        """End the server, and remove its folder unless it was given; nothing happens when none runs."""
         if self._child is not None:
             await self._child.stop()
+            self._child = None
+
+    async def kill(self) -> None:
+        """End the server where it stands (SIGKILL)."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGKILL)
+            await self._child.wait()
             self._child = None
 
     async def wait(self) -> None:

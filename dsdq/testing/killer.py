@@ -104,7 +104,7 @@ class Killer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End every process that still runs."""
-        await asyncio.gather(*(victim.end() for victim in self._victims))
+        await self.end()
 
     @property
     def running(self) -> list[Victim]:
@@ -122,6 +122,10 @@ class Killer:
         self._victims.append(victim)
         self.started += 1
         return victim
+
+    async def end(self) -> None:
+        """End every process that still runs, stopped ones too."""
+        await asyncio.gather(*(victim.end() for victim in self._victims))
 
     async def keep(self, count: int) -> None:
         """Start another process whenever fewer than ``count`` run, for ever."""
