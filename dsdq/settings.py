@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     )
     slots: int = Field(default=64, ge=1, description="sessions that one verifier holds at once")
     inbox_bound: int = Field(default=1024, ge=2, description="entries of one inbox before it answers BUSY")
+    inbox_bytes: int = Field(default=1 << 26, ge=1 << 21, description="messages of one inbox before it answers BUSY")
+    session_rounds: int = Field(default=8, ge=1, description="rounds of one session that may wait at once")
     step_tokens: int = Field(default=512, ge=1, description="window tokens of one forward")
     prefill_tokens: int = Field(default=128, ge=1, description="prompt tokens of one forward, beside its windows")
     step_order: Literal["fifo", "length"] = Field(default="fifo", description="whose window goes into a step first")
@@ -64,14 +66,16 @@ class Settings(BaseSettings):
     hash_step_ms: float = Field(
         default=0, ge=0, description="the least time that a step of the target testing/hash takes: a known capacity"
     )
-    lease_ms: int = Field(default=10_000, ge=100, description="a verifier that is silent for longer is dead")
+    lease_ms: int = Field(default=2_000, ge=100, description="a verifier that is silent for longer is dead")
     idle_ttl_ms: int = Field(default=600_000, ge=1000, description="a session without a message is closed after")
     closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")
     feed_entries: int = Field(default=10_000, ge=10, description="hints kept for one producer")
 
     find_verifier_ms: int = Field(default=3_000, ge=0, description="a device looks for a verifier")
     open_timeout_ms: int = Field(default=30_000, ge=100, description="a device waits for a session to open")
-    verdict_timeout_ms: int = Field(default=5_000, ge=50, description="a device waits before it repeats a round")
+    verdict_timeout_ms: int = Field(
+        default=5_000, ge=50, description="a device waits before it repeats a round, at most; round trips decide"
+    )
     give_up_ms: int = Field(default=60_000, ge=100, description="a device without any answer gives up after")
 
 

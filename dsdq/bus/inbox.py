@@ -26,7 +26,7 @@ _SHOWN_BYTES = 4_096
 class Entry:
     """One message as it lies in an inbox of ``worker``.
 
-    ``tenant`` is whose inbox it came through, ``producer`` who says to have sent it: neither is what the message claims.
+    ``tenant`` is whose inbox it came through, ``producer`` who says to have sent it; the message may claim otherwise.
     """
 
     worker: str

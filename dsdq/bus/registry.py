@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+
 import msgpack
 from redis.asyncio import Redis
 

@@ -62,7 +62,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One entry of a log: its number from 1, the epoch of who wrote it, its message; ``request`` is the first's open."""
+    """One entry of a log: its number from 1, its writer's epoch, its message; ``request`` is what the first answers."""
 
     number: int
     epoch: int

@@ -87,6 +87,7 @@ class RedisClient:
         ignore_eos: bool = False,
         logprobs: int = 0,
         choice: int = 0,
+        deadline_s: float | None = None,
     ) -> RedisGeneration:
         """See :meth:`dsdq.client.Client.generate`."""
         terms = partial(
@@ -107,7 +108,8 @@ class RedisClient:
 
         async def _prepare(stats: GenerationStats) -> Prepared:
             worker = await self._choose_worker(model)
-            return await self._prepare(worker, prompt, draft, partial(terms, seed=_seed(seed)), stats)
+            link = self._link(worker.model, stats, deadline_s)
+            return await self._prepare(worker, prompt, draft, partial(terms, seed=_seed(seed)), link)
 
         generation = RedisGeneration(_prepare)
         self._generations.add(generation)
@@ -119,7 +121,7 @@ class RedisClient:
         prompt: str | Sequence[int],
         draft: str | Drafter,
         terms: Callable[..., Contract],
-        stats: GenerationStats,
+        link: SessionLink,
     ) -> Prepared:
         drafter = await self._drafter(draft)
         # A device without a tokenizer of its own borrows the target's.
@@ -136,16 +138,23 @@ class RedisClient:
             msg = "expected a prompt of at least one token, got an empty one"
             raise PromptError(msg)
         policy = Static(contract.max_window)
-        return Prepared(contract, ids, tokenizer, drafter.start(contract), policy, self._link(worker.wid, stats))
+        return Prepared(contract, ids, tokenizer, drafter.start(contract), policy, link, worker.wid)
 
-    def _link(self, worker: str, stats: GenerationStats) -> SessionLink:
+    def _link(self, model: str, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
         if self._redis is None or self._feed is None:
             msg = "expected an entered client: use `async with dsdq.connect(url) as client`"
             raise ConfigError(msg)
         patience = Patience(
-            self._settings.open_timeout_ms, self._settings.verdict_timeout_ms, self._settings.give_up_ms
+            self._settings.open_timeout_ms,
+            self._settings.verdict_timeout_ms,
+            self._settings.give_up_ms,
+            None if deadline_s is None else round(1000 * deadline_s),
         )
-        return SessionLink(self._redis, self._feed, worker, patience, stats)
+
+        async def find_worker() -> str:
+            return (await self._choose_worker(model)).wid
+
+        return SessionLink(self._redis, self._feed, find_worker, patience, stats, self._rng)
 
     async def _choose_worker(self, model: str | None) -> WorkerInfo:
         """Return a verifier of ``model`` (or of the only model served); wait a little for one that is starting."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import blake2b
 from types import ModuleType
@@ -11,6 +11,7 @@ from types import ModuleType
 from ulid import ULID
 
 from dsdq.bus.connection import check_server, open_redis
+from dsdq.bus.inbox import Bounds
 from dsdq.bus.registry import WorkerInfo
 from dsdq.contract import MAX_WINDOW
 from dsdq.errors import ConfigError
@@ -29,8 +30,10 @@ from workers.verifier.service import Limits, Verifier
 
 
 @asynccontextmanager
-async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: Settings) -> AsyncIterator[Verifier]:
-    """Yield a verifier that is ready to run; its connection closes with the block.
+async def assemble(
+    url: str, target_name: str, device: str, dtype: str, chosen: Settings
+) -> AsyncIterator[Callable[[], Verifier]]:
+    """Yield what makes a verifier that is ready to run, each under a new id; their connection closes with the block.
 
     Raises:
         RedisUnavailableError: no server, or one that is not fit for use.
@@ -45,7 +48,7 @@ async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: 
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
         async with running:
             tokenizer = await asyncio.to_thread(Tokenizer.load, target_name)
-            yield Verifier(
+            yield lambda: Verifier(
                 redis,
                 thread,
                 planner_of(thread.engine, chosen),
@@ -104,10 +107,15 @@ def model() -> ModuleType:
 
 
 def limits_of(chosen: Settings) -> Limits:
-    """Return the verifier's bounds. An admitted session always finds room: a place for each is kept from the opens."""
+    """Return the verifier's bounds.
+
+    An admitted session always finds room: places for all of its rounds are kept from the opens, and no fewer than half.
+    """
+    slots = max(1, min(chosen.slots, chosen.inbox_bound // (2 * chosen.session_rounds)))
     return Limits(
-        slots=min(chosen.slots, chosen.inbox_bound // 2),
-        inbox_bound=chosen.inbox_bound,
+        slots=slots,
+        inbox=Bounds(chosen.inbox_bound, slots * chosen.session_rounds, chosen.inbox_bytes),
+        depth=chosen.session_rounds,
         lease_ms=chosen.lease_ms,
         idle_ttl_ms=chosen.idle_ttl_ms,
         closed_ttl_ms=chosen.closed_ttl_ms,

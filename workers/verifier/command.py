@@ -12,6 +12,7 @@ from dsdq.settings import Settings, settings
 from dsdq.threads import share_cores
 from workers.engine.launch import follows
 from workers.verifier import assembly
+from workers.verifier.incarnations import serve
 
 
 def verifier(  # noqa: PLR0913, PLR0917 - the flags of a command
@@ -85,12 +86,7 @@ async def _serve(url: str, target: str, device: str, dtype: str, chosen: Setting
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with assembly.assemble(url, target, device, dtype, chosen) as worker:
-        ready = asyncio.Event()
-        serving = asyncio.create_task(worker.run(stop, ready))
-        announced = asyncio.create_task(ready.wait())
-        await asyncio.wait([serving, announced], return_when=asyncio.FIRST_COMPLETED)
-        if ready.is_set():
-            typer.echo(f"ready: {worker.info.wid} serves {worker.info.model} at {url}")
-        announced.cancel()
-        await serving
+    async with assembly.assemble(url, target, device, dtype, chosen) as make:
+        await serve(
+            make, stop, lambda worker: typer.echo(f"ready: {worker.info.wid} serves {worker.info.model} at {url}")
+        )
