@@ -1,6 +1,8 @@
-"""``python -m dsdq.testing.unfenced …``: dsdq with a commit script that does not ask who owns a session.
+"""``python -m dsdq.testing.unfenced …``: dsdq with a commit script that appends for whoever asks.
 
-It shows that the checker sees what the fence is there to prevent, and is good for nothing else.
+Two comparisons keep a stale worker from a log: that of epoch and owner, and that of where the log ends, which every
+takeover moves on. Each stops almost all that the other stops, so both are left out. It shows that the checker sees what
+they are there to prevent, and is good for nothing else.
 """
 
 from __future__ import annotations
@@ -12,17 +14,23 @@ from dsdq import cli
 from dsdq.bus import scripts
 from dsdq.errors import ConfigError
 
-FENCE = """if head[1] ~= ARGV[2] or head[2] ~= ARGV[3] then
+FENCES = (
+    """if head[1] ~= ARGV[2] or head[2] ~= ARGV[3] then
   return "FENCED"
 end
-"""
+""",
+    """if head[3] ~= ARGV[4] or head[4] ~= ARGV[5] then
+  return "BEHIND"
+end
+""",
+)
 
 _whole = scripts._source  # noqa: SLF001 - the one place where a script's text can be exchanged
 
 
 @cache
 def source(name: str) -> tuple[str, str]:
-    """Return a script's text and its name in Redis, as :mod:`dsdq.bus.scripts` does, but ``commit`` without its fence.
+    """Return a script's text and its name in Redis, as :mod:`dsdq.bus.scripts` does, but ``commit`` without its fences.
 
     Raises:
         ConfigError: there is no such fence to leave out.
@@ -30,10 +38,11 @@ def source(name: str) -> tuple[str, str]:
     text, digest = _whole(name)
     if name != "commit":
         return text, digest
-    if FENCE not in text:
-        msg = f"expected commit.lua to hold this fence, it does not: {FENCE}"
-        raise ConfigError(msg)
-    text = text.replace(FENCE, "")
+    for fence in FENCES:
+        if fence not in text:
+            msg = f"expected commit.lua to hold this fence, it does not: {fence}"
+            raise ConfigError(msg)
+        text = text.replace(fence, "")
     return text, sha1(text.encode()).hexdigest()  # noqa: S324 - the name that Redis gives a script
 
 
