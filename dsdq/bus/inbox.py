@@ -181,13 +181,18 @@ class Inbox:
 
 async def close_inboxes(redis: Redis, worker: str) -> list[str]:
     """Let no more messages into a worker's inboxes, and return the tenants that have one."""
-    state = keys.worker_state(worker)
+    tenants = await inbox_tenants(redis, worker)
+    if tenants:
+        with translated():
+            await redis.hset(keys.worker_state(worker), "closed", 1)
+    return tenants
+
+
+async def inbox_tenants(redis: Redis, worker: str) -> list[str]:
+    """Return the tenants for whom a worker has inboxes."""
     with translated():
-        tenants = await redis.hget(state, "tenants")
-        if tenants is None:
-            return []
-        await redis.hset(state, "closed", 1)
-    return [tenant for tenant in tenants.decode().split(",") if tenant]
+        tenants = await redis.hget(keys.worker_state(worker), "tenants")
+    return [tenant for tenant in (tenants or b"").decode().split(",") if tenant]
 
 
 async def left_behind(redis: Redis, worker: str, tenants: Iterable[str]) -> list[Entry]:

@@ -50,9 +50,13 @@ class Registry:
 
     async def join(self, info: WorkerInfo, lease_ms: int) -> list[str]:
         """Show a worker to devices for ``lease_ms``; return the workers of its model whose lease has lapsed."""
-        with translated():
-            await self._redis.sadd(keys.MODELS, info.model)
+        await self.announce(info.model)
         return await self._lease(info, lease_ms, "join")
+
+    async def announce(self, model: str) -> None:
+        """Name a model among those served; again from time to time, for its last worker may just have left."""
+        with translated():
+            await self._redis.sadd(keys.MODELS, model)
 
     async def renew(self, info: WorkerInfo, lease_ms: int) -> list[str]:
         """Prolong a lease and show the worker's present load; return the workers whose lease has lapsed.
@@ -78,13 +82,15 @@ class Registry:
             await self._redis.delete(keys.recovery_claim(model, lapsed))
 
     async def forget(self, model: str, wid: str) -> None:
-        """Take a worker out of the registry."""
+        """Take a worker out of the registry, and its model with the last one."""
         with translated():
             await self._redis.zrem(keys.workers(model), wid)
             await self._redis.hdel(keys.worker_infos(model), wid)
+            if not await self._redis.zcard(keys.workers(model)):
+                await self._redis.srem(keys.MODELS, model)
 
     async def list_models(self) -> list[str]:
-        """Return the names of models that have been served, whether or not a worker is there now."""
+        """Return the names of the models that have workers, whether or not they live."""
         with translated():
             return sorted(name.decode() for name in await self._redis.smembers(keys.MODELS))
 

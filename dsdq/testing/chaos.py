@@ -29,6 +29,7 @@ from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.errors import ConfigError
 from dsdq.tasks import end
+from dsdq.telemetry.logs import configure
 from dsdq.testing.checker import check
 from dsdq.testing.devices import EmulatedDevice, Habits, Text
 from dsdq.testing.history import History
@@ -42,7 +43,8 @@ LEASE_S = 2.0
 STEP_MS = 2
 SETTLE_S = 90.0
 HABITS = (Habits(draft="hash:0.8:1"), Habits(draft="hash:0.4:1", window=4), Habits(draft="none", most_tokens=32))
-SHOWN = 20
+SHOWN = 5
+ALWAYS = ("--appendfsync", "always")  # on disk before it is answered: a killed server has lost nothing
 ON_VERIFIERS = (Act.KILL_VERIFIER, Act.END_VERIFIER, Act.STOP_VERIFIER)
 
 
@@ -59,14 +61,14 @@ class Plan:
 
 @dataclass(slots=True)
 class Report:
-    """What a run did and what came of it. ``failures`` are one line each; none is how it should be."""
+    """What a run did and what came of it. ``failures`` says what was not as it should be: of what kind, and where."""
 
     acts: Counter[Act] = field(default_factory=Counter)
     injected: Counter[Fault] = field(default_factory=Counter)
     started: int = 0
     texts: list[Text] = field(default_factory=list)
     histories: list[History] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """Return it in words."""
@@ -94,7 +96,7 @@ class Chaos:
     def __init__(self, plan: Plan, folder: Path) -> None:
         self._plan = plan
         self._report = Report()
-        self._redis = EmbeddedRedis(0, folder=folder, fsync="always")
+        self._redis = EmbeddedRedis(0, folder=folder, arguments=ALWAYS)
         self._published = Publications()
         self._enough = False
         self._restarting = asyncio.Lock()
@@ -131,8 +133,7 @@ class Chaos:
 
     def _command(self) -> list[str | Path]:
         module = "dsdq" if self._plan.fenced else "dsdq.testing.unfenced"
-        level = os.environ.get("DSDQ_LOG_LEVEL", "error")  # warnings are what everybody does here
-        settings = {"LEASE_MS": round(1000 * LEASE_S), "HASH_STEP_MS": STEP_MS, "LOG_LEVEL": level}
+        settings = {"LEASE_MS": round(1000 * LEASE_S), "HASH_STEP_MS": STEP_MS, "LOG_LEVEL": _log_level()}
         words = [f"DSDQ_{name}={value}" for name, value in settings.items()]
         serve = ["verifier", "--redis", self._to_verifiers.url, "--target", "testing/hash"]
         return ["env", *words, sys.executable, "-m", module, *serve]
@@ -198,19 +199,24 @@ class Chaos:
             self._report.injected += proxy.injected
         self._enough = True
         done, late = await asyncio.wait(running, timeout=SETTLE_S)
-        self._report.failures += [f"a device has not finished {SETTLE_S:.0f} s after the last fault"] * len(late)
-        self._report.failures += [f"a device failed: {task.exception()!r}" for task in done if task.exception()]
+        self._report.failures += [("unfinished", f"a device, {SETTLE_S:.0f} s after the last fault")] * len(late)
+        self._report.failures += [("a device failed", repr(task.exception())) for task in done if task.exception()]
 
     async def _judge(self) -> None:
         report = self._report
         report.started = self._killer.started
-        report.failures += [f"a text failed: {text.error}" for text in report.texts if text.error]
+        report.failures += [("a text failed", text.error) for text in report.texts if text.error]
         redis = open_redis(self._redis.url)
         try:
             report.histories = await read_histories(redis, self._published, report.texts)
         finally:
             await redis.aclose()
-        report.failures += [str(finding) for history in report.histories for finding in check(history)]
+        found = [finding for history in report.histories for finding in check(history)]
+        report.failures += [(finding.kind, f"{finding.session}: {finding.detail}") for finding in found]
+
+
+def _log_level() -> str:
+    return os.environ.get("DSDQ_LOG_LEVEL", "error")  # there is much to warn of here
 
 
 async def run(plan: Plan) -> Report:
@@ -232,12 +238,15 @@ def main(
 ) -> None:
     """Break everything, then check every session. Exit with 1 when anything was found."""
     plan = Plan(secrets.randbits(32) if seed is None else seed, seconds, devices, verifiers, not broken_fence)
+    configure(_log_level())
     typer.echo(f"seed {plan.seed}: {verifiers} verifiers, {devices} devices, {seconds:.0f} s of faults")
     report = asyncio.run(run(plan))
     for line in report.lines():
         typer.echo(line)
-    for line in report.failures[:SHOWN]:
-        typer.echo(f"FOUND  {line}")
+    for kind, count in Counter(kind for kind, _ in report.failures).most_common():
+        typer.echo(f"FOUND  {count} times: {kind}")
+        for line in [detail for one, detail in report.failures if one == kind][:SHOWN]:
+            typer.echo(f"       {line}")
     typer.echo(f"{len(report.failures)} findings in {len(report.histories)} sessions; --seed {plan.seed} replays it")
     raise typer.Exit(bool(report.failures))
 

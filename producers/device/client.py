@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from redis.asyncio import Redis
 from ulid import ULID
@@ -21,7 +21,7 @@ from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW, GREEDY, GenerationStats
 from dsdq.contract import Contract, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
 from dsdq.models.tokenizer import Tokenizer
-from dsdq.policies.routing import power_of_two
+from dsdq.policies.routing import POLICIES, prefix_of
 from dsdq.policies.window import Static
 from dsdq.settings import settings
 from producers.device.generation import Prepared, RedisGeneration
@@ -40,6 +40,7 @@ class RedisClient:
         self._tenant = tenant
         self._producer = producer or f"device-{secrets.token_hex(6)}"
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311 - spreads load, guards nothing
+        self._route = POLICIES[self._settings.routing](self._rng)
         self._redis: Redis | None = None
         self._feed: FeedReader | None = None
         self._drafters: dict[str, Drafter] = {}
@@ -107,8 +108,9 @@ class RedisClient:
         )
 
         async def _prepare(stats: GenerationStats) -> Prepared:
-            worker = await self._choose_worker(model)
-            link = self._link(worker.model, stats, deadline_s)
+            beginning = prefix_of(prompt)
+            worker = await self._choose_worker(model, beginning)
+            link = self._link(worker.model, beginning, stats, deadline_s)
             return await self._prepare(worker, prompt, draft, partial(terms, seed=_seed(seed)), link)
 
         generation = RedisGeneration(_prepare)
@@ -140,7 +142,7 @@ class RedisClient:
         policy = Static(contract.max_window)
         return Prepared(contract, ids, tokenizer, drafter.start(contract), policy, link, worker.wid)
 
-    def _link(self, model: str, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
+    def _link(self, model: str, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
         if self._redis is None or self._feed is None:
             msg = "expected an entered client: use `async with dsdq.connect(url) as client`"
             raise ConfigError(msg)
@@ -152,11 +154,11 @@ class RedisClient:
         )
 
         async def find_worker() -> str:
-            return (await self._choose_worker(model)).wid
+            return (await self._choose_worker(model, beginning)).wid
 
         return SessionLink(self._redis, self._feed, find_worker, patience, stats, self._rng)
 
-    async def _choose_worker(self, model: str | None) -> WorkerInfo:
+    async def _choose_worker(self, model: str | None, beginning: bytes) -> WorkerInfo:
         """Return a verifier of ``model`` (or of the only model served); wait a little for one that is starting."""
         if self._redis is None:
             msg = "expected an entered client: use `async with dsdq.connect(url) as client`"
@@ -171,7 +173,7 @@ class RedisClient:
                 msg = f"expected a model's name, since several are served: {', '.join(served)}"
                 raise ConfigError(msg)
             if workers:
-                return power_of_two(workers, self._rng)
+                return cast("WorkerInfo", self._route(workers, beginning))
             await asyncio.sleep(POLL_S)
         wanted = f"a verifier of {model}" if model else "a verifier"
         msg = f"expected {wanted} at {self._url}, found none; start one with `dsdq verifier --redis URL`"

@@ -116,6 +116,7 @@ def limits_of(chosen: Settings) -> Limits:
         slots=slots,
         inbox=Bounds(chosen.inbox_bound, slots * chosen.session_rounds, chosen.inbox_bytes),
         depth=chosen.session_rounds,
+        step_tokens=chosen.step_tokens,
         lease_ms=chosen.lease_ms,
         idle_ttl_ms=chosen.idle_ttl_ms,
         closed_ttl_ms=chosen.closed_ttl_ms,

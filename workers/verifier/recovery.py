@@ -1,4 +1,4 @@
-"""Take over what a lapsed verifier leaves: its sessions, and all that lies in its inboxes.
+"""Take over what a lapsed verifier leaves: its sessions, and all that lies in its inboxes; relieve a crowded one.
 
 A verifier that is told to stop goes the same way: it ends its lease, and others find what it left. One verifier at a
 time does it, for as many sessions as it has places; a session goes to whoever moves its epoch first, so a claim that
@@ -8,15 +8,17 @@ ends too early costs time and nothing else.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from redis.asyncio import Redis
 
-from dsdq.bus.inbox import Entry, close_inboxes, count_tries, forget_inboxes, left_behind
+from dsdq.bus.inbox import Entry, close_inboxes, count_tries, forget_inboxes, inbox_tenants, left_behind
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import Place, SessionStore
 from dsdq.errors import RedisUnavailableError
+from dsdq.policies.routing import sessions_to_take
 from dsdq.telemetry.logs import get_logger
 from workers.verifier.sessions import Sessions
 
@@ -29,8 +31,12 @@ TOGETHER = 8  # sessions rebuilt at the same time
 class Taker(Protocol):
     """What takes messages in, for sessions that are held here."""
 
+    def session_of(self, entry: Entry) -> str | None:
+        """Return the session that is held here to which a round belongs."""
+        ...
+
     def takes(self, entry: Entry) -> bool:
-        """Say whether this verifier is the one to answer an entry."""
+        """Say whether this verifier is the one to answer an entry that a lapsed one left."""
         ...
 
     async def take(self, entry: Entry) -> None:
@@ -84,6 +90,31 @@ class Recovery:
                     await self._recover(wid)
                 except RedisUnavailableError as error:  # the next heartbeat tells of it again
                     log.warning("takeover interrupted", former=wid, reason=str(error))
+
+    async def relieve_forever(self, pause_s: float) -> None:
+        """Take sessions from verifiers that are much more loaded than this one, now and then, for ever.
+
+        The former owner learns of it like one that is presumed dead: its next commit is fenced.
+        """
+        while True:
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, guards nothing
+            try:
+                me = self._info()
+                others = [one for one in await self._registry.list_workers(me.model) if one.wid != me.wid]
+                if (chosen := sessions_to_take(me, others)) is not None:
+                    await self._relieve(chosen[0].wid, chosen[1])
+            except RedisUnavailableError as error:
+                log.warning("relief interrupted", reason=str(error))
+
+    async def _relieve(self, wid: str, count: int) -> None:
+        places = await self._store.places(wid)
+        chosen = random.sample(places, min(count, len(places)))
+        adopted = await asyncio.gather(*(self._sessions.adopt(place, wid) for place in chosen))
+        came = {held.session for held in adopted if held is not None}
+        log.info("relieved", former=wid, sessions=len(came))
+        for entry in await left_behind(self._redis, wid, await inbox_tenants(self._redis, wid)):
+            if self._taker.session_of(entry) in came:
+                await self._taker.take(entry)
 
     async def _recover(self, wid: str) -> None:
         model, me = self._info().model, self._info().wid

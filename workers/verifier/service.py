@@ -53,6 +53,7 @@ class Limits:
     slots: int
     inbox: Bounds
     depth: int
+    step_tokens: int
     lease_ms: int
     idle_ttl_ms: int
     closed_ttl_ms: int
@@ -140,6 +141,7 @@ class Verifier:
             self._sessions.admit_forever(),
             self._sessions.readopt_forever(self.take),
             self._recovery.run(),
+            self._recovery.relieve_forever(self._limits.lease_ms / 1000),
             stop.wait(),
         )
         others = [asyncio.create_task(loop) for loop in loops]
@@ -147,12 +149,14 @@ class Verifier:
             done, _ = await asyncio.wait([committing, stepping, *others], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            await self._leave(stepping)
+            await self._finish(stepping)
+            await end(*others)
+            await self._leave()
         finally:
             await end(stepping, *others, committing)
 
-    async def _leave(self, stepping: asyncio.Task[None]) -> None:
-        """Take nothing more in, finish the step, write what is decided, and let others take over the rest."""
+    async def _finish(self, stepping: asyncio.Task[None]) -> None:
+        """Take nothing more in, finish the step, and write what is decided."""
         self._stopping = True
         self._work.set()
         self.info = replace(self.info, leaving=True)
@@ -161,6 +165,9 @@ class Verifier:
                 await self._inbox.close()
                 await asyncio.wait([stepping])
                 await self._sessions.commits.shorter_than(1)
+
+    async def _leave(self) -> None:
+        """End the lease, so that others take over what is left; if nothing is, leave no trace."""
         with contextlib.suppress(BusError):
             if len(self._sessions) or await self._inbox.holds_any():
                 await self._registry.hand_over(self.info)
@@ -221,6 +228,9 @@ class Verifier:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
+            with contextlib.suppress(RedisUnavailableError):
+                await self._registry.announce(self.info.model)
+                await self._sessions.drop_strays()
             oldest = monotonic() - self._limits.idle_ttl_ms / 1000
             for held in self._sessions:
                 if held.touched_s < oldest and not held.pending:
@@ -229,14 +239,21 @@ class Verifier:
 
     # Messages
 
+    def session_of(self, entry: Entry) -> str | None:
+        """Return the session that is held here to which a round belongs."""
+        with contextlib.suppress(WireError):
+            message = unpack(entry.payload)
+            if not isinstance(message, Open) and self._sessions.find(message.session, entry.tenant) is not None:
+                return message.session
+        return None
+
     def takes(self, entry: Entry) -> bool:
         """Say whether this verifier is the one to answer what a lapsed one left."""
         try:
             message = unpack(entry.payload)
         except WireError:
             return True
-        session = getattr(message, "session", "")
-        return isinstance(message, Open) or self._sessions.find(session, entry.tenant) is not None
+        return isinstance(message, Open) or self.session_of(entry) is not None
 
     async def give_up(self, entry: Entry, reason: str) -> None:
         """Put an entry away for good and end its session."""
@@ -319,7 +336,8 @@ class Verifier:
             if not row.keep and self._sessions.holds(held):
                 self._planner.computed(row.session, held.state.transcript.tokens, row.end)
         if verified:
-            timing = Timing(started_s, monotonic(), len(verified))
+            waiting = sum(bool(one.rounds) for one in ready.values())
+            timing = Timing(started_s, monotonic(), len(verified), waiting, self._limits.step_tokens)
             self._count(timing)
             pairs = zip(verified, judgements, strict=True)
             self._sessions.commit([conclude(one, judgement, self._offer.eos_ids, timing) for one, judgement in pairs])

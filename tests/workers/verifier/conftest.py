@@ -46,7 +46,8 @@ class Wire:
 
     async def send(self, message: Message | bytes, tenant: str = "") -> None:
         payload = message if isinstance(message, bytes) else pack(message)
-        await publish(self.redis, self.verifier.info.wid, tenant or self.contract.tenant, payload)
+        wid, whose = self.verifier.info.wid, tenant or self.contract.tenant
+        await publish(self.redis, wid, whose, payload, producer=self.contract.producer)
 
     async def next(self) -> Message:
         """Wait for the next entry of the session's log."""

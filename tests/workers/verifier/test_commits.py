@@ -31,7 +31,7 @@ class Store:
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
         self.failures = 0
-        self.lost: set[str] = set()
+        self.lost: dict[str, CommitStatus] = {}
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -42,7 +42,7 @@ class Store:
             raise RedisUnavailableError("gone for a moment")
         if commits:
             self.batches.append(list(commits))
-        return [CommitStatus.FENCED if commit in self.lost else CommitStatus.OK for commit in commits]
+        return [self.lost.get(commit, CommitStatus.OK) for commit in commits]
 
 
 class Inbox:
@@ -103,13 +103,28 @@ async def test_a_commit_is_repeated_until_redis_answers(held: Held, monkeypatch:
     assert inbox.settled == ["1"]
 
 
-async def test_a_session_that_is_not_ours_any_more_is_given_up_with_its_entries(held: Held) -> None:
+async def test_a_session_that_is_gone_is_given_up_with_its_entries(held: Held) -> None:
     store, inbox = Store(), Inbox()
-    store.lost = {"a"}
+    store.lost = {"a": CommitStatus.GONE}
     async with running(store, inbox) as queue:
         queue.add(held, commit("a"), [entry("1")])
         await queue.shorter_than(1)
-    assert inbox.settled == ["1", "left behind"]
+    assert inbox.settled == ["left behind", "1"]
+
+
+@pytest.mark.parametrize("status", [CommitStatus.FENCED, CommitStatus.BEHIND])
+async def test_nothing_of_a_session_that_is_not_ours_any_more_is_acknowledged(held: Held, status: CommitStatus) -> None:
+    store, inbox = Store(), Inbox()
+    store.lost = {"a": status}
+    store.gate.clear()
+    async with running(store, inbox) as queue:
+        queue.add(held, commit("a"), [entry("1")])
+        queue.settle(held, [entry("2")])
+        store.gate.set()
+        await queue.shorter_than(1)
+        queue.settle(held, [entry("3")])
+        await queue.shorter_than(1)
+    assert inbox.settled == ["left behind"]
 
 
 async def test_whoever_runs_ahead_too_far_waits(held: Held) -> None:
