@@ -10,7 +10,9 @@ from types import ModuleType
 
 from ulid import ULID
 
-from dsdq.bus.connection import check_server, open_redis
+from dsdq.bus import scripts
+from dsdq.bus.acl import check_tenancy
+from dsdq.bus.connection import check_server, open_redis, server_version, translated
 from dsdq.bus.inbox import Bounds
 from dsdq.bus.registry import WorkerInfo
 from dsdq.contract import MAX_WINDOW
@@ -47,6 +49,9 @@ async def assemble(
     redis = open_redis(url)
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
+        check_tenancy(await server_version(redis), chosen.tenants, allow_unsafe=chosen.allow_unsafe_redis)
+        with translated():
+            await scripts.load(redis)
         async with running:
             tokenizer = await asyncio.to_thread(Tokenizer.load, target_name)
             yield lambda: Verifier(

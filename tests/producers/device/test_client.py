@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 
 import dsdq
 from dsdq import TokenKind, keys
+from dsdq.bus.sessions import LogEntry
 from dsdq.errors import ConfigError, PromptError, RedisUnavailableError, SessionError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.settings import settings
@@ -255,11 +257,11 @@ async def test_a_tampered_verdict_is_never_shown(serve: Serve, redis_url: str, t
         subscription = generation._link._subscription  # type: ignore[attr-defined]
         taken = subscription.take
 
-        def tampered(number: int, message: bytes) -> None:
-            verdict = unpack(message)
+        def tampered(entry: LogEntry) -> None:
+            verdict = unpack(entry.message)
             if isinstance(verdict, Verdict):
-                verdict = Verdict(**{**{f: getattr(verdict, f) for f in verdict.__slots__}, "tokens": (3,)})
-            taken(number, pack(verdict))
+                verdict = replace(verdict, tokens=(3,))
+            taken(replace(entry, message=pack(verdict)))
 
         subscription.take = tampered
         with pytest.raises(SessionError) as error:

@@ -54,7 +54,7 @@ class Inbox:
 
 
 def entry(name: str) -> Entry:
-    return Entry("w1", "acme", name, b"")
+    return Entry("w1", "acme", name, {})
 
 
 @pytest.fixture
