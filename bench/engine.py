@@ -51,12 +51,13 @@ from dsdq.stopping import StopFinder
 from dsdq.wire import Draft, pack, pack_contract
 from workers.engine import attention
 from workers.engine.engine import Engine
+from workers.engine.judging import JudgingEngine
 from workers.engine.memory import KvMemory
 from workers.engine.planner import Planner
 from workers.engine.rows import Row
 from workers.engine.rows import pack as pack_rows
 from workers.verifier.held import Held, Pending
-from workers.verifier.step import Timing, compute, conclude, ready_rounds
+from workers.verifier.step import Timing, conclude, ready_rounds
 
 CONTEXT = 256
 PROMPT_TOKENS = 2000
@@ -103,7 +104,7 @@ class Sessions:
         rows = self.planner.plan([one.request for one in self.ready], started)
         by_name = {one.held.session: one for one in self.ready}
         judged = [by_name[row.session].judged for row in rows]
-        judgements = compute(self.engine, rows, judged, 0)
+        judgements = JudgingEngine(self.engine).verify(rows, judged, 0)
         timing = Timing(started, monotonic(), len(rows))
         for row, judgement in zip(rows, judgements, strict=True):
             pack(conclude(by_name[row.session], judgement, (), timing).verdict)

@@ -42,8 +42,9 @@ from dsdq.models.target import Target, describe
 from dsdq.policies.paging import BLOCK, blocks_for
 from workers.engine.engine import Engine
 from workers.engine.forward import Options
-from workers.engine.judge import Judged, judge
+from workers.engine.judge import judge
 from workers.engine.memory import KvMemory
+from workers.engine.rounds import Judged
 from workers.engine.rows import Row
 
 SHAPE = {

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Protocol, Self, cast
 
 from dsdq.contract import FinishReason, Rule, Sampling
+from dsdq.drafting import Drafter
 from dsdq.errors import ConfigError
 
 DEFAULT_DRAFT = "builtin/draft"
@@ -53,8 +54,9 @@ class Token:
 class GenerationStats:
     """What one generation cost and gained; complete once the generation has ended.
 
-    Bytes are message payloads. The lists have one entry per verdict: ``round_trips_ms`` from publish to verdict,
-    ``queue_ms`` and ``verify_ms`` of that at the verifier, ``batch_rows`` the sessions of the same forward.
+    Bytes are message payloads. ``repeats`` counts requests that were sent again, ``takeovers`` changes of the verifier.
+    The lists have one entry per verdict: ``round_trips_ms`` from publish to verdict, ``queue_ms`` and ``verify_ms`` of
+    that at the verifier, ``batch_rows`` the sessions of the same forward.
     """
 
     prompt_tokens: int = 0
@@ -63,6 +65,7 @@ class GenerationStats:
     accepted_tokens: int = 0
     rounds: int = 0
     repeats: int = 0
+    takeovers: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
     ttft_ms: float = 0.0
@@ -123,7 +126,7 @@ class Client(Protocol):
         self,
         prompt: str | Sequence[int],
         *,
-        draft: str = DEFAULT_DRAFT,
+        draft: str | Drafter = DEFAULT_DRAFT,
         sampling: Sampling = GREEDY,
         max_tokens: int = 128,
         window: int = DEFAULT_WINDOW,
@@ -136,12 +139,14 @@ class Client(Protocol):
         ignore_eos: bool = False,
         logprobs: int = 0,
         choice: int = 0,
+        deadline_s: float | None = None,
     ) -> Generation:
         """Generate up to ``max_tokens`` tokens of the target's own text after ``prompt`` (text or token ids).
 
         Args:
             prompt: text, encoded by the target's tokenizer, or token ids.
-            draft: a drafter: ``builtin/draft``, a path or hub name, ``ngram``, or ``none`` (target-only).
+            draft: a drafter by name: ``builtin/draft``, a path or hub name, ``ngram``, or ``none`` (target-only); or
+                one of your own, which drafts ids of the target's tokenizer.
             sampling: how the target draws its next token; greedy by default.
             max_tokens: bound of the generated tokens.
             window: draft tokens per round.
@@ -154,6 +159,7 @@ class Client(Protocol):
             ignore_eos: go on after the target's end of text.
             logprobs: how many of the likeliest tokens to report with each token and its log-probability; 0 for none.
             choice: tells several answers to one prompt and seed apart.
+            deadline_s: seconds for the whole text; what is not done by then ends with an error. None: no bound.
 
         Raises (while iterating):
             ConfigError: an argument is not what was expected.

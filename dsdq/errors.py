@@ -4,6 +4,7 @@ DsdqError
 ├── ConfigError            a setting, flag or path is not what was expected
 │   └── PromptError        a prompt is empty, too long, or not encodable
 ├── WireError              bytes that are not a message of this protocol
+├── SealError              a message does not show who sent it
 ├── ModelError             a model or tokenizer cannot be loaded or is not supported
 ├── ParallelError          processes that run one model together lost one another
 ├── RefusedError           the verifier refused a session; ``code`` says why
@@ -35,6 +36,13 @@ class PromptError(ConfigError):
 
 class WireError(DsdqError):
     """Bytes are not a message of this protocol, or exceed one of its limits."""
+
+
+class SealError(DsdqError):
+    """A message is not sealed by the producer that it speaks for.
+
+    Not a :class:`WireError`: those are answered in the session that the bytes name, and these bytes may name anybody's.
+    """
 
 
 class ModelError(DsdqError):

@@ -13,11 +13,23 @@ from dsdq.errors import ConfigError
 NAME = re.compile(r"[a-z0-9-]{1,64}")
 MODELS = "{models}:served"
 DEAD_LETTERS = "{dead}:letters"
+DEAD_COUNTS = "{dead}:counts"
+DEAD_SEEN = "{dead}:seen"
 
 
 def inbox(worker: str, tenant: str) -> str:
     """Return the stream into which a tenant's devices publish for one worker."""
     return f"{{w.{_name(worker)}}}:in:{_name(tenant)}"
+
+
+def inbox_bytes(worker: str, tenant: str) -> str:
+    """Return the counter of the bytes that lie in an inbox."""
+    return f"{inbox(worker, tenant)}:bytes"
+
+
+def worker_tries(worker: str) -> str:
+    """Return the hash that counts how often a dead worker's entries were taken over, by ``<tenant>/<entry id>``."""
+    return f"{{w.{_name(worker)}}}:tries"
 
 
 def worker_state(worker: str) -> str:
@@ -53,6 +65,11 @@ def workers(model: str) -> str:
 def worker_infos(model: str) -> str:
     """Return the hash from worker to its packed registry entry."""
     return f"{{m.{slug(model)}}}:info"
+
+
+def recovery_claim(model: str, worker: str) -> str:
+    """Return the key that says which worker takes over a dead one's sessions just now."""
+    return f"{{m.{slug(model)}}}:claim:{_name(worker)}"
 
 
 def slug(model: str) -> str:

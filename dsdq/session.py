@@ -6,13 +6,13 @@ with :func:`check_verdict`. Nothing here knows Redis, models or clocks.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from dsdq import digest
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import SessionError
-from dsdq.wire import Decode, Draft, ErrorCode, Verdict
+from dsdq.wire import Decode, Draft, ErrorCode, Message, Open, Verdict, unpack_contract
 
 
 class Transcript:
@@ -50,6 +50,11 @@ class Transcript:
     def digest_after(self, tokens: Sequence[int]) -> bytes:
         """Return the digest that the text would have with ``tokens`` behind it."""
         return digest.extend(self.digest, tokens)
+
+    def truncate(self, length: int) -> None:
+        """Forget what is behind the first ``length`` tokens."""
+        del self._tokens[length:]
+        del self._digests[length + 1 :]
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Commit ``tokens``."""
@@ -99,6 +104,21 @@ class SessionState:
             self.answered = verdict.last_round
         if verdict.accepted < verdict.drafted:
             self.branch = max(self.branch, verdict.branch + 1)
+
+
+def replay(opening: Open, messages: Iterable[Message]) -> tuple[Contract, Transcript, Counts]:
+    """Return what a session's log says of its text: ``opening`` is the first entry's request, ``messages`` are all.
+
+    Raises:
+        SessionError: a verdict does not continue the text before it.
+        WireError: the contract cannot be read.
+    """
+    transcript, counts = Transcript(opening.contract, opening.prompt), Counts()
+    for message in messages:
+        if isinstance(message, Verdict):
+            check_verdict(transcript, message)
+            counts = counts.after(message)
+    return unpack_contract(opening.contract), transcript, counts
 
 
 @dataclass(frozen=True, slots=True)

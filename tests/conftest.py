@@ -84,7 +84,8 @@ def serve(redis_url: str) -> Serve:
     async def run(target: str | Path, **changed: object) -> AsyncIterator[Verifier]:
         chosen = Settings(redis_url=redis_url, **changed)  # type: ignore[arg-type]
         stop, ready = asyncio.Event(), asyncio.Event()
-        async with assemble(redis_url, str(target), "cpu", "float32", chosen) as verifier:
+        async with assemble(redis_url, str(target), "cpu", "float32", chosen) as make:
+            verifier = make()
             serving = asyncio.create_task(verifier.run(stop, ready))
             announced = asyncio.create_task(ready.wait())
             await asyncio.wait([serving, announced], return_when=asyncio.FIRST_COMPLETED)

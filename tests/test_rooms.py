@@ -48,6 +48,15 @@ def test_no_room_imports_one_that_it_must_not_know(room: str) -> None:
     ],
 )
 def test_a_device_imports_this_without_torch(module: str) -> None:
+    assert_free_of_torch(module)
+
+
+@pytest.mark.parametrize("module", ["workers.verifier.command", "workers.verifier.service", "workers.verifier.step"])
+def test_a_verifier_starts_without_torch_where_its_engine_needs_none(module: str) -> None:
+    assert_free_of_torch(module)
+
+
+def assert_free_of_torch(module: str) -> None:
     probe = f"import sys, {module}; print(sorted({{'torch', 'transformers'}} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

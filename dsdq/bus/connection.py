@@ -77,6 +77,14 @@ async def check_server(redis: Redis, *, role: Role = Role.WORKER, allow_unsafe: 
                 await _check_primary(server, role, allow_unsafe=allow_unsafe)
 
 
+async def server_version(redis: Redis) -> tuple[int, ...]:
+    """Return major and minor version of the server, the oldest one's of a cluster."""
+    with translated():
+        async with _primaries(redis) as servers:
+            found = [(await server.info("server"))["redis_version"] for server in servers]
+    return min(tuple(int(part) for part in version.split(".")[:2]) for version in found)
+
+
 async def _check_primary(server: Redis, role: Role, *, allow_unsafe: bool) -> None:
     try:
         info: dict[str, Any] = await server.info()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import socket
 import subprocess
 import tempfile
@@ -89,6 +90,13 @@ class EmbeddedRedis:
         """End the server and remove its temporary folder; nothing happens when none runs."""
         if self._child is not None:
             await self._child.stop()
+            self._child = None
+
+    async def kill(self) -> None:
+        """End the server where it stands (SIGKILL)."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGKILL)
+            await self._child.wait()
             self._child = None
 
     async def wait(self) -> None:

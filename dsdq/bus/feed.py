@@ -7,13 +7,14 @@ read from the log, and what comes twice is dropped.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 
 from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus.connection import BLOCK_MS, translated
-from dsdq.bus.sessions import read_log
+from dsdq.bus.sessions import LogEntry, place_of, read_entries, read_head
 from dsdq.contract import Contract
 from dsdq.errors import BusError, GoneError
 from dsdq.tasks import end
@@ -26,11 +27,15 @@ RETRY_S = 0.2
 
 
 class Subscription:
-    """One session's messages, each once and in order."""
+    """One session's messages, each once and in order.
+
+    A log that lost its end, because Redis lost its last writes, goes on with lower numbers under a higher epoch.
+    """
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self._seen = 0
+        self._epoch = 0
         self._waiting: deque[bytes] = deque()
         self._arrived = asyncio.Event()
         self._closed = False
@@ -40,15 +45,21 @@ class Subscription:
         """Return the number of the last log entry that was taken in."""
         return self._seen
 
+    @property
+    def epoch(self) -> int:
+        """Return the epoch of the last log entry that was taken in."""
+        return self._epoch
+
     def misses(self, number: int) -> bool:
         """Say whether entries before ``number`` have not arrived."""
         return number > self._seen + 1
 
-    def take(self, number: int, message: bytes) -> None:
-        """Take in log entry ``number``, unless it came before."""
-        if number == self._seen + 1:
-            self._seen = number
-            self._waiting.append(message)
+    def take(self, entry: LogEntry) -> None:
+        """Take in a log entry, unless it came before."""
+        regrown = entry.epoch > self._epoch and entry.number <= self._seen
+        if entry.number == self._seen + 1 or regrown:
+            self._seen, self._epoch = entry.number, entry.epoch
+            self._waiting.append(entry.message)
             self._arrived.set()
 
     def get_nowait(self) -> bytes | None:
@@ -114,11 +125,29 @@ class FeedReader:
         self._subscriptions.pop(subscription.contract.session, None)
 
     async def catch_up(self, subscription: Subscription) -> bool:
-        """Read on in the session's log; say whether there was something new."""
-        before = subscription.seen
-        for number, message in enumerate(await read_log(self._redis, subscription.contract, before), before + 1):
-            subscription.take(number, message)
-        return subscription.seen > before
+        """Read on in the session's log; say whether there was something new.
+
+        Raises:
+            GoneError: there is no log any more.
+        """
+        before, place = (subscription.epoch, subscription.seen), place_of(subscription.contract)
+        entries = await read_entries(self._redis, place, subscription.seen)
+        if not entries and subscription.seen:
+            head = await read_head(self._redis, place)
+            if head is None:
+                msg = f"session {place.session}: expected its log, it is gone; nothing came for too long"
+                raise GoneError(msg)
+            if head.epoch > subscription.epoch:  # another owner, and no more entries than we have seen
+                written = await read_entries(self._redis, place)
+                entries = [entry for entry in written if entry.epoch > subscription.epoch]
+        for entry in entries:
+            subscription.take(entry)
+        return (subscription.epoch, subscription.seen) > before
+
+    async def owner(self, subscription: Subscription) -> str | None:
+        """Return the verifier that owns a session now, None if none does."""
+        head = await read_head(self._redis, place_of(subscription.contract))
+        return head.worker if head is not None and head.is_open else None
 
     async def _read_forever(self) -> None:
         while True:
@@ -137,7 +166,8 @@ class FeedReader:
         subscription = self._subscriptions.get(fields[b"s"].decode())
         if subscription is None:
             return
-        number = int(fields[b"n"])
-        if subscription.misses(number):
-            await self.catch_up(subscription)
-        subscription.take(number, fields[b"m"])
+        entry = LogEntry(int(fields[b"n"]), int(fields[b"e"]), fields[b"m"])
+        if subscription.misses(entry.number):
+            with contextlib.suppress(GoneError):
+                await self.catch_up(subscription)
+        subscription.take(entry)

@@ -1,8 +1,12 @@
-"""A worker's inboxes: one bounded stream per tenant, read through a consumer group, acknowledged when answered."""
+"""A worker's inboxes: one bounded stream per tenant, read through a consumer group, settled when answered.
+
+An entry lies there until its answer is in a log: what is in an inbox is the work outstanding, and whoever inherits the
+worker finds all of it, read or not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -11,39 +15,63 @@ from redis.exceptions import ResponseError
 from dsdq import keys
 from dsdq.bus import scripts
 from dsdq.bus.connection import translated
-from dsdq.errors import BusyError, GoneError
+from dsdq.bus.dead import SEAL, DeadLetters, Kind
+from dsdq.errors import BusyError, FencedError, GoneError
+from dsdq.sealing import Seal
 
 GROUP = "verify"
-RETRY_MS = 20
-DEAD_LETTERS_KEPT = 1_000
-_SHOWN_BYTES = 4_096
-_KNOWN_FOR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message as it lies in an inbox. ``tenant`` is whose inbox it came through, not what the message claims."""
+    """One message as it lies in an inbox of ``worker``: ``tenant`` is whose inbox, not what the message claims."""
 
+    worker: str
     tenant: str
     id: str
-    payload: bytes
+    fields: Mapping[bytes, bytes]
+
+    @property
+    def payload(self) -> bytes:
+        """Return the message's bytes."""
+        return self.fields.get(b"m", b"")
+
+    @property
+    def producer(self) -> str:
+        """Return who says to have sent it."""
+        return self.fields.get(b"p", b"").decode(errors="replace")
 
 
-async def publish(redis: Redis, worker: str, tenant: str, payload: bytes, *, opens: bool = False) -> None:
-    """Put one message into a worker's inbox; one that ``opens`` leaves a place free for every session of the worker.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How full the inbox of one tenant may get: in entries, of which ``kept`` are no ``open``'s, and in bytes."""
+
+    entries: int
+    kept: int
+    bytes_: int
+
+
+async def publish(
+    redis: Redis,
+    worker: str,
+    tenant: str,
+    payload: bytes,
+    *,
+    producer: str = "",
+    seal: Seal | None = None,
+    opens: bool = False,
+) -> None:
+    """Put one message into a worker's inbox; one that ``opens`` leaves the places free that are kept for sessions.
 
     Raises:
         BusyError: the inbox is full; come back after ``retry_after_ms``.
         GoneError: the worker takes no more messages, or never existed.
         RedisUnavailableError: no answer.
     """
+    where = [keys.inbox(worker, tenant), keys.inbox_bytes(worker, tenant), keys.worker_state(worker)]
+    sealed: list[scripts.Argument] = [producer] if seal is None else [seal.producer, seal.session, seal.mac]
     with translated():
-        answer = await scripts.call(
-            redis,
-            "publish",
-            [keys.inbox(worker, tenant), keys.worker_state(worker)],
-            [payload, "open" if opens else ""],
-        )
+        answer = await scripts.call(redis, "publish", where, [payload, "open" if opens else "", *sealed])
     if answer[0] == b"BUSY":
         msg = f"inbox of verifier {worker}: full for tenant {tenant}"
         raise BusyError(msg, int(answer[1]))
@@ -55,68 +83,150 @@ async def publish(redis: Redis, worker: str, tenant: str, payload: bytes, *, ope
 class Inbox:
     """The reading side: what a worker was sent by the tenants it serves."""
 
-    def __init__(self, redis: Redis, worker: str, tenants: Sequence[str]) -> None:
+    def __init__(self, redis: Redis, worker: str, tenants: Sequence[str], dead: DeadLetters) -> None:
         self._redis = redis
+        self._dead = dead
         self._worker = worker
         self._tenants = {keys.inbox(worker, tenant): tenant for tenant in tenants}
 
-    async def open(self, bound: int, slots: int) -> None:
-        """Create the streams with their groups and let devices in.
-
-        At most ``bound`` entries per tenant, of which ``slots`` are kept from messages that open a session.
-        """
+    async def open(self, bounds: Bounds) -> None:
+        """Create the streams with their groups and let devices in."""
         with translated():
             for stream in self._tenants:
-                try:
-                    await self._redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
-                except ResponseError as error:
-                    if "BUSYGROUP" not in str(error):
-                        raise
-            state = {"bound": bound, "slots": slots, "closed": 0, "retry_ms": RETRY_MS}
+                await self._create(stream)
+            state = {
+                "bound": bounds.entries,
+                "kept": bounds.kept,
+                "bytes": bounds.bytes_,
+                "drained_per_s": 1,
+                "closed": 0,
+                "tenants": ",".join(self._tenants.values()),
+            }
             await self._redis.hset(keys.worker_state(self._worker), mapping=state)
 
     async def read(self, count: int, block_ms: int) -> list[Entry]:
-        """Return up to ``count`` new messages per tenant, oldest first; wait up to ``block_ms`` for the first one."""
+        """Return up to ``count`` new messages per tenant, oldest first; wait up to ``block_ms`` for the first one.
+
+        Raises:
+            FencedError: another worker has closed the inboxes.
+        """
         with translated():
-            answer = await self._redis.xreadgroup(
-                GROUP, self._worker, dict.fromkeys(self._tenants, ">"), count=count, block=block_ms
-            )
+            try:
+                answer = await self._redis.xreadgroup(
+                    GROUP, self._worker, dict.fromkeys(self._tenants, ">"), count=count, block=block_ms
+                )
+            except ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+                await self._restore()
+                answer = None
         return [
-            Entry(self._tenants[stream.decode()], entry_id.decode(), fields.get(b"m", b""))
+            Entry(self._worker, self._tenants[stream.decode()], entry_id.decode(), fields)
             for stream, entries in answer or ()
             for entry_id, fields in entries
         ]
 
     async def settle(self, entries: Iterable[Entry]) -> None:
-        """Acknowledge and delete what was answered: an acknowledged entry alone would still take memory and bound."""
-        by_stream: dict[str, list[str]] = {}
+        """Acknowledge and delete what was answered, in this worker's inboxes or those of one that it inherits."""
+        by_inbox: dict[tuple[str, str], list[Entry]] = {}
         for entry in entries:
-            by_stream.setdefault(keys.inbox(self._worker, entry.tenant), []).append(entry.id)
-        if not by_stream:
-            return
+            by_inbox.setdefault((entry.worker, entry.tenant), []).append(entry)
+        calls: list[scripts.Call] = []
+        for place, settled in by_inbox.items():
+            arguments: list[scripts.Argument] = [GROUP]
+            for entry in settled:
+                arguments += [entry.id, len(entry.payload)]
+            calls.append(([keys.inbox(*place), keys.inbox_bytes(*place)], arguments))
+        if calls:
+            with translated():
+                await scripts.call_many(self._redis, "settle", calls)
+
+    async def bury(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
+        """Move an entry that cannot be answered to the dead letters."""
+        seal = {name: value for name in SEAL if (value := entry.fields.get(name.encode())) is not None}
+        await self._dead.add(entry.worker, entry.tenant, entry.id, entry.payload, kind, reason, attempts, seal)
+        await self.settle([entry])
+
+    async def beat(self, drained_per_s: float, ttl_ms: int) -> None:
+        """Say how fast entries are answered, and keep the inboxes for ``ttl_ms`` from now should nobody do so again."""
+        names = [*self._tenants, *(f"{stream}:bytes" for stream in self._tenants)]
+        state = keys.worker_state(self._worker)
         pipeline = self._redis.pipeline(transaction=False)
-        for stream, ids in by_stream.items():
-            pipeline.xack(stream, GROUP, *ids)
-            pipeline.xdel(stream, *ids)
+        pipeline.hset(state, "drained_per_s", max(1, round(drained_per_s)))
+        for key in (state, *names, keys.worker_sessions(self._worker)):
+            pipeline.pexpire(key, ttl_ms)
         with translated():
             await pipeline.execute()
 
-    async def bury(self, entry: Entry, reason: str) -> None:
-        """Move an entry that cannot be answered to the dead letters, cut to a bounded size."""
-        fields = {
-            "reason": reason[:_SHOWN_BYTES],
-            "worker": self._worker,
-            "tenant": entry.tenant,
-            "m": entry.payload[:_SHOWN_BYTES],
-        }
-        with translated():
-            await self._redis.xadd(keys.DEAD_LETTERS, fields, maxlen=DEAD_LETTERS_KEPT)
-        await self.settle([entry])
-
     async def close(self) -> None:
-        """Let no more messages in. The streams go; the mark that this worker is gone stays for an hour."""
-        state = keys.worker_state(self._worker)
+        """Let no more messages in; what is in stays."""
+        await close_inboxes(self._redis, self._worker)
+
+    async def holds_any(self) -> bool:
+        """Say whether anything lies in the inboxes."""
         with translated():
-            await self._redis.hset(state, "closed", 1)
-            await self._redis.pexpire(state, _KNOWN_FOR_MS)
-            await self._redis.delete(*self._tenants)
+            return any([await self._redis.xlen(stream) for stream in self._tenants])
+
+    async def forget(self) -> None:
+        """Remove the inboxes."""
+        await forget_inboxes(self._redis, self._worker, self._tenants.values())
+
+    async def _restore(self) -> None:
+        """Make streams again that somebody deleted; the groups begin at 0, so that nothing is skipped."""
+        closed = await self._redis.hget(keys.worker_state(self._worker), "closed")
+        if closed != b"0":
+            msg = f"inbox of verifier {self._worker}: expected it to be open, it was closed by another worker"
+            raise FencedError(msg)
+        for stream in self._tenants:
+            await self._create(stream)
+
+    async def _create(self, stream: str) -> None:
+        try:
+            await self._redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+
+async def close_inboxes(redis: Redis, worker: str) -> list[str]:
+    """Let no more messages into a worker's inboxes, and return the tenants that have one."""
+    tenants = await inbox_tenants(redis, worker)
+    if tenants:
+        with translated():
+            await redis.hset(keys.worker_state(worker), "closed", 1)
+    return tenants
+
+
+async def inbox_tenants(redis: Redis, worker: str) -> list[str]:
+    """Return the tenants for whom a worker has inboxes."""
+    with translated():
+        tenants = await redis.hget(keys.worker_state(worker), "tenants")
+    return [tenant for tenant in (tenants or b"").decode().split(",") if tenant]
+
+
+async def left_behind(redis: Redis, worker: str, tenants: Iterable[str]) -> list[Entry]:
+    """Return all that lies in the inboxes of a worker that is gone: delivered or not, oldest first for each tenant."""
+    entries: list[Entry] = []
+    with translated():
+        for tenant in tenants:
+            found = await redis.xrange(keys.inbox(worker, tenant))
+            entries += [Entry(worker, tenant, entry_id.decode(), fields) for entry_id, fields in found]
+    return entries
+
+
+async def count_tries(redis: Redis, worker: str, entries: Sequence[Entry]) -> list[int]:
+    """Count that each of these entries of a dead worker is tried once more, and return how often they were now."""
+    pipeline = redis.pipeline(transaction=False)
+    for entry in entries:
+        pipeline.hincrby(keys.worker_tries(worker), f"{entry.tenant}/{entry.id}", 1)
+    with translated():
+        counts: list[int] = await pipeline.execute()
+    return counts
+
+
+async def forget_inboxes(redis: Redis, worker: str, tenants: Iterable[str]) -> None:
+    """Remove all keys of a worker whose inboxes are empty; a device that still asks for it is told that it is gone."""
+    names = [key for tenant in tenants for key in (keys.inbox(worker, tenant), keys.inbox_bytes(worker, tenant))]
+    others = [keys.worker_state(worker), keys.worker_sessions(worker), keys.worker_tries(worker)]
+    with translated():
+        await redis.delete(*names, *others)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import msgpack
 from redis.asyncio import Redis
@@ -16,9 +15,11 @@ from dsdq.errors import FencedError
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker as devices see it when they choose one; ``sessions``, ``steps`` and ``rows`` are as of its heartbeat.
+    """A worker as devices see it when they choose one; what changes is as of its heartbeat.
 
-    ``tokenizer`` is the name under which a device can load the target's tokenizer. ``rows / steps`` is the mean batch.
+    ``tokenizer`` is the name under which a device can load the target's tokenizer. ``rows / steps`` is the mean batch,
+    ``row_ms`` the time that a session's round took of late: workers differ in speed. One that is ``leaving`` takes no
+    new session.
     """
 
     wid: str
@@ -34,6 +35,8 @@ class WorkerInfo:
     sessions: int = 0
     steps: int = 0
     rows: int = 0
+    row_ms: float = 0.0
+    leaving: bool = False
 
 
 _FIELDS = tuple(field.name for field in fields(WorkerInfo))
@@ -45,47 +48,70 @@ class Registry:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def join(self, info: WorkerInfo, lease_ms: int) -> None:
-        """Show a worker to devices for ``lease_ms``."""
-        with translated():
-            await self._redis.sadd(keys.MODELS, info.model)
-        await self._lease(info, lease_ms, "join")
+    async def join(self, info: WorkerInfo, lease_ms: int) -> list[str]:
+        """Show a worker to devices for ``lease_ms``; return the workers of its model whose lease has lapsed."""
+        await self.announce(info.model)
+        return await self._lease(info, lease_ms, "join")
 
-    async def renew(self, info: WorkerInfo, lease_ms: int) -> None:
-        """Prolong a lease and show the worker's present load.
+    async def announce(self, model: str) -> None:
+        """Name a model among those served; again from time to time, for its last worker may just have left."""
+        with translated():
+            await self._redis.sadd(keys.MODELS, model)
+
+    async def renew(self, info: WorkerInfo, lease_ms: int) -> list[str]:
+        """Prolong a lease and show the worker's present load; return the workers whose lease has lapsed.
 
         Raises:
             FencedError: the lease had lapsed. It is never renewed: the worker's sessions may be another's by now.
         """
-        if await self._lease(info, lease_ms, "renew") == b"LAPSED":
-            msg = f"lease of verifier {info.wid}: lapsed; it must stop and come back under a new id"
-            raise FencedError(msg)
+        return await self._lease(info, lease_ms, "renew")
 
-    async def leave(self, info: WorkerInfo) -> None:
-        """Take a worker out of sight."""
+    async def hand_over(self, info: WorkerInfo) -> None:
+        """End a lease now, so that others take over what the worker leaves."""
         with translated():
-            await self._redis.zrem(keys.workers(info.model), info.wid)
-            await self._redis.hdel(keys.worker_infos(info.model), info.wid)
+            await self._redis.zadd(keys.workers(info.model), {info.wid: 0}, xx=True)
+
+    async def claim(self, model: str, lapsed: str, claimant: str, ttl_ms: int) -> bool:
+        """Ask to be the one that takes over a lapsed worker's sessions; the claim ends after ``ttl_ms``."""
+        with translated():
+            return bool(await self._redis.set(keys.recovery_claim(model, lapsed), claimant, nx=True, px=ttl_ms))
+
+    async def release(self, model: str, lapsed: str) -> None:
+        """End a claim."""
+        with translated():
+            await self._redis.delete(keys.recovery_claim(model, lapsed))
+
+    async def forget(self, model: str, wid: str) -> None:
+        """Take a worker out of the registry, and its model with the last one."""
+        with translated():
+            await self._redis.zrem(keys.workers(model), wid)
+            await self._redis.hdel(keys.worker_infos(model), wid)
+            if not await self._redis.zcard(keys.workers(model)):
+                await self._redis.srem(keys.MODELS, model)
 
     async def list_models(self) -> list[str]:
-        """Return the names of models that have been served, whether or not a worker is there now."""
+        """Return the names of the models that have workers, whether or not they live."""
         with translated():
             return sorted(name.decode() for name in await self._redis.smembers(keys.MODELS))
 
     async def list_workers(self, model: str) -> list[WorkerInfo]:
-        """Return the workers of a model whose lease has not lapsed."""
+        """Return the workers of a model that take sessions: their lease has not lapsed, and they are not leaving."""
         with translated():
             seconds, microseconds = await self._redis.time()
             now_ms = 1000 * seconds + microseconds // 1000
             alive = await self._redis.zrangebyscore(keys.workers(model), now_ms, "+inf")
             packed = await self._redis.hmget(keys.worker_infos(model), alive) if alive else []
-        return [_unpack(one) for one in packed if one]
+        return [info for one in packed if one and not (info := _unpack(one)).leaving]
 
-    async def _lease(self, info: WorkerInfo, lease_ms: int, how: str) -> Any:  # noqa: ANN401 - a reply of Redis
+    async def _lease(self, info: WorkerInfo, lease_ms: int, how: str) -> list[str]:
         where = [keys.workers(info.model), keys.worker_infos(info.model)]
         packed: bytes = msgpack.packb({name: getattr(info, name) for name in _FIELDS})
         with translated():
-            return await scripts.call(self._redis, "lease", where, [info.wid, packed, lease_ms, how])
+            answer = await scripts.call(self._redis, "lease", where, [info.wid, packed, lease_ms, how])
+        if answer == b"LAPSED":
+            msg = f"lease of verifier {info.wid}: lapsed; it must come back under a new id"
+            raise FencedError(msg)
+        return [wid.decode() for wid in answer]
 
 
 def _unpack(packed: bytes) -> WorkerInfo:

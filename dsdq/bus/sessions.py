@@ -21,13 +21,64 @@ FIRST_EPOCH = 1
 class CommitStatus(StrEnum):
     """What became of a commit: only ``OK`` changed anything.
 
-    ``GONE``: no such session, or it is closed. ``FENCED``: another worker owns it. ``LENGTH``: it was committed before.
+    ``DONE``: it was made before, and the answer was lost. ``GONE``: no such session, or it is closed. ``FENCED``:
+    another worker owns it. ``BEHIND``: the log ends elsewhere, because Redis lost its last writes.
     """
 
     OK = "OK"
+    DONE = "DONE"
     GONE = "GONE"
     FENCED = "FENCED"
-    LENGTH = "LENGTH"
+    BEHIND = "BEHIND"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a session's keys are. As text it is ``producer/tenant/session``."""
+
+    producer: str
+    tenant: str
+    session: str
+
+    def __str__(self) -> str:
+        """Return it as it stands in a worker's set of sessions."""
+        return f"{self.producer}/{self.tenant}/{self.session}"
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """Return the place that ``str`` gave."""
+        return cls(*text.split("/"))
+
+    @property
+    def head(self) -> str:
+        """Return the key of the head."""
+        return keys.session_head(self.producer, self.tenant, self.session)
+
+    @property
+    def log(self) -> str:
+        """Return the key of the log."""
+        return keys.session_log(self.producer, self.tenant, self.session)
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One entry of a log: its number from 1, its writer's epoch, its message; ``request`` is what the first answers."""
+
+    number: int
+    epoch: int
+    message: bytes
+    request: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a takeover found: the new epoch and owner token, and the head as it was."""
+
+    epoch: int
+    owner: str
+    entries: int
+    round: int
+    branch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +92,19 @@ class Owned:
     @property
     def keys(self) -> list[str]:
         """Return the keys of head, log and feed."""
-        terms = self.contract
-        return [
-            keys.session_head(terms.producer, terms.tenant, terms.session),
-            keys.session_log(terms.producer, terms.tenant, terms.session),
-            keys.feed(terms.producer, terms.tenant),
-        ]
+        place = place_of(self.contract)
+        return [place.head, place.log, keys.feed(place.producer, place.tenant)]
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Messages to append in one go, if the log still ends at ``expected_length``; other fields become the head's."""
+    """Messages to append in one go, if the log still has ``entries`` entries and ends at ``expected_length``.
+
+    Other fields become the head's.
+    """
 
     owned: Owned
+    entries: int
     expected_length: int
     length: int
     digest: bytes
@@ -82,9 +133,49 @@ class SessionStore:
         """
         owned = Owned(contract, FIRST_EPOCH, secrets.token_hex(16))
         with translated():
-            await self._redis.sadd(keys.worker_sessions(self._worker), "/".join(_place(contract)))
+            await self._redis.sadd(keys.worker_sessions(self._worker), str(place_of(contract)))
         begun = await self._begin(owned, OPEN, length, digest, answer, request)
         return owned if begun else None
+
+    async def head(self, place: Place) -> Head | None:
+        """Return a session's head; see :func:`read_head`."""
+        return await read_head(self._redis, place)
+
+    async def entries(self, place: Place, after: int = 0) -> list[LogEntry]:
+        """Return a session's log; see :func:`read_entries`."""
+        return await read_entries(self._redis, place, after)
+
+    async def take_over(self, place: Place, former: str) -> Taken | None:
+        """Become the owner of a session that is ``former``'s; None if it is closed, gone or another's by now.
+
+        It joins this worker's set first and leaves the former's last, so that a crash in between loses nothing.
+        """
+        owner, mine, others = secrets.token_hex(16), keys.worker_sessions(self._worker), keys.worker_sessions(former)
+        with translated():
+            await self._redis.sadd(mine, str(place))
+            answer = await scripts.call(self._redis, "takeover", [place.head], [former, self._worker, owner])
+            if answer[0] != b"OK":
+                await self._redis.srem(mine, str(place))
+                await self._redis.srem(others, str(place))
+                return None
+        return Taken(answer[1], owner, *answer[2:])
+
+    async def moved(self, place: Place, former: str) -> None:
+        """Say that a session that was taken over is in this worker's hands for good."""
+        if former != self._worker:
+            with translated():
+                await self._redis.srem(keys.worker_sessions(former), str(place))
+
+    async def places(self, worker: str) -> list[Place]:
+        """Return the sessions in a worker's set."""
+        with translated():
+            members = await self._redis.smembers(keys.worker_sessions(worker))
+        return [Place.parse(member.decode()) for member in sorted(members)]
+
+    async def disown(self, contract: Contract) -> None:
+        """Take a session out of this worker's set."""
+        with translated():
+            await self._redis.srem(keys.worker_sessions(self._worker), str(place_of(contract)))
 
     async def refuse(self, contract: Contract, *, answer: bytes, request: bytes) -> None:
         """Begin and end a session's log with the error that refuses it; nothing happens if it was answered before."""
@@ -96,7 +187,7 @@ class SessionStore:
             return []
         with translated():
             answers = await scripts.call_many(self._redis, "commit", [self._call(commit) for commit in commits])
-            ended = ["/".join(_place(commit.owned.contract)) for commit in commits if commit.closes]
+            ended = [str(place_of(commit.owned.contract)) for commit in commits if commit.closes]
             if ended:
                 await self._redis.srem(keys.worker_sessions(self._worker), *ended)
         return [CommitStatus(answer.decode()) for answer in answers]
@@ -126,6 +217,7 @@ class SessionStore:
             owned.contract.session,
             owned.epoch,
             owned.owner,
+            commit.entries,
             commit.expected_length,
             commit.length,
             commit.digest,
@@ -140,11 +232,35 @@ class SessionStore:
 
 async def read_log(redis: Redis, contract: Contract, after: int) -> list[bytes]:
     """Return a log's messages behind entry number ``after``, in order."""
-    log = keys.session_log(contract.producer, contract.tenant, contract.session)
+    return [entry.message for entry in await read_entries(redis, place_of(contract), after)]
+
+
+async def read_entries(redis: Redis, place: Place, after: int = 0) -> list[LogEntry]:
+    """Return a log's entries behind number ``after``, in order."""
     with translated():
-        entries = await redis.xrange(log, min=f"{after + 1}-0")
-    return [fields[b"m"] for _, fields in entries]
+        entries = await redis.xrange(place.log, min=f"{after + 1}-0")
+    return [
+        LogEntry(int(entry_id.split(b"-")[0]), int(fields[b"e"]), fields[b"m"], fields.get(b"o"))
+        for entry_id, fields in entries
+    ]
 
 
-def _place(contract: Contract) -> tuple[str, str, str]:
-    return contract.producer, contract.tenant, contract.session
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a session's head says to whoever looks for its owner."""
+
+    epoch: int
+    worker: str
+    is_open: bool
+
+
+async def read_head(redis: Redis, place: Place) -> Head | None:
+    """Return a session's head, None when there is none (any more)."""
+    with translated():
+        epoch, worker, status = await redis.hmget(place.head, "epoch", "worker", "status")
+    return None if epoch is None else Head(int(epoch), worker.decode(), status.decode() == OPEN)
+
+
+def place_of(contract: Contract) -> Place:
+    """Return where the keys of a contract's session are."""
+    return Place(contract.producer, contract.tenant, contract.session)

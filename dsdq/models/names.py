@@ -9,6 +9,8 @@ from dsdq.errors import ModelError
 
 BUILTIN_PREFIX = "builtin/"
 BUILTIN_NAMES = ("builtin/target", "builtin/draft")
+HASH_TARGET = "testing/hash"
+"""A target without weights; see :mod:`dsdq.testing.hashed`."""
 
 _BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -25,6 +27,9 @@ def resolve(name: str) -> Path | str:
     """
     if name.startswith(BUILTIN_PREFIX):
         return _builtin(name)
+    if name == HASH_TARGET:
+        msg = f"model {name!r}: expected a model with weights; this one is a target only, and hash:0.8 drafts for it"
+        raise ModelError(msg)
     path = Path(name).expanduser()
     if path.is_dir():
         return _model_folder(path)
@@ -38,6 +43,11 @@ def resolve(name: str) -> Path | str:
         )
         raise ModelError(msg)
     return name
+
+
+def tokenizer_of(name: str) -> str:
+    """Return the model that a model's tokenizer lies with: itself, but for the hash model, which has no files."""
+    return "builtin/target" if name == HASH_TARGET else name
 
 
 def _builtin(name: str) -> Path:

@@ -17,7 +17,7 @@ from typing import Any, Self
 import tokenizers
 
 from dsdq.errors import ModelError, PromptError
-from dsdq.models.names import resolve
+from dsdq.models.names import resolve, tokenizer_of
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -48,12 +48,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """Load the tokenizer of a built-in model, a local folder or a hub repository.
+        """Load the tokenizer of a built-in model, the hash model, a local folder or a hub repository.
 
         Raises:
             ModelError: no such model, no ``tokenizer.json`` there, or one that cannot be read.
         """
-        source = resolve(str(name))
+        source = resolve(tokenizer_of(str(name)))
         folder = source if isinstance(source, Path) else None
         file = folder / TOKENIZER_FILE if folder else _download(str(source), TOKENIZER_FILE)
         if file is None or not file.is_file():

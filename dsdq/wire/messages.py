@@ -34,8 +34,9 @@ class ErrorCode(StrEnum):
     DIGEST_MISMATCH = "digest_mismatch"
     LOG_CORRUPT = "log_corrupt"
     EXPIRED = "expired"
-    WORKER_STOPPED = "worker_stopped"
     NO_ANSWER = "no_answer"
+    DEADLINE = "deadline"
+    LOG_LOST = "log_lost"
     INTERNAL = "internal"
 
 

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from redis.asyncio import Redis
 from ulid import ULID
@@ -17,15 +17,17 @@ from ulid import ULID
 from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.feed import FeedReader
 from dsdq.bus.registry import Registry, WorkerInfo
+from dsdq.bus.rights import Role
 from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW, GREEDY, GenerationStats
 from dsdq.contract import Contract, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
 from dsdq.models.tokenizer import Tokenizer
-from dsdq.policies.routing import power_of_two
+from dsdq.policies.routing import POLICIES, prefix_of
 from dsdq.policies.window import Static
 from dsdq.settings import settings
 from producers.device.generation import Prepared, RedisGeneration
 from producers.device.link import Patience, SessionLink
+from producers.device.sealer import Sealer
 from producers.drafters import Drafter, load_drafter, model_of
 
 POLL_S = 0.1
@@ -38,8 +40,10 @@ class RedisClient:
         self._settings = settings()
         self._url = url or self._settings.redis_url
         self._tenant = tenant
-        self._producer = producer or f"device-{secrets.token_hex(6)}"
+        self._sealer = Sealer.of(self._settings, producer)
+        self._producer = self._sealer.producer
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311 - spreads load, guards nothing
+        self._route = POLICIES[self._settings.routing](self._rng)
         self._redis: Redis | None = None
         self._feed: FeedReader | None = None
         self._drafters: dict[str, Drafter] = {}
@@ -51,7 +55,7 @@ class RedisClient:
         """Connect, check that the server is fit for use, and start following this device's feed."""
         self._redis = open_redis(self._url)
         try:
-            await check_server(self._redis, allow_unsafe=self._settings.allow_unsafe_redis)
+            await check_server(self._redis, role=Role.DEVICE, allow_unsafe=self._settings.allow_unsafe_redis)
             self._feed = FeedReader(self._redis, self._producer, self._tenant)
             await self._feed.start()
         except BaseException:
@@ -74,7 +78,7 @@ class RedisClient:
         self,
         prompt: str | Sequence[int],
         *,
-        draft: str = DEFAULT_DRAFT,
+        draft: str | Drafter = DEFAULT_DRAFT,
         sampling: Sampling = GREEDY,
         max_tokens: int = 128,
         window: int = DEFAULT_WINDOW,
@@ -87,6 +91,7 @@ class RedisClient:
         ignore_eos: bool = False,
         logprobs: int = 0,
         choice: int = 0,
+        deadline_s: float | None = None,
     ) -> RedisGeneration:
         """See :meth:`dsdq.client.Client.generate`."""
         terms = partial(
@@ -106,8 +111,10 @@ class RedisClient:
         )
 
         async def _prepare(stats: GenerationStats) -> Prepared:
-            worker = await self._choose_worker(model)
-            return await self._prepare(worker, prompt, draft, partial(terms, seed=_seed(seed)), stats)
+            beginning = prefix_of(prompt)
+            worker = await self._choose_worker(model, beginning)
+            link = self._link(worker.model, beginning, stats, deadline_s)
+            return await self._prepare(worker, prompt, draft, partial(terms, seed=_seed(seed)), link)
 
         generation = RedisGeneration(_prepare)
         self._generations.add(generation)
@@ -117,13 +124,14 @@ class RedisClient:
         self,
         worker: WorkerInfo,
         prompt: str | Sequence[int],
-        draft: str,
+        draft: str | Drafter,
         terms: Callable[..., Contract],
-        stats: GenerationStats,
+        link: SessionLink,
     ) -> Prepared:
         drafter = await self._drafter(draft)
         # A device without a tokenizer of its own borrows the target's.
-        tokenizer = await self._tokenizer(model_of(draft) if drafter.fingerprint else worker.tokenizer)
+        model = model_of(draft) if isinstance(draft, str) and drafter.fingerprint else worker.tokenizer
+        tokenizer = await self._tokenizer(model)
         contract = terms(
             session=str(ULID()).lower(),
             target=worker.model,
@@ -135,18 +143,25 @@ class RedisClient:
             msg = "expected a prompt of at least one token, got an empty one"
             raise PromptError(msg)
         policy = Static(contract.max_window)
-        return Prepared(contract, ids, tokenizer, drafter.start(contract), policy, self._link(worker.wid, stats))
+        return Prepared(contract, ids, tokenizer, drafter.start(contract), policy, link, worker.wid)
 
-    def _link(self, worker: str, stats: GenerationStats) -> SessionLink:
+    def _link(self, model: str, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
         if self._redis is None or self._feed is None:
             msg = "expected an entered client: use `async with dsdq.connect(url) as client`"
             raise ConfigError(msg)
         patience = Patience(
-            self._settings.open_timeout_ms, self._settings.verdict_timeout_ms, self._settings.give_up_ms
+            self._settings.open_timeout_ms,
+            self._settings.verdict_timeout_ms,
+            self._settings.give_up_ms,
+            None if deadline_s is None else round(1000 * deadline_s),
         )
-        return SessionLink(self._redis, self._feed, worker, patience, stats)
 
-    async def _choose_worker(self, model: str | None) -> WorkerInfo:
+        async def find_worker() -> str:
+            return (await self._choose_worker(model, beginning)).wid
+
+        return SessionLink(self._redis, self._feed, find_worker, patience, stats, self._rng, self._sealer)
+
+    async def _choose_worker(self, model: str | None, beginning: bytes) -> WorkerInfo:
         """Return a verifier of ``model`` (or of the only model served); wait a little for one that is starting."""
         if self._redis is None:
             msg = "expected an entered client: use `async with dsdq.connect(url) as client`"
@@ -161,13 +176,15 @@ class RedisClient:
                 msg = f"expected a model's name, since several are served: {', '.join(served)}"
                 raise ConfigError(msg)
             if workers:
-                return power_of_two(workers, self._rng)
+                return cast("WorkerInfo", self._route(workers, beginning))
             await asyncio.sleep(POLL_S)
         wanted = f"a verifier of {model}" if model else "a verifier"
         msg = f"expected {wanted} at {self._url}, found none; start one with `dsdq verifier --redis URL`"
         raise ConfigError(msg)
 
-    async def _drafter(self, name: str) -> Drafter:
+    async def _drafter(self, name: str | Drafter) -> Drafter:
+        if not isinstance(name, str):
+            return name
         async with self._loading:
             if name not in self._drafters:
                 self._drafters[name] = await asyncio.to_thread(load_drafter, name)

@@ -10,15 +10,15 @@ from types import AsyncGeneratorType
 from typing import cast
 
 from dsdq.client import GenerationStats, Token, TokenKind
-from dsdq.contract import Contract, FinishReason
-from dsdq.errors import GoneError
+from dsdq.contract import Contract, FinishReason, Rule
+from dsdq.drafting import DraftSession, Proposal
+from dsdq.errors import GoneError, SessionError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.window import Observation, WindowPolicy
 from dsdq.session import Transcript, check_verdict
 from dsdq.stopping import ShownText
-from dsdq.wire import Closed, Decode, Draft, Verdict
+from dsdq.wire import Closed, Decode, Draft, ErrorCode, Opened, Verdict
 from producers.device.link import SessionLink
-from producers.drafters.protocol import DraftSession, Proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Prepared:
     draft: DraftSession
     policy: WindowPolicy
     link: SessionLink
+    worker: str
 
 
 class RedisGeneration:
@@ -41,7 +42,7 @@ class RedisGeneration:
         self.prompt_ids: tuple[int, ...] = ()
         self.stats = GenerationStats()
         self.finish_reason: FinishReason | None = None
-        self._max_tokens = 0
+        self._max_tokens, self._rule = 0, Rule.COUPLED
         self._closing = False
         self._prepare = prepare
         self._tokens: AsyncGeneratorType[Token, None] | None = None
@@ -70,7 +71,7 @@ class RedisGeneration:
             msg = "expected an open generation, it was closed"
             raise GoneError(msg)
         self._link = prepared.link
-        self._max_tokens = prepared.contract.max_tokens
+        self._max_tokens, self._rule = prepared.contract.max_tokens, prepared.contract.rule
         self.prompt_ids = prepared.prompt
         self.stats.prompt_tokens = len(prepared.prompt)
         pieces = ShownText(prepared.tokenizer.stream(), prepared.contract.stop_strings)
@@ -91,7 +92,7 @@ class RedisGeneration:
     async def _rounds(self, prepared: Prepared) -> AsyncIterator[tuple[Token, bool]]:
         """Yield (token without its text, whether it is the last) until the verifier closes the session."""
         contract, link = prepared.contract, prepared.link
-        opened = await link.open(contract, prepared.prompt)
+        opened = await link.open(contract, prepared.prompt, prepared.worker)
         transcript = Transcript(link.contract_bytes, prepared.prompt)
         widest, branch = opened.max_window, 0
         while self.finish_reason is None:
@@ -99,7 +100,7 @@ class RedisGeneration:
             # The verifier adds a token of its own to every window: the last place needs no draft.
             window = min(prepared.policy.choose(), contract.max_window, widest, left - 1)
             began = perf_counter()
-            proposal = await asyncio.to_thread(prepared.draft.propose, transcript.tokens, window)
+            proposal = await self._propose(prepared, transcript, window)
             draft_ms = 1000 * (perf_counter() - began)
             self.stats.draft_ms += draft_ms
             request = self._request(contract, transcript, branch, proposal)
@@ -107,9 +108,29 @@ class RedisGeneration:
                 widest = verdict.max_window
                 branch += verdict.accepted < len(proposal.tokens)
                 prepared.policy.observe(_observation(verdict, proposal, draft_ms, waited_ms))
-                for place in range(len(verdict.tokens)):
+                shown = self._shown(prepared, verdict)
+                for place in range(shown, len(verdict.tokens)):
                     last = self.finish_reason is not None and place == len(verdict.tokens) - 1
                     yield _token(verdict, place, len(proposal.tokens)), last
+
+    async def _propose(self, prepared: Prepared, transcript: Transcript, window: int) -> Proposal:
+        """Return a draft; of what was shown before Redis lost the end of the log, the same tokens again."""
+        known = self.ids[transcript.generated :]
+        if known:
+            return Proposal(tuple(known[: max(window, 1)]))
+        return await asyncio.to_thread(prepared.draft.propose, transcript.tokens, window)
+
+    def _shown(self, prepared: Prepared, verdict: Verdict) -> int:
+        """Return how many of a verdict's tokens were shown before Redis lost the end of the log.
+
+        Raises:
+            SessionError: they are others now: the target does not say again what it said.
+        """
+        known = self.ids[verdict.base - len(prepared.prompt) :][: len(verdict.tokens)]
+        if tuple(known) != verdict.tokens[: len(known)]:
+            msg = "Redis lost tokens that were shown, and the target does not say them again"
+            raise SessionError(ErrorCode.LOG_LOST, msg)
+        return len(known)
 
     def _request(self, contract: Contract, transcript: Transcript, branch: int, proposal: Proposal) -> Draft | Decode:
         self.stats.rounds += 1
@@ -135,6 +156,9 @@ class RedisGeneration:
             if isinstance(message, Closed):
                 self.finish_reason = message.reason
                 return
+            if isinstance(message, Opened):
+                self._rewind(link, transcript, message)
+                return
             waited_ms = 1000 * (perf_counter() - asked)
             check_verdict(transcript, message)
             self.stats.accepted_tokens += message.accepted
@@ -142,13 +166,31 @@ class RedisGeneration:
             self.stats.queue_ms.append(message.queue_us / 1000)
             self.stats.verify_ms.append(message.verify_us / 1000)
             self.stats.batch_rows.append(message.batch_rows)
-            closed: Verdict | Closed | None = link.closed() if transcript.length >= end else None
+            closed: Verdict | Closed | Opened | None = link.closed() if transcript.length >= end else None
             if closed is None and transcript.generated >= self._max_tokens:  # nothing else can come
                 closed = await link.answer()
             if isinstance(closed, Closed):
                 self.finish_reason = closed.reason
             yield message, waited_ms
+            if isinstance(closed, Opened):
+                self._rewind(link, transcript, closed)
+                return
             asked = perf_counter()
+
+    def _rewind(self, link: SessionLink, transcript: Transcript, opened: Opened) -> None:
+        """Go back to where the log ends now.
+
+        Raises:
+            SessionError: the log's text is not the beginning of this one, or its coins are not tossed again.
+        """
+        if self._rule is Rule.REJECTION:
+            msg = "Redis lost tokens that were shown, and under the rejection rule they would not come again"
+            raise SessionError(ErrorCode.LOG_LOST, msg)
+        link.log.warning("log lost", shown=transcript.length, length=opened.length)
+        if opened.length < transcript.prompt_tokens or opened.digest != transcript.digest_at(opened.length):
+            msg = f"expected a log that begins as the text does, got another at length {opened.length}"
+            raise SessionError(ErrorCode.DIGEST_MISMATCH, msg)
+        transcript.truncate(opened.length)
 
 
 def _observation(verdict: Verdict, proposal: Proposal, draft_ms: float, waited_ms: float) -> Observation:

@@ -1,9 +1,15 @@
-"""One session's two directions: requests go into the owner's inbox, answers come from the session's log, in order."""
+"""One session's two directions: requests go into the owner's inbox, answers come from the session's log, in order.
+
+A request is repeated until it is answered; its answer is in the log at most once. Who owns the session may change at
+any time: the new owner says so in the log.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 
@@ -13,7 +19,8 @@ from dsdq.bus.feed import FeedReader, Subscription
 from dsdq.bus.inbox import publish
 from dsdq.client import GenerationStats
 from dsdq.contract import Contract
-from dsdq.errors import BusError, BusyError, RedisUnavailableError, RefusedError, SessionError
+from dsdq.errors import BusError, BusyError, ConfigError, GoneError, RedisUnavailableError, RefusedError, SessionError
+from dsdq.policies.retry import AnswerTimeout, Backoff
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import (
     Cancel,
@@ -31,150 +38,259 @@ from dsdq.wire import (
     pack_contract,
     unpack,
 )
+from producers.device.sealer import Sealer
 
 log = get_logger("device")
 
-RETRY_MS = 200
-CANCEL_TRIES_S = 2.0
+RETRY_MS, LONGEST_RETRY_MS = 50, 1_000
+LEAST_TIMEOUT_MS = 250
+CANCEL_TRIES_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a device waits, in milliseconds: for an open, for a verdict before it repeats, for any answer at all."""
+    """How long a device waits, in milliseconds.
+
+    For an open, for a verdict before it repeats (at most), for any answer at all, and for the whole text (None: for
+    ever).
+    """
 
     open_ms: int
     verdict_ms: int
     give_up_ms: int
+    deadline_ms: int | None = None
 
 
 class SessionLink:
-    """Speaks for one session. A request is repeated until it is answered; its answer is in the log at most once."""
+    """Speaks for one session. ``find_worker`` gives a verifier that takes new sessions."""
 
-    def __init__(self, redis: Redis, feed: FeedReader, worker: str, patience: Patience, stats: GenerationStats) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        feed: FeedReader,
+        find_worker: Callable[[], Awaitable[str]],
+        patience: Patience,
+        stats: GenerationStats,
+        rng: random.Random,
+        sealer: Sealer,
+    ) -> None:
         self.contract_bytes = b""
         self._redis = redis
         self._feed = feed
-        self._worker = worker
+        self._find_worker = find_worker
+        self._worker = ""
         self._patience = patience
         self._stats = stats
+        self._rng = rng
+        self._sealer = sealer
+        self._timeout = AnswerTimeout(LEAST_TIMEOUT_MS, patience.verdict_ms)
+        self._began_s = monotonic()
         self._contract: Contract | None = None
         self._subscription: Subscription | None = None
-        self._request = b""
-        self._opens = False
-        self._log = log.bind(worker=worker)
+        self._request: bytes | None = None
+        self._asked_s = 0.0
+        self._repeated = False
+        self._length = 0
+        self.log = log
 
-    async def open(self, contract: Contract, prompt: tuple[int, ...]) -> Opened:
-        """Open the session with its verifier.
+    async def open(self, contract: Contract, prompt: tuple[int, ...], worker: str) -> Opened:
+        """Open the session, with ``worker`` if that still takes it.
 
         Raises:
             RefusedError: the verifier said no, and why.
-            SessionError: no answer came.
+            SessionError: no answer came in time.
+            BusyError: every verifier stayed full.
         """
-        self._contract = contract
-        self._log = self._log.bind(session=contract.session)
+        self._contract, self._worker, self._length = contract, worker, len(prompt)
+        self.log = self.log.bind(session=contract.session)
         self.contract_bytes = pack_contract(contract)
         self._subscription = self._feed.subscribe(contract)
-        await self._publish(pack(Open(contract.session, self.contract_bytes, prompt)), opens=True)
-        message = await self._next(self._patience.open_ms)
+        request = pack(Open(contract.session, self.contract_bytes, prompt))
+        await self._ask(request, opens=True)
+        message = await self._next(request, opens=True)
         if isinstance(message, Error):
             raise RefusedError(message.code, message.message)
         if not isinstance(message, Opened):
             raise _unexpected(message, "opened")
+        self._worker, self._request = message.worker, None
         return message
 
     async def ask(self, request: Draft | Decode) -> None:
         """Publish a round."""
-        self._log = self._log.bind(round=request.round)
-        await self._publish(pack(request))
+        self.log = self.log.bind(round=request.round)
+        self._length = request.base
+        await self._ask(pack(request))
 
-    async def answer(self) -> Verdict | Closed:
+    async def answer(self) -> Verdict | Closed | Opened:
         """Return the next verdict, or the close; repeat the request while none comes.
 
+        ``Opened`` where a verifier took over whose log is shorter than this device's text: Redis lost its last writes.
+
         Raises:
-            SessionError: the session failed, or nothing answered for ``give_up_ms``.
+            SessionError: the session failed, nothing answered for ``give_up_ms``, or the deadline has passed.
         """
-        while isinstance(message := await self._next(self._patience.verdict_ms), Gap):
-            self._log.info("gap", expected=message.expected)
-        return _verdict_or_close(message)
+        while True:
+            message = await self._next(self._request)
+            if isinstance(message, Opened):
+                self._worker = message.worker
+                self._stats.takeovers += 1
+                self.log.info("new owner", worker=message.worker, epoch=message.epoch)
+                if message.length < self._length:
+                    return message
+                await self._repeat(self._request)
+            elif isinstance(message, Gap):
+                self.log.info("gap", expected=message.expected)
+                await self._repeat(self._request)
+            else:
+                return self._verdict_or_close(message)
 
     def closed(self) -> Closed | None:
         """Return the close if it is already here: it is appended together with the last verdict."""
-        payload = self._subscription.get_nowait() if self._subscription is not None else None
-        if payload is None:
-            return None
-        message = _verdict_or_close(self._received(payload))
-        if isinstance(message, Verdict):
-            raise _unexpected(message, "nothing before the next round")
-        return message
+        while self._subscription is not None and (payload := self._subscription.get_nowait()) is not None:
+            message = self._received(payload)
+            if isinstance(message, Opened):  # between two rounds; the next one goes to the new owner
+                self._worker = message.worker
+            if isinstance(message, Opened | Gap):
+                continue
+            answer = self._verdict_or_close(message)
+            if isinstance(answer, Verdict):
+                raise _unexpected(answer, "nothing before the next round")
+            return answer
+        return None
 
     async def close(self, *, cancel: bool) -> None:
         """Stop following the session; with ``cancel``, tell the verifier that nobody waits for it."""
         if self._subscription is None or self._contract is None:
             return
-        self._feed.unsubscribe(self._subscription)
-        self._subscription = None
+        subscription, self._subscription = self._subscription, None
+        self._feed.unsubscribe(subscription)
         if cancel:
-            with contextlib.suppress(BusError, TimeoutError):  # a verifier that is gone has nothing to cancel
+            with contextlib.suppress(BusError, TimeoutError):  # what cannot be told expires
                 async with asyncio.timeout(CANCEL_TRIES_S):
-                    await self._publish(pack(Cancel(self._contract.session)))
+                    await self._publish(pack(Cancel(self._contract.session)), subscription)
 
-    async def _next(self, wait_ms: int) -> Message:
-        subscription = self._subscription
-        if subscription is None:
-            msg = "the session is not open"
-            raise SessionError(ErrorCode.INTERNAL, msg)
-        asked = monotonic()
+    # Asking
+
+    async def _ask(self, request: bytes, *, opens: bool = False) -> None:
+        self._request, self._repeated, self._asked_s = request, False, monotonic()
+        await self._publish(request, self._subscribed, opens=opens)
+
+    async def _repeat(self, request: bytes | None, *, opens: bool = False) -> None:
+        if request is not None:
+            self._repeated = True
+            self._stats.repeats += 1
+            await self._publish(request, self._subscribed, opens=opens)
+
+    async def _next(self, request: bytes | None, *, opens: bool = False) -> Message:
+        """Return the next message; repeat ``request`` while none comes, ever more rarely."""
+        backoff = Backoff(self._rng, self._timeout.ms, self._patience.verdict_ms)
+        silent_since = monotonic()
+        wait_ms = float(self._patience.open_ms) if opens else self._timeout.ms
         while True:
+            self._check_time(silent_since)
             try:
-                async with asyncio.timeout(wait_ms / 1000):
-                    payload = await subscription.get()
+                async with asyncio.timeout(self._within(wait_ms) / 1000):
+                    return self._received(await self._subscribed.get())
             except TimeoutError:
-                await self._ask_again(subscription, asked)
-                continue
-            return self._received(payload)
+                wait_ms = self._timeout.ms + backoff.next_ms()
+            if not await self._catch_up():
+                self.log.info("repeat", waited_ms=round(1000 * (monotonic() - silent_since)))
+                await self._repeat(request, opens=opens)
 
     def _received(self, payload: bytes) -> Message:
         self._stats.bytes_down += len(payload)
         return unpack(payload)
 
-    async def _ask_again(self, subscription: Subscription, asked: float) -> None:
-        waited_ms = 1000 * (monotonic() - asked)
+    def _verdict_or_close(self, message: Message) -> Verdict | Closed:
+        if isinstance(message, Error):
+            raise SessionError(message.code, message.message)
+        if not isinstance(message, Verdict | Closed):
+            raise _unexpected(message, "a verdict")
+        if not self._repeated:
+            self._timeout.observe(1000 * (monotonic() - self._asked_s))
+        self._asked_s = monotonic()
+        if isinstance(message, Verdict):
+            self._length = message.length
+        return message
+
+    async def _catch_up(self) -> bool:
+        """Read on in the log; say whether there is something new, or nothing could be known."""
+        try:
+            return await self._feed.catch_up(self._subscribed)
+        except GoneError as error:
+            raise SessionError(ErrorCode.EXPIRED, str(error)) from error
+        except RedisUnavailableError as error:
+            self.log.warning("log unreadable", reason=str(error))
+            return True
+
+    async def _publish(self, request: bytes, subscription: Subscription, *, opens: bool = False) -> None:
+        """Put a request into the owner's inbox, as soon as there is an owner with room."""
+        contract, began_s = subscription.contract, monotonic()
+        backoff = Backoff(self._rng, RETRY_MS, LONGEST_RETRY_MS)
+        while True:
+            try:
+                await publish(
+                    self._redis,
+                    self._worker,
+                    contract.tenant,
+                    request,
+                    producer=contract.producer,
+                    seal=self._sealer.seal(contract.session, request),
+                    opens=opens,
+                )
+            except BusyError as error:
+                pause_ms = error.retry_after_ms * self._rng.uniform(0.5, 1.5)
+                if opens:
+                    self._check_busy(error)
+                    await self._look_for_owner(subscription, opens=opens)
+            except GoneError:
+                await self._look_for_owner(subscription, opens=opens)
+                pause_ms = backoff.next_ms()
+            except RedisUnavailableError:
+                pause_ms = backoff.next_ms()
+            else:
+                self._stats.bytes_up += len(request)
+                return
+            self._check_time(began_s)
+            await asyncio.sleep(self._within(pause_ms) / 1000)
+
+    async def _look_for_owner(self, subscription: Subscription, *, opens: bool) -> None:
+        """Turn to who owns the session now; where nobody does yet, to any verifier that takes sessions."""
+        with contextlib.suppress(BusError, ConfigError):
+            owner = await self._feed.owner(subscription)
+            if owner is None and opens:
+                owner = await self._find_worker()
+            self._worker = owner or self._worker
+
+    # Time
+
+    @property
+    def _subscribed(self) -> Subscription:
+        if self._subscription is None:
+            msg = "the session is not open"
+            raise SessionError(ErrorCode.INTERNAL, msg)
+        return self._subscription
+
+    def _within(self, wait_ms: float) -> float:
+        """Return the wait, cut to what is left until the deadline."""
+        if self._patience.deadline_ms is None:
+            return wait_ms
+        return max(0.0, min(wait_ms, self._patience.deadline_ms - 1000 * (monotonic() - self._began_s)))
+
+    def _check_time(self, since_s: float) -> None:
+        deadline_ms = self._patience.deadline_ms
+        if deadline_ms is not None and 1000 * (monotonic() - self._began_s) >= deadline_ms:
+            msg = f"expected the whole text within {deadline_ms / 1000:g} s, the time is over"
+            raise SessionError(ErrorCode.DEADLINE, msg)
+        waited_ms = 1000 * (monotonic() - since_s)
         if waited_ms >= self._patience.give_up_ms:
             msg = f"expected an answer from verifier {self._worker}, none came for {waited_ms / 1000:.0f} s"
             raise SessionError(ErrorCode.NO_ANSWER, msg)
-        try:
-            if await self._feed.catch_up(subscription):
-                return
-        except RedisUnavailableError as error:
-            self._log.warning("log unreadable", reason=str(error))
-            return
-        self._log.info("repeat", waited_ms=round(waited_ms))
-        self._stats.repeats += 1
-        await self._publish(self._request, opens=self._opens)
 
-    async def _publish(self, request: bytes, *, opens: bool = False) -> None:
-        self._request, self._opens = request, opens
-        tenant = self._contract.tenant if self._contract else ""
-        deadline = monotonic() + self._patience.give_up_ms / 1000
-        while True:
-            try:
-                await publish(self._redis, self._worker, tenant, request, opens=opens)
-            except (BusyError, RedisUnavailableError) as error:
-                if monotonic() > deadline:
-                    raise
-                retry_ms = error.retry_after_ms if isinstance(error, BusyError) else RETRY_MS
-                await asyncio.sleep(retry_ms / 1000)
-                continue
-            self._stats.bytes_up += len(request)
-            return
-
-
-def _verdict_or_close(message: Message) -> Verdict | Closed:
-    if isinstance(message, Error):
-        raise SessionError(message.code, message.message)
-    if not isinstance(message, Verdict | Closed):
-        raise _unexpected(message, "a verdict")
-    return message
+    def _check_busy(self, error: BusyError) -> None:
+        """Give up on a place after ``open_ms``: that a service is full is told to whoever asked."""
+        if 1000 * (monotonic() - self._asked_s) >= self._patience.open_ms:
+            raise error
 
 
 def _unexpected(message: Message, expected: str) -> SessionError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from dsdq.drafting import Drafter, DraftSession, Proposal
 from producers.drafters.loading import load_drafter, model_of
-from producers.drafters.protocol import Drafter, DraftSession, Proposal
 
 __all__ = ["DraftSession", "Drafter", "Proposal", "load_drafter", "model_of"]

@@ -5,30 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from dsdq.drafting import Drafter
 from dsdq.errors import ConfigError, DsdqError, ModelError
 from dsdq.models.names import resolve
 from producers.drafters.llama import LlamaDrafter, serves
 from producers.drafters.ngram import NgramDrafter
 from producers.drafters.none import NoDrafter
-from producers.drafters.protocol import Drafter
 from producers.drafters.random import RandomDrafter
+from producers.drafters.recorded import PREFIX as RECORDED
+from producers.drafters.recorded import RecordedDrafter
 
 WITHOUT_MODEL: dict[str, Callable[[], Drafter]] = {"none": NoDrafter, "ngram": NgramDrafter, "random": RandomDrafter}
 TRANSFORMERS = "transformers:"
 
 
 def load_drafter(name: str) -> Drafter:
-    """Load a drafter: ``none``, ``ngram``, ``random``, or a model by name or path.
+    """Load a drafter: ``none``, ``ngram``, ``random``, ``hash:0.8``, or a model by name or path.
 
     A Llama in a local folder runs on dsdq's own numpy step, several times faster than a framework on small models and
     without torch; every other model runs on transformers, and so does a name with ``transformers:`` before it.
 
     Raises:
-        ConfigError: the model needs transformers, which is not installed.
+        ConfigError: the model needs transformers, which is not installed, or the numbers behind ``hash:`` are none.
         ModelError: the model cannot be loaded.
     """
     if name in WITHOUT_MODEL:
         return WITHOUT_MODEL[name]()
+    if name.startswith(RECORDED):
+        return RecordedDrafter.named(name)
     model = model_of(name)
     folder = resolve(model)
     if model == name and isinstance(folder, Path) and serves(folder):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dsdq.contract import Contract, Rule
+from dsdq.drafting import Proposal
 from dsdq.laws import DraftLaw
-from producers.drafters.protocol import Proposal
 
 LONGEST = 3
 

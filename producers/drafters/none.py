@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsdq.contract import Contract
-from producers.drafters.protocol import Proposal
+from dsdq.drafting import Proposal
 
 GRANT_TOKENS = 64
 """What the verifier may decode before it is asked again: bounds the work for a device that has gone away."""

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsdq.contract import Contract, Rule
+from dsdq.drafting import Proposal
 from dsdq.laws import DraftLaw
 from dsdq.noise import gumbel
 from dsdq.penalties import adjusted
 from dsdq.sampling import choose_on_device, draw, scores, stack, truncated_law
-from producers.drafters.protocol import Proposal
 
 AHEAD_POSITIONS = 8
 AHEAD_VOCAB = 8_192

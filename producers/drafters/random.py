@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 
 from dsdq.contract import Contract, Rule
+from dsdq.drafting import Proposal
 from producers.drafters.ngram import point_masses
-from producers.drafters.protocol import Proposal
 
 MOST_ID = 1 << 16
 

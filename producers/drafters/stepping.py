@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsdq.contract import Contract
+from dsdq.drafting import Proposal
 from producers.drafters.picker import Picker
-from producers.drafters.protocol import Proposal
 
 
 class Stepper(Protocol):

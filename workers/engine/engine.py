@@ -17,7 +17,7 @@ from dsdq.models.target import Target
 from dsdq.policies.paging import BLOCK, blocks_for
 from workers.engine.forward import Forward, Options, forward_on_its_device
 from workers.engine.memory import KvMemory, blocks_within
-from workers.engine.rows import Row, pack
+from workers.engine.rows import Row, check, pack
 
 _PROBE = (0, 1)  # the blocks of a probe, which is one token longer than a block
 _DEFAULT = Options()
@@ -77,30 +77,8 @@ class Engine:
             ModelError: a session appears twice, or a row's positions, tokens, blocks or ``keep`` are out of range;
                 nothing was changed then.
         """
-        self._check(rows)
+        check(rows, vocab_size=self.target.vocab_size, context_tokens=self.context_tokens, kv_blocks=self.kv_blocks)
         return self._forward.run(pack(rows))
-
-    def _check(self, rows: Sequence[Row]) -> None:
-        if not rows or len({row.session for row in rows}) != len(rows):
-            msg = f"forward: expected at least one row and one row per session, got {[row.session for row in rows]}"
-            raise ModelError(msg)
-        for row in rows:
-            self._check_row(row)
-
-    def _check_row(self, row: Row) -> None:
-        count, room = len(row.tokens), min(len(row.blocks) * BLOCK, self.context_tokens)
-        if row.start < 0 or count < 1 or row.end > room or not 0 <= row.keep <= count:
-            msg = (
-                f"session {row.session!r}: expected at least one token, all within its {room} positions, and at most "
-                f"all of them kept; got {count} from position {row.start}, {row.keep} kept"
-            )
-            raise ModelError(msg)
-        if not 0 <= min(row.tokens) <= max(row.tokens) < self.target.vocab_size:
-            msg = f"session {row.session!r}: expected token ids below {self.target.vocab_size}, got {max(row.tokens)}"
-            raise ModelError(msg)
-        if not 0 <= min(row.blocks) <= max(row.blocks) < self.kv_blocks:
-            msg = f"session {row.session!r}: expected blocks below {self.kv_blocks}, got {list(row.blocks)}"
-            raise ModelError(msg)
 
     @torch.inference_mode()
     def _probe(self) -> None:

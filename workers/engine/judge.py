@@ -7,7 +7,6 @@ sampled ones. Only ids and counts leave the device that holds the logits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,38 +15,12 @@ from numpy.typing import NDArray
 
 from dsdq import accept, noise, sampling
 from dsdq.accept import Acceptance
-from dsdq.contract import Contract, Rule, Sampling
-from dsdq.laws import DraftLaw
-from dsdq.logprobs import TokenLogprobs
+from dsdq.contract import Rule, Sampling
 from dsdq.penalties import adjusted
 from workers.engine.logprobs import top_logprobs
+from workers.engine.rounds import Judged, Judgement
 
 Ids = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One round before the judge: ``drafted`` continues a text of ``length`` tokens; the forward saw ``fed`` of it.
-
-    All of it, or all but a last id that the target does not have. ``text`` and how much of it is the prompt are needed
-    where the contract adjusts logits by the text.
-    """
-
-    contract: Contract
-    length: int
-    drafted: tuple[int, ...]
-    law: DraftLaw | None
-    fed: int
-    text: Sequence[int] = ()
-    prompt_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What stands of a round, and how likely its tokens were if its contract asks for that."""
-
-    acceptance: Acceptance
-    logprobs: TokenLogprobs | None = None
 
 
 def judge(rounds: Sequence[Judged], logits: torch.Tensor, secret: int) -> list[Judgement]:

@@ -12,8 +12,9 @@ from dsdq.contract import Contract
 from dsdq.errors import ModelError
 from dsdq.session import settle
 from workers.engine.engine import Engine
-from workers.engine.judge import Judged, judge
+from workers.engine.judge import judge
 from workers.engine.planner import Planner, Request
+from workers.engine.rounds import Judged
 
 Propose = Callable[[Sequence[int]], tuple[int, ...]]
 """From a text to the tokens that may follow it."""

@@ -23,11 +23,11 @@ import torch
 from torch import distributed
 
 from dsdq.errors import DsdqError, ParallelError
+from workers.engine.launch import TORCHRUN
 
 JOINING = timedelta(minutes=10)  # processes start and import at different speeds
 LOADING = timedelta(hours=2)  # ranks read different parts of large files, some much later than others
 _BEATS_PER_LIMIT = 4
-_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +117,6 @@ class Ranks:
             raise ParallelError(msg) from error
 
 
-def launched(environment: Mapping[str, str] = os.environ) -> bool:
-    """Say whether torchrun, or something that sets the same variables, started this process as one of several."""
-    return all(name in environment for name in _TORCHRUN) and environment["WORLD_SIZE"] != "1"
-
-
-def follows(environment: Mapping[str, str] = os.environ) -> bool:
-    """Say whether this process is one of several and not the first."""
-    return launched(environment) and environment["RANK"] != "0"
-
-
 def join(device: str, limit_ms: int) -> Ranks:
     """Join the other ranks that torchrun started: gloo on the CPU, NCCL beside it on GPUs.
 
@@ -143,7 +133,7 @@ def join(device: str, limit_ms: int) -> Ranks:
         distributed.init_process_group(backend, timeout=JOINING)
         channel = distributed.new_group(backend="gloo", timeout=limit)
     except (RuntimeError, ValueError, KeyError) as error:
-        names = ", ".join(f"{name}={os.environ.get(name)}" for name in _TORCHRUN)
+        names = ", ".join(f"{name}={os.environ.get(name)}" for name in TORCHRUN)
         msg = f"tensor parallelism: the ranks did not find one another ({names}): {error}"
         raise ParallelError(msg) from error
     return Ranks(distributed.get_rank(), distributed.get_world_size(), channel, limit)

@@ -9,6 +9,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from dsdq.errors import ModelError
 from dsdq.policies.paging import BLOCK
 
 
@@ -54,6 +55,35 @@ class Packed:
     def tokens(self) -> int:
         """Return how many tokens there are."""
         return len(self.ids)
+
+
+def check(rows: Sequence[Row], *, vocab_size: int, context_tokens: int, kv_blocks: int) -> None:
+    """Return when an engine of these bounds can feed ``rows`` in one forward.
+
+    Raises:
+        ModelError: a session appears twice, or a row's positions, tokens, blocks or ``keep`` are out of range.
+    """
+    if not rows or len({row.session for row in rows}) != len(rows):
+        msg = f"forward: expected at least one row and one row per session, got {[row.session for row in rows]}"
+        raise ModelError(msg)
+    for row in rows:
+        _check_place(row, min(len(row.blocks) * BLOCK, context_tokens))
+        if not 0 <= min(row.tokens) <= max(row.tokens) < vocab_size:
+            msg = f"session {row.session!r}: expected token ids below {vocab_size}, got {max(row.tokens)}"
+            raise ModelError(msg)
+        if not 0 <= min(row.blocks) <= max(row.blocks) < kv_blocks:
+            msg = f"session {row.session!r}: expected blocks below {kv_blocks}, got {list(row.blocks)}"
+            raise ModelError(msg)
+
+
+def _check_place(row: Row, room: int) -> None:
+    count = len(row.tokens)
+    if row.start < 0 or count < 1 or row.end > room or not 0 <= row.keep <= count:
+        msg = (
+            f"session {row.session!r}: expected at least one token, all within its {room} positions, and at most "
+            f"all of them kept; got {count} from position {row.start}, {row.keep} kept"
+        )
+        raise ModelError(msg)
 
 
 def pack(rows: Sequence[Row]) -> Packed:

@@ -3,48 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import blake2b
-from typing import cast
+from types import ModuleType
 
 from ulid import ULID
 
 from dsdq.bus import scripts
-from dsdq.bus.connection import check_server, open_redis
+from dsdq.bus.acl import check_tenancy
+from dsdq.bus.connection import check_server, open_redis, server_version
+from dsdq.bus.inbox import Bounds
 from dsdq.bus.registry import WorkerInfo
 from dsdq.contract import MAX_WINDOW
-from dsdq.models.target import load_target
+from dsdq.errors import ConfigError
+from dsdq.models.names import HASH_TARGET
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.batching import ORDERS, StepBudget, Tenure
+from dsdq.policies.paging import BLOCK
+from dsdq.sealing import Keyring
 from dsdq.settings import Settings
-from workers.engine import parallel
-from workers.engine.engine import Engine
-from workers.engine.forward import Options
-from workers.engine.memory import KvMemory, parse_bytes
+from dsdq.testing.hashed import CONTEXT_TOKENS
+from workers.engine.hashed import HashEngine
 from workers.engine.planner import Planner
+from workers.engine.protocol import RoundEngine
 from workers.verifier.admission import Offer
 from workers.verifier.engine_thread import EngineThread
 from workers.verifier.service import Limits, Verifier
 
 
 @asynccontextmanager
-async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: Settings) -> AsyncIterator[Verifier]:
-    """Yield a verifier that is ready to run; its connection closes with the block.
+async def assemble(
+    url: str, target_name: str, device: str, dtype: str, chosen: Settings
+) -> AsyncIterator[Callable[[], Verifier]]:
+    """Yield what makes a verifier that is ready to run, each under a new id; their connection closes with the block.
 
     Raises:
-        RedisUnavailableError: no server.
+        RedisUnavailableError: no server, or it is not ready.
         DeniedError: a server that is not fit for use, or that refuses what a verifier does.
+        ConfigError: a package is missing for the target.
         ModelError: the target cannot be loaded or served.
         ParallelError: another rank of a tensor-parallel target ended.
     """
-    redis, thread = open_redis(url), EngineThread()
+    thread = EngineThread()
+    running = _running(thread, target_name, device, dtype, chosen)  # first: what is not installed is said at once
+    redis = open_redis(url)
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
+        check_tenancy(await server_version(redis), chosen.tenants, allow_unsafe=chosen.allow_unsafe_redis)
         await scripts.load(redis)
-        async with _started(thread, target_name, device, dtype, chosen):
+        async with running:
             tokenizer = await asyncio.to_thread(Tokenizer.load, target_name)
-            yield Verifier(
+            yield lambda: Verifier(
                 redis,
                 thread,
                 planner_of(thread.engine, chosen),
@@ -54,28 +64,14 @@ async def assemble(url: str, target_name: str, device: str, dtype: str, chosen: 
                 tenants=chosen.tenants,
                 limits=limits_of(chosen),
                 secret=int.from_bytes(blake2b(chosen.server_secret.encode(), digest_size=8).digest()),
+                keyring=keyring_of(chosen),
             )
     finally:
         thread.stop()
         await redis.aclose()
 
 
-def memory_of(chosen: Settings) -> KvMemory:
-    """Return what bounds the KV cache; no more is ever of use than all sessions' whole contexts."""
-    bytes_ = None if chosen.kv_memory is None else parse_bytes(chosen.kv_memory)
-    return KvMemory(chosen.kv_tokens, bytes_, sessions=limits_of(chosen).slots)
-
-
-def options_of(chosen: Settings) -> Options:
-    """Return how forwards run on a GPU."""
-    return Options(
-        deterministic=chosen.deterministic,
-        graphs=chosen.cuda_graphs,
-        step_tokens=chosen.step_tokens + chosen.prefill_tokens,
-    )
-
-
-def planner_of(engine: Engine, chosen: Settings) -> Planner:
+def planner_of(engine: RoundEngine, chosen: Settings) -> Planner:
     """Return what decides on the engine's steps."""
     return Planner(
         engine.kv_blocks,
@@ -86,77 +82,62 @@ def planner_of(engine: Engine, chosen: Settings) -> Planner:
     )
 
 
-@asynccontextmanager
-async def _started(
+def _running(
     thread: EngineThread, target_name: str, device: str, dtype: str, chosen: Settings
-) -> AsyncIterator[None]:
-    """Make the engine on its thread; under torchrun, as the leader of what all ranks make together."""
-    if not parallel.launched():
-        await thread.start(lambda: load_engine(target_name, device, dtype, chosen))
-        yield
-        return
-    ranks = await thread.run(parallel.join, device, chosen.parallel_timeout_ms)
-    engine = await thread.run(load_engine, target_name, device, dtype, chosen, ranks)
-    leader = parallel.Leader(engine, ranks)
-    await thread.start(lambda: cast("Engine", leader))
-    try:
-        yield
-    finally:
-        await thread.run(leader.stop)
-    await thread.run(ranks.leave)
+) -> AbstractAsyncContextManager[None]:
+    """Return a block for the length of which the target's engine is on its thread."""
+    if target_name == HASH_TARGET:
+        return _hash_running(thread, chosen)
+    running: AbstractAsyncContextManager[None] = model().running(thread, target_name, device, dtype, chosen)
+    return running
 
 
-def follows() -> bool:
-    """Say whether this process is a rank other than the first, which has to :func:`follow`."""
-    return parallel.follows()
+@asynccontextmanager
+async def _hash_running(thread: EngineThread, chosen: Settings) -> AsyncIterator[None]:
+    tokens = chosen.kv_tokens or limits_of(chosen).slots * CONTEXT_TOKENS
+    await thread.start(lambda: HashEngine(tokens // BLOCK, chosen.hash_step_ms))
+    yield
 
 
-def follow(target_name: str, device: str, dtype: str, chosen: Settings) -> None:
-    """Be one of the other ranks of a tensor-parallel target: load a share of it and follow rank 0 until it stops.
+def model() -> ModuleType:
+    """Return :mod:`workers.verifier.model`, which needs torch and takes seconds to import.
 
     Raises:
-        ModelError: the target cannot be loaded or served.
-        ParallelError: another rank ended, or this one no longer agrees with rank 0.
+        ConfigError: torch, or a package beside it, is not installed.
     """
-    ranks = parallel.join(device, chosen.parallel_timeout_ms)
-    engine = load_engine(target_name, device, dtype, chosen, ranks)
-    parallel.follow(engine, ranks)
-    ranks.leave()
+    try:
+        from workers.verifier import model as module  # noqa: PLC0415 - see above
+    except ModuleNotFoundError as error:
+        msg = f"a verifier needs {error.name}, which is not installed; install dsdq[torch]"
+        raise ConfigError(msg) from error
+    return module
 
 
-def load_engine(
-    target_name: str, device: str, dtype: str, chosen: Settings, ranks: parallel.Ranks | None = None
-) -> Engine:
-    """Load the target as the settings say, this rank's share of it where there are several, and make its engine."""
-    target = load_target(
-        target_name,
-        device,
-        dtype,
-        quantization=chosen.quantization,
-        device_map=chosen.device_map,
-        ranks=1 if ranks is None else ranks.size,
-    )
-    if ranks is not None:
-        ranks.meet()  # an engine tries its model, which takes all ranks
-    engine = Engine(target, memory_of(chosen), options_of(chosen))
-    if ranks is not None:  # each rank has as many blocks as the one with the least memory
-        engine.resize(ranks.least(engine.kv_blocks))
-    return engine
+def keyring_of(chosen: Settings) -> Keyring:
+    """Return the secrets of the tenants whose devices must seal their messages."""
+    return Keyring({tenant: secret.get_secret_value() for tenant, secret in chosen.tenant_secrets.items()})
 
 
 def limits_of(chosen: Settings) -> Limits:
-    """Return the verifier's bounds. An admitted session always finds room: a place for each is kept from the opens."""
+    """Return the verifier's bounds.
+
+    An admitted session always finds room: places for all of its rounds are kept from the opens, and no fewer than half.
+    """
+    slots = max(1, min(chosen.slots, chosen.inbox_bound // (2 * chosen.session_rounds)))
     return Limits(
-        slots=min(chosen.slots, chosen.inbox_bound // 2),
-        inbox_bound=chosen.inbox_bound,
+        slots=slots,
+        inbox=Bounds(chosen.inbox_bound, slots * chosen.session_rounds, chosen.inbox_bytes),
+        depth=chosen.session_rounds,
+        step_tokens=chosen.step_tokens,
         lease_ms=chosen.lease_ms,
         idle_ttl_ms=chosen.idle_ttl_ms,
         closed_ttl_ms=chosen.closed_ttl_ms,
         feed_entries=chosen.feed_entries,
+        dead_letters=chosen.dead_letters,
     )
 
 
-def offer_of(engine: Engine, fingerprint: str, chosen: Settings) -> Offer:
+def offer_of(engine: RoundEngine, fingerprint: str, chosen: Settings) -> Offer:
     """Return what admission compares contracts with."""
     target = engine.target
     return Offer(
@@ -172,7 +153,7 @@ def offer_of(engine: Engine, fingerprint: str, chosen: Settings) -> Offer:
     )
 
 
-def info_of(engine: Engine, fingerprint: str, chosen: Settings) -> WorkerInfo:
+def info_of(engine: RoundEngine, fingerprint: str, chosen: Settings) -> WorkerInfo:
     """Return the registry entry of a new incarnation."""
     target = engine.target
     return WorkerInfo(

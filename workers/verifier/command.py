@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from types import ModuleType
 from typing import Annotated
 
 import typer
 
-from dsdq.errors import ConfigError
 from dsdq.settings import Settings, settings
 from dsdq.threads import share_cores
+from workers.engine.launch import follows
+from workers.verifier import assembly
+from workers.verifier.incarnations import serve
 
 
 def verifier(  # noqa: PLR0913, PLR0917 - the flags of a command
@@ -71,23 +72,13 @@ def verifier(  # noqa: PLR0913, PLR0917 - the flags of a command
         "cuda_graphs": cuda_graphs,
     }
     chosen = settings().model_copy(update={name: value for name, value in flags.items() if value is not None})
-    assembly = _assembly()
-    if assembly.follows():
+    if follows():
         # Rank 0 says when to end: it finishes what it has begun, and cannot without the others.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        assembly.follow(target, device, dtype, chosen)
+        assembly.model().follow(target, device, dtype, chosen)
     else:
         asyncio.run(_serve(redis or chosen.redis_url, target, device, dtype, chosen))
-
-
-def _assembly() -> ModuleType:
-    try:
-        from workers.verifier import assembly  # noqa: PLC0415 - needs torch
-    except ModuleNotFoundError as error:
-        msg = f"a verifier needs {error.name}, which is not installed; install dsdq[torch]"
-        raise ConfigError(msg) from error
-    return assembly
 
 
 async def _serve(url: str, target: str, device: str, dtype: str, chosen: Settings) -> None:
@@ -95,12 +86,7 @@ async def _serve(url: str, target: str, device: str, dtype: str, chosen: Setting
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with _assembly().assemble(url, target, device, dtype, chosen) as worker:
-        ready = asyncio.Event()
-        serving = asyncio.create_task(worker.run(stop, ready))
-        announced = asyncio.create_task(ready.wait())
-        await asyncio.wait([serving, announced], return_when=asyncio.FIRST_COMPLETED)
-        if ready.is_set():
-            typer.echo(f"ready: {worker.info.wid} serves {worker.info.model} at {url}")
-        announced.cancel()
-        await serving
+    async with assembly.assemble(url, target, device, dtype, chosen) as make:
+        await serve(
+            make, stop, lambda worker: typer.echo(f"ready: {worker.info.wid} serves {worker.info.model} at {url}")
+        )

@@ -1,7 +1,7 @@
 """What waits to be appended to session logs: in order, in one round trip for all of it, while the engine goes on.
 
 A session's state here runs ahead of its log by what waits in this queue. That is safe, because only the owner appends:
-an append can fail for good only if the session is no longer ours, and then nothing of it is worth keeping.
+an append can fail for good only if the session is no longer as we think it is, and then nothing of it is worth keeping.
 """
 
 from __future__ import annotations
@@ -23,22 +23,30 @@ log = get_logger("verifier")
 T = TypeVar("T")
 
 RETRY_S = 0.2
-LOST = (CommitStatus.GONE, CommitStatus.FENCED)
+FINE = (CommitStatus.OK, CommitStatus.DONE)
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
     """A commit, if there is one, and the inbox entries that are answered once it is in the log."""
 
-    held: Held | None
+    held: Held
     commit: Commit | None
     answers: Sequence[Entry]
 
 
-class Commits:
-    """The queue. ``on_lost`` is told of a session that turned out not to be ours any more; it gives its entries."""
+OnLost = Callable[[Held, CommitStatus, Sequence[Entry]], Sequence[Entry]]
 
-    def __init__(self, store: SessionStore, inbox: Inbox, on_lost: Callable[[Held], Sequence[Entry]]) -> None:
+
+class Commits:
+    """The queue.
+
+    ``on_lost`` is told of a session that is not as we thought, with the entries whose answers are lost with it; it
+    gives what else is to be acknowledged.
+    """
+
+    def __init__(self, store: SessionStore, inbox: Inbox, on_lost: OnLost) -> None:
+        self.settled = 0
         self._store = store
         self._inbox = inbox
         self._on_lost = on_lost
@@ -50,10 +58,10 @@ class Commits:
         """Queue a commit, and what it answers."""
         self._queue(Append(held, commit, answers))
 
-    def settle(self, answers: Sequence[Entry]) -> None:
-        """Queue entries that need no answer in a log."""
+    def settle(self, held: Held, answers: Sequence[Entry]) -> None:
+        """Queue entries of a session that need no answer in its log."""
         if answers:
-            self._queue(Append(None, None, answers))
+            self._queue(Append(held, None, answers))
 
     async def shorter_than(self, appends: int) -> None:
         """Wait until fewer than ``appends`` wait: an engine must not run far ahead of a log that cannot be written."""
@@ -82,14 +90,18 @@ class Commits:
         What arrived before its answer was lost is not appended again. Once the lease has lapsed, the heartbeat ends
         this worker, and this with it.
         """
-        appends = [(one.held, one.commit) for one in batch if one.held is not None and one.commit is not None]
+        appends = [(one.held, one.commit) for one in batch if one.commit is not None and not one.held.lost]
         statuses = await self._insist(lambda: self._store.commit([commit for _, commit in appends]))
-        answers = [entry for one in batch for entry in one.answers]
+        answers: list[Entry] = []
         for (held, _), status in zip(appends, statuses, strict=True):
             log.debug("commit", session=held.session, status=str(status))
-            if status in LOST:
-                answers += self._on_lost(held)
+            if status not in FINE and not held.lost:
+                held.lost = status is not CommitStatus.GONE
+                unanswered = [entry for one in self._waiting if one.held is held for entry in one.answers]
+                answers += self._on_lost(held, status, unanswered)
+        answers += [entry for one in batch if not one.held.lost for entry in one.answers]
         await self._insist(lambda: self._inbox.settle(answers))
+        self.settled += len(answers)
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
         tries = 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from workers.engine.engine import Engine
+from workers.engine.protocol import RoundEngine
 
 T = TypeVar("T")
 
@@ -20,12 +20,12 @@ class EngineThread:
     long).
     """
 
-    engine: Engine
+    engine: RoundEngine
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
 
-    async def start(self, make: Callable[[], Engine]) -> None:
+    async def start(self, make: Callable[[], RoundEngine]) -> None:
         """Make the engine."""
         self.engine = await self.run(make)
 

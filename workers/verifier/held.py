@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from dsdq.bus.inbox import Entry
-from dsdq.bus.sessions import Owned
-from dsdq.session import SessionState
+from dsdq.bus.sessions import Owned, Place, place_of
+from dsdq.session import Ahead, SessionState, liveness
 from dsdq.stopping import StopFinder
 from dsdq.wire import Decode, Draft
 
@@ -25,16 +25,38 @@ class Pending:
 class Held:
     """One session. ``state`` is what was decided; its log follows as fast as Redis takes it.
 
-    ``stops`` has taken in every decided token.
+    ``entries`` is how many its log will then have. ``stops`` has taken in every decided token. ``pending`` rounds wait
+    for a step, those in ``ahead`` for a round before them. ``failures`` counts steps that failed on it alone. A session
+    that was ``lost`` is another worker's: nothing of it may be acknowledged any more.
     """
 
     state: SessionState
     owned: Owned
     touched_s: float
     stops: StopFinder
+    entries: int = 1
     pending: deque[Pending] = field(default_factory=deque)
+    ahead: list[Pending] = field(default_factory=list)
+    failures: int = 0
+    lost: bool = False
 
     @property
     def session(self) -> str:
         """Return the session's id."""
         return self.state.contract.session
+
+    @property
+    def place(self) -> Place:
+        """Return where its keys are."""
+        return place_of(self.state.contract)
+
+    def in_flight(self) -> list[Pending]:
+        """Return every round that waits."""
+        return [*self.pending, *self.ahead]
+
+    def revive(self) -> None:
+        """Let rounds be looked at again whose predecessor has been decided, or whose branch was rejected."""
+        due = [one for one in self.ahead if not isinstance(liveness(self.state, one.message), Ahead)]
+        if due:
+            self.ahead = [one for one in self.ahead if one not in due]
+            self.pending.extend(sorted(due, key=lambda one: one.message.round))

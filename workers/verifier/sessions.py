@@ -1,15 +1,14 @@
-"""The sessions of one verifier: opened while there is a place, committed to, closed."""
+"""The sessions of one verifier: opened while there is a place, taken over from others, committed to, closed."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import monotonic
 
 from dsdq.bus.inbox import Entry, Inbox
-from dsdq.bus.sessions import Commit, SessionStore
+from dsdq.bus.sessions import Commit, CommitStatus, Owned, Place, SessionStore, place_of
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import RedisUnavailableError, RefusedError, WireError
 from dsdq.models.tokenizer import Tokenizer
@@ -22,6 +21,7 @@ from workers.verifier import admission
 from workers.verifier.commits import Commits
 from workers.verifier.held import Held
 from workers.verifier.step import Outcome
+from workers.verifier.waiting import Waiting, WaitingRoom
 
 log = get_logger("verifier")
 
@@ -29,7 +29,11 @@ RETRY_S = 0.2
 
 
 class Sessions:
-    """What this verifier holds, and who waits to be let in."""
+    """What this verifier holds, and who waits to be let in.
+
+    ``on_ready`` is called when a session could use a step. ``astray`` has the places of sessions that are this worker's
+    but not as it thought, with the entries that have to be taken in once more.
+    """
 
     def __init__(
         self,
@@ -41,9 +45,10 @@ class Sessions:
         *,
         worker: str,
         slots: int,
-        on_open: Callable[[], None],
+        on_ready: Callable[[], None],
     ) -> None:
-        self.commits = Commits(store, inbox, self._drop)
+        self.commits = Commits(store, inbox, self._lose)
+        self.astray: asyncio.Queue[tuple[Place, Sequence[Entry]]] = asyncio.Queue()
         self._store = store
         self._inbox = inbox
         self._planner = planner
@@ -51,9 +56,9 @@ class Sessions:
         self._tokenizer = tokenizer
         self._worker = worker
         self._slots = slots
-        self._on_open = on_open
+        self._on_ready = on_ready
         self._held: dict[str, Held] = {}
-        self._waiting: deque[tuple[Entry, Open, Contract]] = deque()
+        self._waiting = WaitingRoom()
         self._admitting = asyncio.Lock()
         self._vacant = asyncio.Event()
 
@@ -64,6 +69,11 @@ class Sessions:
     def __iter__(self) -> Iterator[Held]:
         """Give the open sessions as they are now; the caller may close some on the way."""
         return iter(list(self._held.values()))
+
+    @property
+    def room(self) -> int:
+        """Return how many more sessions have a place here."""
+        return max(self._slots - len(self._held), 0)
 
     def holds(self, held: Held) -> bool:
         """Say whether a session is still open."""
@@ -76,27 +86,25 @@ class Sessions:
 
     # Opening
 
-    async def receive(self, entry: Entry, message: Open) -> None:
-        """Take an ``open`` in: refuse it, or let it wait for its turn."""
-        contract = unpack_contract(message.contract, with_unknown=True)  # unpacking the message has proved that it can
-        if contract.tenant != entry.tenant:
-            await self._inbox.bury(entry, f"the contract names tenant {contract.tenant}, another than its inbox")
-            return
+    async def receive(self, entry: Entry, message: Open, contract: Contract) -> None:
+        """Refuse an ``open``, or let it wait for a place; it stays in the inbox until it has one."""
         try:
             unpack_contract(message.contract)
             admission.check(self._offer, contract, message.prompt)
         except (RefusedError, WireError) as refusal:
             code = refusal.code if isinstance(refusal, RefusedError) else ErrorCode.TERMS_INVALID
-            log.info("refused", session=message.session, code=code)
-            answer = pack(Error(message.session, code, str(refusal)))
-            await self._store.refuse(contract, answer=answer, request=pack(message))
+            await self.refuse(message, contract, code, str(refusal))
             await self._inbox.settle([entry])
             return
-        if any(self._is(one, message.session, entry.tenant) for one in self._waiting):  # asked again while it waits
+        if not self._waiting.add(Waiting(entry, message, contract)):  # asked again while it waits
             await self._inbox.settle([entry])
-        else:
-            self._waiting.append((entry, message, contract))
         await self.admit()
+
+    async def refuse(self, message: Open, contract: Contract, code: str, reason: str) -> None:
+        """Answer an ``open`` with an error, where its device looks for it."""
+        log.info("refused", session=message.session, code=code)
+        answer = pack(Error(message.session, code, reason))
+        await self._store.refuse(contract, answer=answer, request=pack(message))
 
     async def admit_forever(self) -> None:
         """Whenever a place becomes free, give it to who waits."""
@@ -111,21 +119,38 @@ class Sessions:
                 self._vacant.set()
 
     async def admit(self) -> None:
-        """Open what waits, first come first served, while there is a place."""
+        """Open what waits, while there is a place."""
         async with self._admitting:
-            while self._waiting and len(self._held) < self._slots:
-                entry, message, contract = self._waiting[0]
-                if message.session not in self._held:
-                    await self._hold(message, contract)
-                self._waiting.popleft()
-                await self._inbox.settle([entry])
+            while self.room and (waiting := self._waiting.first()) is not None:
+                if waiting.message.session not in self._held:
+                    await self._hold(waiting.message, waiting.contract)
+                self._waiting.remove(waiting)
+                await self._inbox.settle([waiting.entry])
 
     async def _hold(self, message: Open, contract: Contract) -> None:
         transcript = Transcript(message.contract, message.prompt)
-        opened = Opened(
-            session=message.session,
+        owned = await self._store.open(
+            contract,
+            length=transcript.length,
+            digest=transcript.digest,
+            answer=pack(self.opened(contract, transcript, 1)),
+            request=pack(message),
+        )
+        if owned is not None:
+            self.keep(SessionState(contract, transcript, owned.epoch, owned.owner), owned, entries=1)
+            return
+        head = await self._store.head(place_of(contract))
+        if head is not None and head.is_open and head.worker == self._worker:
+            self.astray.put_nowait((place_of(contract), ()))  # we opened it, and did not hear that we had
+        else:  # a repeated open: its answer is in the log
+            await self._store.disown(contract)
+
+    def opened(self, contract: Contract, transcript: Transcript, epoch: int) -> Opened:
+        """Return the message that says that this worker has the session."""
+        return Opened(
+            session=contract.session,
             worker=self._worker,
-            epoch=1,
+            epoch=epoch,
             numerics=self._offer.numerics,
             target_revision=self._offer.target_revision,
             length=transcript.length,
@@ -133,39 +158,50 @@ class Sessions:
             max_window=contract.max_window,
             context_tokens=self._offer.context_tokens,
         )
-        owned = await self._store.open(
-            contract, length=transcript.length, digest=transcript.digest, answer=pack(opened), request=pack(message)
-        )
-        if owned is None:  # a repeated open: its answer is in the log
-            return
-        state = SessionState(contract, transcript, owned.epoch, owned.owner)
+
+    def keep(self, state: SessionState, owned: Owned, entries: int) -> Held:
+        """Hold a session from now on."""
+        contract, transcript = state.contract, state.transcript
         # Tenants share no prefixes: how fast a prompt is taken in must not tell what another tenant asked.
-        self._planner.admit(message.session, salt=contract.tenant)
+        self._planner.admit(contract.session, salt=contract.tenant)
         stops = StopFinder(self._tokenizer.stream(), contract.stop_strings)
-        self._held[message.session] = Held(state, owned, monotonic(), stops)
-        self._on_open()
+        stops.extend(transcript.tokens[transcript.prompt_tokens :])
+        held = self._held[contract.session] = Held(state, owned, monotonic(), stops, entries)
+        self._on_ready()
+        return held
 
-    async def forget_waiting(self, session: str, tenant: str) -> bool:
-        """Drop an ``open`` that still waits; say whether there was one."""
+    async def forget_waiting(self, session: str, tenant: str, producer: str | None) -> bool:
+        """Drop an ``open`` that still waits, of ``producer`` if that is known; say whether there was one."""
         async with self._admitting:
-            dropped = [one for one in self._waiting if self._is(one, session, tenant)]
-            for one in dropped:
-                self._waiting.remove(one)
-        await self._inbox.settle([entry for entry, _, _ in dropped])
-        return bool(dropped)
+            waiting = self._waiting.find(session, tenant)
+            if waiting is None or producer not in (None, waiting.contract.producer):
+                return False
+            self._waiting.remove(waiting)
+        await self._inbox.settle([waiting.entry])
+        return True
 
-    async def dismiss_waiting(self, code: str, reason: str) -> None:
-        """Refuse every ``open`` that still waits."""
-        async with self._admitting:
-            while self._waiting:
-                entry, message, contract = self._waiting.popleft()
-                answer = pack(Error(message.session, code, reason))
-                await self._store.refuse(contract, answer=answer, request=pack(message))
-                await self._inbox.settle([entry])
+    # Losing
 
-    @staticmethod
-    def _is(waiting: tuple[Entry, Open, Contract], session: str, tenant: str) -> bool:
-        return waiting[1].session == session and waiting[0].tenant == tenant
+    def abandon(self, session: str) -> None:
+        """Forget a session that another verifier has taken; what it was sent is that one's to answer."""
+        if (held := self._held.get(session)) is not None:
+            held.lost = True
+            self._drop(held)
+
+    async def drop_strays(self) -> None:
+        """Forget sessions that another worker took from this one."""
+        mine = {str(place) for place in await self._store.places(self._worker)}
+        for held in self:
+            if str(held.place) not in mine and not held.in_flight():
+                self.abandon(held.session)
+
+    def _lose(self, held: Held, status: CommitStatus, answered: Sequence[Entry]) -> Sequence[Entry]:
+        """Forget a session that is not as we thought; return the waiting entries that nobody else will answer."""
+        left = self._drop(held)
+        log.info("lost session", session=held.session, status=str(status))
+        if status is CommitStatus.BEHIND:
+            self.astray.put_nowait((held.place, [*answered, *left]))
+        return left if status is CommitStatus.GONE else ()
 
     # Committing
 
@@ -183,7 +219,9 @@ class Sessions:
                 answers += [held.pending.popleft().entry for _ in rounds]
             if outcome.closed is not None:
                 answers += self._drop(held)
-            self.commits.add(held, commit, answers)
+            else:
+                held.revive()
+            self._queue(held, commit, answers)
 
     def _take_in(self, outcome: Outcome) -> None:
         held, verdict = outcome.ready.held, outcome.verdict
@@ -199,6 +237,7 @@ class Sessions:
         messages: list[Message] = [verdict] if outcome.closed is None else [verdict, outcome.closed]
         return Commit(
             owned=held.owned,
+            entries=held.entries,
             expected_length=verdict.base,
             length=verdict.length,
             digest=verdict.digest,
@@ -212,7 +251,7 @@ class Sessions:
 
     def say(self, held: Held, message: Message) -> None:
         """Append a message that commits no token."""
-        self.commits.add(held, _saying(held, message, closes=False))
+        self._queue(held, saying(held.state, held.owned, held.entries, message, closes=False))
 
     def fail(self, held: Held, code: str, reason: str, answers: Sequence[Entry] = ()) -> None:
         """End a session with an error, which also answers ``answers``."""
@@ -235,13 +274,18 @@ class Sessions:
         self._close(held, receipt, [entry])
 
     def _close(self, held: Held, message: Message, answers: Sequence[Entry]) -> None:
-        commit = _saying(held, message, closes=True)
-        self.commits.add(held, commit, [*answers, *self._drop(held)])
+        commit = saying(held.state, held.owned, held.entries, message, closes=True)
+        self._queue(held, commit, [*answers, *self._drop(held)])
+
+    def _queue(self, held: Held, commit: Commit, answers: Sequence[Entry] = ()) -> None:
+        held.entries += len(commit.messages)
+        self.commits.add(held, commit, answers)
 
     def _drop(self, held: Held) -> list[Entry]:
         """Forget a session and return the entries that nobody waits for any more."""
-        left = [pending.entry for pending in held.pending]
+        left = [pending.entry for pending in held.in_flight()]
         held.pending.clear()
+        held.ahead.clear()
         if self._held.get(held.session) is held:
             del self._held[held.session]
             self._planner.release(held.session)
@@ -249,11 +293,11 @@ class Sessions:
         return left
 
 
-def _saying(held: Held, message: Message, *, closes: bool) -> Commit:
-    """Return the commit of a message that leaves the text as it is."""
-    state = held.state
+def saying(state: SessionState, owned: Owned, entries: int, message: Message, *, closes: bool) -> Commit:
+    """Return the commit of a message that leaves the text as it is, to a log that has ``entries`` entries."""
     return Commit(
-        owned=held.owned,
+        owned=owned,
+        entries=entries,
         expected_length=state.transcript.length,
         length=state.transcript.length,
         digest=state.transcript.digest,

@@ -5,19 +5,18 @@ This module does not know streams, leases or threads; the service around it does
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
 from dsdq import digest
 from dsdq.contract import MAX_WINDOW, Rule
 from dsdq.laws import DraftLaw
+from dsdq.policies.window import widest_window
 from dsdq.session import Live, settle
 from dsdq.wire import Closed, Decode, Draft, Verdict
-from workers.engine.engine import Engine
-from workers.engine.judge import Judged, Judgement, judge
 from workers.engine.planner import Request
-from workers.engine.rows import Row
+from workers.engine.rounds import Judged, Judgement
 from workers.verifier.held import Held, Pending
 
 
@@ -60,11 +59,13 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One step's start and end (monotonic seconds), and how many sessions it verified."""
+    """One step's start and end (monotonic seconds), how many sessions it verified, and how many waited for it."""
 
     started_s: float
     ended_s: float
     batch_rows: int
+    waiting: int
+    step_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +117,6 @@ def _merged(held: Held, live: Live) -> tuple[tuple[Pending, ...], tuple[int, ...
     return tuple(rounds), tokens
 
 
-def compute(engine: Engine, rows: Sequence[Row], rounds: Sequence[Judged], secret: int) -> list[Judgement]:
-    """Run one forward and return what came of each of ``rounds``, one for each row that keeps logits, in order.
-
-    Runs on the engine's thread.
-    """
-    logits = engine.forward(rows)
-    return judge(rounds, logits, secret) if rounds else []
-
-
 def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timing: Timing) -> Outcome:
     """Return the verdict of judged rounds. Nothing is changed yet."""
     state, acceptance, logprobs = ready.held.state, judgement.acceptance, judgement.logprobs
@@ -147,7 +139,7 @@ def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timin
         queue_us=round(1e6 * (timing.started_s - first.received_s)),
         verify_us=round(1e6 * (timing.ended_s - timing.started_s)),
         batch_rows=timing.batch_rows,
-        max_window=state.contract.max_window,
+        max_window=widest_window(timing.step_tokens, timing.waiting, state.contract.max_window),
         logprobs=None if logprobs is None else logprobs.head(len(kept)),
     )
     granted = isinstance(last, Decode) and verdict.length < last.base + last.budget

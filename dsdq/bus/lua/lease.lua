@@ -1,10 +1,10 @@
 -- Join the workers of a model, or renew a lease. A lapsed lease is never renewed: its sessions may be another's by now.
 --
--- KEYS[1]  {m.<model>}:workers  sorted set  worker -> end of lease, Redis time in milliseconds
+-- KEYS[1]  {m.<model>}:workers  sorted set  worker -> end of lease, Redis time in milliseconds; 0: handed over
 -- KEYS[2]  {m.<model>}:info     hash        worker -> packed entry
 -- ARGV     worker, packed entry, lease_ms, "join" | "renew"
 --
--- Returns "OK" or "LAPSED".
+-- Returns the workers whose lease has lapsed, or "LAPSED" if this one's has.
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[4] == "renew" then
@@ -15,4 +15,4 @@ if ARGV[4] == "renew" then
 end
 redis.call("ZADD", KEYS[1], now + tonumber(ARGV[3]), ARGV[1])
 redis.call("HSET", KEYS[2], ARGV[1], ARGV[2])
-return "OK"
+return redis.call("ZRANGEBYSCORE", KEYS[1], "-inf", "(" .. now)

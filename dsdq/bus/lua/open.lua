@@ -14,8 +14,8 @@ if owner then
 end
 redis.call("HSET", KEYS[1], "status", ARGV[2], "epoch", ARGV[3], "owner", ARGV[4], "worker", ARGV[5],
   "length", ARGV[6], "digest", ARGV[7], "round", "0", "branch", "0", "entries", "1")
-redis.call("XADD", KEYS[2], "1-0", "m", ARGV[8], "o", ARGV[9])
-redis.call("XADD", KEYS[3], "MAXLEN", "~", ARGV[11], "*", "s", ARGV[1], "n", "1", "m", ARGV[8])
+redis.call("XADD", KEYS[2], "1-0", "m", ARGV[8], "e", ARGV[3], "o", ARGV[9])
+redis.call("XADD", KEYS[3], "MAXLEN", "~", ARGV[11], "*", "s", ARGV[1], "n", "1", "e", ARGV[3], "m", ARGV[8])
 redis.call("PEXPIRE", KEYS[1], ARGV[10])
 redis.call("PEXPIRE", KEYS[2], ARGV[10])
 redis.call("PEXPIRE", KEYS[3], ARGV[10])

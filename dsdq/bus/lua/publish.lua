@@ -1,17 +1,29 @@
 -- Put one message into a worker's inbox, unless it is full, closed, or was never opened for this tenant.
 --
--- KEYS[1]  {w.<wid>}:in:<tenant>  stream  the inbox
--- KEYS[2]  {w.<wid>}:state        hash    bound, slots, closed, retry_ms
--- ARGV[1]  message bytes
--- ARGV[2]  "open" keeps a place free for each slot's session, so that opens that wait make no session BUSY; else ""
+-- KEYS[1]  {w.<wid>}:in:<tenant>        stream  the inbox
+-- KEYS[2]  {w.<wid>}:in:<tenant>:bytes  string  bytes of the messages in it
+-- KEYS[3]  {w.<wid>}:state              hash    bound, kept, bytes, drained_per_s, closed
+-- ARGV     message bytes,
+--          "open": leaves the kept places (and half of the bytes) free, so that opens that wait make no admitted
+--          session BUSY; else "",
+--          producer, then session and MAC of a sealed message
 --
--- Returns {"OK", entry id}, {"BUSY", retry_ms} or {"GONE"}.
-local state = redis.call("HMGET", KEYS[2], "bound", "closed", "retry_ms", "slots")
-if not state[1] or state[2] == "1" or redis.call("EXISTS", KEYS[1]) == 0 then
+-- Returns {"OK", entry id}, {"BUSY", ms until a sixteenth of the inbox has drained} or {"GONE"}.
+local state = redis.call("HMGET", KEYS[3], "bound", "kept", "bytes", "drained_per_s", "closed")
+if not state[1] or state[5] == "1" or redis.call("EXISTS", KEYS[1]) == 0 then
   return {"GONE"}
 end
-local kept = ARGV[2] == "open" and tonumber(state[4]) or 0
-if redis.call("XLEN", KEYS[1]) >= tonumber(state[1]) - kept then
-  return {"BUSY", state[3]}
+local bound, bytes = tonumber(state[1]), tonumber(state[3])
+if ARGV[2] == "open" then
+  bound, bytes = bound - tonumber(state[2]), bytes / 2
 end
-return {"OK", redis.call("XADD", KEYS[1], "*", "m", ARGV[1])}
+local held = tonumber(redis.call("GET", KEYS[2]) or "0")
+if redis.call("XLEN", KEYS[1]) >= bound or held + #ARGV[1] > bytes then
+  local ms = 1000 * math.max(1, tonumber(state[1]) / 16) / math.max(1, tonumber(state[4]))
+  return {"BUSY", math.ceil(math.min(math.max(ms, 5), 5000))}
+end
+redis.call("INCRBY", KEYS[2], #ARGV[1])
+if ARGV[5] then
+  return {"OK", redis.call("XADD", KEYS[1], "*", "m", ARGV[1], "p", ARGV[3], "s", ARGV[4], "a", ARGV[5])}
+end
+return {"OK", redis.call("XADD", KEYS[1], "*", "m", ARGV[1], "p", ARGV[3])}

@@ -37,6 +37,21 @@ async def test_a_port_that_is_taken_is_said_plainly() -> None:
             await second.start()
 
 
+@pytest.mark.parametrize("killed", [False, True], ids=["ended", "killed"])
+async def test_a_server_on_a_folder_of_its_owner_can_be_started_on_it_again(tmp_path: Path, killed: bool) -> None:
+    server = EmbeddedRedis(0, folder=tmp_path, arguments=("--appendfsync", "always"))
+    urls = []
+    for turn in range(2):
+        async with server:
+            urls.append(server.url)
+            redis = open_redis(server.url)
+            assert await redis.rpush("list", turn) == turn + 1
+            await redis.aclose()
+            if killed:
+                await server.kill()
+    assert urls[0] == urls[1]
+
+
 async def test_the_server_ends_when_its_parent_is_killed() -> None:
     parent = """
 import asyncio

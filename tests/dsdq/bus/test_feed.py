@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus.feed import FeedReader
-from dsdq.bus.sessions import Commit, Owned, SessionStore
+from dsdq.bus.sessions import Commit, CommitStatus, Owned, SessionStore
 from dsdq.contract import Contract
 from dsdq.errors import GoneError
 
@@ -38,8 +38,9 @@ async def opened(store: SessionStore, session: str = "s1") -> Owned:
     return owned
 
 
-async def say(store: SessionStore, owned: Owned, *messages: bytes) -> None:
-    await store.commit([Commit(owned, 0, 0, b"d", 0, 0, False, messages)])
+async def say(store: SessionStore, owned: Owned, *messages: bytes, after: int = 1) -> None:
+    """Append to a log that has ``after`` entries."""
+    assert await store.commit([Commit(owned, after, 0, 0, b"d", 0, 0, False, messages)]) == [CommitStatus.OK]
 
 
 async def test_messages_come_in_order_each_to_its_session(store: SessionStore, reader: FeedReader) -> None:
@@ -61,9 +62,9 @@ async def test_what_the_feed_has_trimmed_away_is_read_from_the_log(
     pipeline = redis.pipeline()  # the reader sees the feed only after its entries were cut out of it
     head, log, feed = owned.keys
     for number in range(2, 8):
-        pipeline.xadd(log, {"m": b"v%d" % number}, id=f"{number}-0")
+        pipeline.xadd(log, {"m": b"v%d" % number, "e": 1}, id=f"{number}-0")
     pipeline.hset(head, "entries", 7)
-    pipeline.xadd(feed, {"s": "s1", "n": 7, "m": b"v7"})
+    pipeline.xadd(feed, {"s": "s1", "n": 7, "e": 1, "m": b"v7"})
     await pipeline.execute()
     assert [await subscription.get() for _ in range(6)] == [b"v%d" % number for number in range(2, 8)]
 
@@ -71,7 +72,7 @@ async def test_what_the_feed_has_trimmed_away_is_read_from_the_log(
 async def test_what_comes_twice_is_given_once(redis: Redis, store: SessionStore, reader: FeedReader) -> None:
     subscription = reader.subscribe(CONTRACT)
     owned = await opened(store)
-    await redis.xadd(owned.keys[2], {"s": "s1", "n": 1, "m": b"opened"})
+    await redis.xadd(owned.keys[2], {"s": "s1", "n": 1, "e": 1, "m": b"opened"})
     await say(store, owned, b"v2")
     assert [await subscription.get() for _ in range(2)] == [b"opened", b"v2"]
     assert subscription.get_nowait() is None
@@ -81,7 +82,7 @@ async def test_catching_up_finds_what_no_hint_told(redis: Redis, store: SessionS
     subscription = reader.subscribe(CONTRACT)
     owned = await opened(store)
     assert await subscription.get() == b"opened"
-    await redis.xadd(owned.keys[1], {"m": b"v2"}, id="2-0")
+    await redis.xadd(owned.keys[1], {"m": b"v2", "e": 1}, id="2-0")
     assert await reader.catch_up(subscription)
     assert subscription.get_nowait() == b"v2"
     assert not await reader.catch_up(subscription)

@@ -6,14 +6,16 @@ import pytest
 from redis.asyncio import Redis
 
 from dsdq import keys
-from dsdq.bus.inbox import GROUP, Inbox, publish
+from dsdq.bus.inbox import GROUP, Bounds, Inbox, publish
 from dsdq.errors import BusyError, GoneError
+
+BOUNDS = Bounds(entries=3, kept=1, bytes_=100_000)
 
 
 @pytest.fixture
 async def inbox(redis: Redis) -> Inbox:
     opened = Inbox(redis, "w1", ["acme", "globex"])
-    await opened.open(bound=3, slots=1)
+    await opened.open(BOUNDS)
     return opened
 
 
@@ -75,12 +77,14 @@ async def test_an_entry_that_was_read_but_not_settled_still_counts(redis: Redis,
         await publish(redis, "w1", "acme", b"3")
 
 
-async def test_a_closed_or_unknown_inbox_is_gone(redis: Redis, inbox: Inbox) -> None:
+async def test_a_closed_or_unknown_inbox_is_gone_and_keeps_what_is_in_it(redis: Redis, inbox: Inbox) -> None:
+    await publish(redis, "w1", "acme", b"early")
     await inbox.close()
     for worker in ("w1", "never-was"):
         with pytest.raises(GoneError):
             await publish(redis, worker, "acme", b"x")
-    assert await redis.exists(keys.inbox("w1", "acme"), keys.inbox("never-was", "acme")) == 0
+    assert await inbox.holds_any()
+    assert await redis.exists(keys.inbox("never-was", "acme")) == 0
 
 
 async def test_a_buried_entry_lies_in_the_dead_letters_with_its_reason_cut_to_size(redis: Redis, inbox: Inbox) -> None:
@@ -95,5 +99,5 @@ async def test_a_buried_entry_lies_in_the_dead_letters_with_its_reason_cut_to_si
 
 async def test_opening_twice_keeps_what_lies_in_the_inbox(redis: Redis, inbox: Inbox) -> None:
     await publish(redis, "w1", "acme", b"early")
-    await inbox.open(bound=3, slots=1)
+    await inbox.open(BOUNDS)
     assert [entry.payload for entry in await inbox.read(count=10, block_ms=1)] == [b"early"]

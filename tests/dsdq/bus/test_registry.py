@@ -23,7 +23,14 @@ async def test_a_worker_is_seen_from_join_to_leave(registry: Registry) -> None:
     await registry.join(INFO, 60_000)
     assert await registry.list_workers("org/model") == [INFO]
     assert await registry.list_models() == ["org/model"]
-    await registry.leave(INFO)
+    await registry.forget("org/model", "w1")
+    assert await registry.list_workers("org/model") == []
+    assert await registry.list_models() == []
+
+
+async def test_a_worker_that_is_leaving_takes_no_new_session(registry: Registry) -> None:
+    await registry.join(INFO, 60_000)
+    await registry.renew(replace(INFO, leaving=True), 60_000)
     assert await registry.list_workers("org/model") == []
 
 
@@ -54,3 +61,44 @@ async def test_an_entry_of_a_later_version_is_read_for_what_is_known(redis: Redi
     fields = msgpack.unpackb(await redis.hget(keys.worker_infos("org/model"), "w1"))
     await redis.hset(keys.worker_infos("org/model"), "w1", msgpack.packb({**fields, "later": 1}))
     assert await registry.list_workers("org/model") == [INFO]
+
+
+async def test_whoever_renews_is_told_whose_lease_has_lapsed(registry: Registry) -> None:
+    assert await registry.join(INFO, 1) == []
+    await asyncio.sleep(0.01)
+    other = replace(INFO, wid="w2")
+    assert await registry.join(other, 60_000) == ["w1"]
+    assert await registry.renew(other, 60_000) == ["w1"]
+    await registry.forget("org/model", "w1")
+    assert await registry.renew(other, 60_000) == []
+    assert await registry.list_models() == ["org/model"]
+
+
+async def test_a_lease_that_is_handed_over_has_lapsed_at_once(registry: Registry) -> None:
+    other = replace(INFO, wid="w2")
+    await registry.join(INFO, 60_000)
+    assert await registry.join(other, 60_000) == []
+    await registry.hand_over(INFO)
+    assert await registry.renew(other, 60_000) == ["w1"]
+    with pytest.raises(FencedError, match="lapsed"):
+        await registry.renew(INFO, 60_000)
+
+
+async def test_a_worker_that_was_forgotten_can_neither_renew_its_lease_nor_hand_it_over(
+    redis: Redis, registry: Registry
+) -> None:
+    await registry.join(INFO, 60_000)
+    await registry.forget("org/model", "w1")
+    await registry.hand_over(INFO)
+    with pytest.raises(FencedError, match="lapsed"):
+        await registry.renew(INFO, 60_000)
+    assert await redis.exists(keys.workers("org/model"), keys.worker_infos("org/model")) == 0
+
+
+async def test_one_worker_at_a_time_takes_over_a_lapsed_one(redis: Redis, registry: Registry) -> None:
+    claims = [registry.claim("org/model", "w1", f"heir-{number}", 60_000) for number in range(5)]
+    assert sorted(await asyncio.gather(*claims)) == [False] * 4 + [True]
+    assert await registry.claim("org/model", "w2", "heir-0", 60_000)
+    assert 0 < await redis.pttl(keys.recovery_claim("org/model", "w1")) <= 60_000
+    await registry.release("org/model", "w1")
+    assert await registry.claim("org/model", "w1", "heir-3", 60_000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from redis.asyncio import Redis
 
 import dsdq
 from dsdq import TokenKind, keys
+from dsdq.bus.sessions import LogEntry
 from dsdq.errors import ConfigError, PromptError, RedisUnavailableError, SessionError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.settings import settings
@@ -165,16 +167,28 @@ async def test_a_cancelled_task_frees_its_session(serve: Serve, redis: Redis, re
         await until_no_session(redis, verifier.info.wid)
 
 
-async def test_a_verifier_that_stops_ends_the_generation_with_its_reason(
+async def test_a_verifier_that_stops_hands_the_generation_to_the_next(
     serve: Serve, redis_url: str, target: str
 ) -> None:
     async with dsdq.connect(redis_url) as client:
-        generation = client.generate(PROMPT, draft="ngram", max_tokens=300, window=2, ignore_eos=True)
+        generation = client.generate([5, 6], draft="ngram", max_tokens=300, window=2, ignore_eos=True)
         tokens = aiter(generation)
         async with serve(target):
             await anext(tokens)
-        with pytest.raises(dsdq.DsdqError, match=r"stopped|closed"):
+        async with serve(target):
             await exhaust(tokens)
+    assert generation.ids == load_reference(target).decode([5, 6], 300, dsdq.Sampling(), 0)
+    assert generation.stats.takeovers == 1
+
+
+async def test_a_text_that_is_not_done_by_its_deadline_ends_with_an_error(
+    serve: Serve, redis: Redis, redis_url: str, target: str
+) -> None:
+    async with serve(target) as verifier, dsdq.connect(redis_url) as client:
+        generation = client.generate(PROMPT, draft="none", max_tokens=400, ignore_eos=True, deadline_s=0.05)
+        with pytest.raises(SessionError, match=r"within 0\.05 s"):
+            await exhaust(aiter(generation))
+        await until_no_session(redis, verifier.info.wid)
 
 
 async def test_a_message_that_was_lost_is_sent_again(
@@ -243,11 +257,11 @@ async def test_a_tampered_verdict_is_never_shown(serve: Serve, redis_url: str, t
         subscription = generation._link._subscription  # type: ignore[attr-defined]
         taken = subscription.take
 
-        def tampered(number: int, message: bytes) -> None:
-            verdict = unpack(message)
+        def tampered(entry: LogEntry) -> None:
+            verdict = unpack(entry.message)
             if isinstance(verdict, Verdict):
-                verdict = Verdict(**{**{f: getattr(verdict, f) for f in verdict.__slots__}, "tokens": (3,)})
-            taken(number, pack(verdict))
+                verdict = replace(verdict, tokens=(3,))
+            taken(replace(entry, message=pack(verdict)))
 
         subscription.take = tampered
         with pytest.raises(SessionError) as error:

@@ -20,8 +20,9 @@ from producers.drafters.llama import LlamaDrafter
 from tests.dsdq.test_sampling import DRAWS, LEAST_P, SEED, fits
 from workers.engine import judge as judging
 from workers.engine.engine import Engine
-from workers.engine.judge import Judged, judge
+from workers.engine.judge import judge
 from workers.engine.memory import KvMemory
+from workers.engine.rounds import Judged
 from workers.engine.rows import Row
 
 PROMPT = "def "

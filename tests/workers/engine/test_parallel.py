@@ -22,8 +22,9 @@ from dsdq.models.target import load_target
 from dsdq.testing.reference import load_reference
 from tests.workers.engine.rank import NEW_TOKENS, PROMPTS, greedy
 from workers.engine.engine import Engine
+from workers.engine.launch import follows, launched
 from workers.engine.memory import KvMemory
-from workers.engine.parallel import Beat, Call, Leader, Stop, follow, follows, launched
+from workers.engine.parallel import Beat, Call, Leader, Stop, follow
 
 ROOT = Path(__file__).parents[3]
 ENDS_S = 60

@@ -23,7 +23,7 @@ from tests.conftest import Serve
 from workers.verifier.service import Verifier
 
 PROMPT = (5, 9, 12, 7)
-SETTINGS: dict[str, Any] = {"tenants": ("acme", "globex"), "slots": 2}
+SETTINGS: dict[str, Any] = {"tenants": ("acme", "globex"), "slots": 2, "allow_unsafe_redis": True}
 
 
 @dataclass
@@ -46,7 +46,8 @@ class Wire:
 
     async def send(self, message: Message | bytes, tenant: str = "") -> None:
         payload = message if isinstance(message, bytes) else pack(message)
-        await publish(self.redis, self.verifier.info.wid, tenant or self.contract.tenant, payload)
+        wid, whose = self.verifier.info.wid, tenant or self.contract.tenant
+        await publish(self.redis, wid, whose, payload, producer=self.contract.producer)
 
     async def next(self) -> Message:
         """Wait for the next entry of the session's log."""

@@ -31,7 +31,7 @@ class Store:
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
         self.failures = 0
-        self.lost: set[str] = set()
+        self.lost: dict[str, CommitStatus] = {}
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -42,7 +42,7 @@ class Store:
             raise RedisUnavailableError("gone for a moment")
         if commits:
             self.batches.append(list(commits))
-        return [CommitStatus.FENCED if commit in self.lost else CommitStatus.OK for commit in commits]
+        return [self.lost.get(commit, CommitStatus.OK) for commit in commits]
 
 
 class Inbox:
@@ -54,15 +54,17 @@ class Inbox:
 
 
 def entry(name: str) -> Entry:
-    return Entry("acme", name, b"")
+    return Entry("w1", "acme", name, {})
 
 
-HELD: Held = SimpleNamespace(session="s1")  # type: ignore[assignment]
+@pytest.fixture
+def held() -> Held:
+    return SimpleNamespace(session="s1", lost=False)  # type: ignore[return-value]
 
 
 @asynccontextmanager
 async def running(store: Store, inbox: Inbox) -> AsyncIterator[Commits]:
-    queue = Commits(store, inbox, lambda _: [entry("left behind")])  # type: ignore[arg-type]
+    queue = Commits(store, inbox, lambda *_: [entry("left behind")])  # type: ignore[arg-type]
     task = asyncio.create_task(queue.run())
     try:
         yield queue
@@ -74,48 +76,63 @@ def commit(name: str) -> Commit:
     return name  # type: ignore[return-value]
 
 
-async def test_what_waits_is_appended_together_and_in_order() -> None:
+async def test_what_waits_is_appended_together_and_in_order(held: Held) -> None:
     store, inbox = Store(), Inbox()
     store.gate.clear()
     async with running(store, inbox) as queue:
-        queue.add(HELD, commit("a"), [entry("1")])
+        queue.add(held, commit("a"), [entry("1")])
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         for name in "bcd":
-            queue.add(HELD, commit(name))
-        queue.settle([entry("2")])
+            queue.add(held, commit(name))
+        queue.settle(held, [entry("2")])
         store.gate.set()
         await queue.shorter_than(1)
     assert store.batches == [["a"], ["b", "c", "d"]]
     assert inbox.settled == ["1", "2"]
 
 
-async def test_a_commit_is_repeated_until_redis_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_commit_is_repeated_until_redis_answers(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_S", 0.0)
     store, inbox = Store(), Inbox()
     store.failures = 3
     async with running(store, inbox) as queue:
-        queue.add(HELD, commit("a"), [entry("1")])
+        queue.add(held, commit("a"), [entry("1")])
         await queue.shorter_than(1)
     assert store.batches == [["a"]]
     assert inbox.settled == ["1"]
 
 
-async def test_a_session_that_is_not_ours_any_more_is_given_up_with_its_entries() -> None:
+async def test_a_session_that_is_gone_is_given_up_with_its_entries(held: Held) -> None:
     store, inbox = Store(), Inbox()
-    store.lost = {"a"}
+    store.lost = {"a": CommitStatus.GONE}
     async with running(store, inbox) as queue:
-        queue.add(HELD, commit("a"), [entry("1")])
+        queue.add(held, commit("a"), [entry("1")])
         await queue.shorter_than(1)
-    assert inbox.settled == ["1", "left behind"]
+    assert inbox.settled == ["left behind", "1"]
 
 
-async def test_whoever_runs_ahead_too_far_waits() -> None:
+@pytest.mark.parametrize("status", [CommitStatus.FENCED, CommitStatus.BEHIND])
+async def test_nothing_of_a_session_that_is_not_ours_any_more_is_acknowledged(held: Held, status: CommitStatus) -> None:
+    store, inbox = Store(), Inbox()
+    store.lost = {"a": status}
+    store.gate.clear()
+    async with running(store, inbox) as queue:
+        queue.add(held, commit("a"), [entry("1")])
+        queue.settle(held, [entry("2")])
+        store.gate.set()
+        await queue.shorter_than(1)
+        queue.settle(held, [entry("3")])
+        await queue.shorter_than(1)
+    assert inbox.settled == ["left behind"]
+
+
+async def test_whoever_runs_ahead_too_far_waits(held: Held) -> None:
     store, inbox = Store(), Inbox()
     store.gate.clear()
     async with running(store, inbox) as queue:
         for name in "abc":
-            queue.add(HELD, commit(name))
+            queue.add(held, commit(name))
         waiting = asyncio.create_task(queue.shorter_than(3))
         await asyncio.sleep(0)
         assert not waiting.done()

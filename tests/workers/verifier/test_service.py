@@ -16,7 +16,7 @@ from dsdq.bus.sessions import read_log
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import GoneError
 from dsdq.models.tokenizer import Tokenizer
-from dsdq.wire import Cancel, Closed, Decode, Error, ErrorCode, Gap, Verdict, pack
+from dsdq.wire import Cancel, Closed, Decode, Error, ErrorCode, Gap, Opened, Verdict, pack
 from tests.conftest import Serve
 from tests.workers.verifier.conftest import PROMPT, SETTINGS, Wire, another
 
@@ -219,7 +219,7 @@ async def test_a_grant_can_be_cancelled_midway(wire: Wire) -> None:
     assert message.length < len(PROMPT) + 300
 
 
-async def test_a_verifier_that_stops_tells_its_sessions_and_lets_nobody_in(
+async def test_a_verifier_that_stops_hands_its_sessions_over_and_lets_nobody_in(
     serve: Serve, redis: Redis, tiny: Callable[[str], Path]
 ) -> None:
     target = str(tiny("llama"))
@@ -231,13 +231,25 @@ async def test_a_verifier_that_stops_tells_its_sessions_and_lets_nobody_in(
         waiting.contract = replace(contract, session="s3")
         await waiting.send(waiting.opening)
         await asyncio.sleep(0.05)
-    for one in (device, waiting):
-        error = await one.next()
-        assert isinstance(error, Error)
-        assert error.code == ErrorCode.WORKER_STOPPED
     with pytest.raises(GoneError):
         await device.send(Cancel("s1"))
-    assert await redis.zcard(keys.workers(target)) == 0
+    async with serve(target, **SETTINGS) as heir:
+        again = await device.next()
+        assert isinstance(again, Opened)
+        assert (again.worker, again.epoch, again.length) == (heir.info.wid, 2, len(PROMPT))
+        device.verifier = heir
+        await device.send(Cancel("s1"))  # and so there is a place for who waited
+        opened = await waiting.next()
+        assert isinstance(opened, Opened)
+        assert (opened.worker, opened.epoch) == (heir.info.wid, 1)
+
+
+async def test_a_verifier_with_nothing_left_leaves_no_trace(
+    serve: Serve, redis: Redis, tiny: Callable[[str], Path]
+) -> None:
+    async with serve(tiny("llama")):
+        assert await redis.keys("*")
+    assert await redis.keys("*") == []
 
 
 async def test_nothing_stays_in_the_inbox_when_all_is_answered(wire: Wire) -> None:

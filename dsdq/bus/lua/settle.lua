@@ -1,0 +1,19 @@
+-- Acknowledge and delete entries that were answered: one that is only acknowledged still takes memory and a place.
+--
+-- KEYS[1]  {w.<wid>}:in:<tenant>        stream  the inbox
+-- KEYS[2]  {w.<wid>}:in:<tenant>:bytes  string  bytes of the messages in it
+-- ARGV     group, then for each entry its id and its message's size in bytes
+--
+-- Returns how many were there. An entry that was settled before changes nothing.
+local deleted, freed = 0, 0
+for i = 2, #ARGV, 2 do
+  redis.call("XACK", KEYS[1], ARGV[1], ARGV[i])
+  if redis.call("XDEL", KEYS[1], ARGV[i]) == 1 then
+    deleted = deleted + 1
+    freed = freed + tonumber(ARGV[i + 1])
+  end
+end
+if freed > 0 and redis.call("DECRBY", KEYS[2], freed) < 0 then
+  redis.call("SET", KEYS[2], "0")
+end
+return deleted

@@ -1,0 +1,36 @@
+"""What the judge of an engine is given of a round, and what it returns. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dsdq.accept import Acceptance
+from dsdq.contract import Contract
+from dsdq.laws import DraftLaw
+from dsdq.logprobs import TokenLogprobs
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One round before the judge: ``drafted`` continues a text of ``length`` tokens; the forward saw ``fed`` of it.
+
+    All of it, or all but a last id that the target does not have. ``text`` and how much of it is the prompt are needed
+    where the contract adjusts logits by the text.
+    """
+
+    contract: Contract
+    length: int
+    drafted: tuple[int, ...]
+    law: DraftLaw | None
+    fed: int
+    text: Sequence[int] = ()
+    prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What stands of a round, and how likely its tokens were if its contract asks for that."""
+
+    acceptance: Acceptance
+    logprobs: TokenLogprobs | None = None

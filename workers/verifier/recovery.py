@@ -1,0 +1,141 @@
+"""Take over what a lapsed verifier leaves: its sessions, and all that lies in its inboxes; relieve a crowded one.
+
+A verifier that is told to stop goes the same way: it ends its lease, and others find what it left. One verifier at a
+time does it, for as many sessions as it has places; a session goes to whoever moves its epoch first, so a claim that
+ends too early costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+
+from redis.asyncio import Redis
+
+from dsdq.bus.inbox import close_inboxes, count_tries, forget_inboxes, inbox_tenants, left_behind
+from dsdq.bus.registry import Registry, WorkerInfo
+from dsdq.bus.sessions import Place, SessionStore
+from dsdq.errors import RedisUnavailableError
+from dsdq.policies.routing import sessions_to_take
+from dsdq.telemetry.logs import get_logger
+from workers.verifier.adoption import Adoption
+from workers.verifier.reception import Reception
+from workers.verifier.sessions import Sessions
+
+log = get_logger("verifier")
+
+MOST_TRIES = 3
+TOGETHER = 8  # sessions rebuilt at the same time
+
+
+class Recovery:
+    """Takes over from lapsed verifiers of one model. ``info`` gives this verifier's present registry entry."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        registry: Registry,
+        store: SessionStore,
+        sessions: Sessions,
+        adoption: Adoption,
+        reception: Reception,
+        *,
+        info: Callable[[], WorkerInfo],
+        claim_ms: int,
+    ) -> None:
+        self._redis = redis
+        self._registry = registry
+        self._store = store
+        self._sessions = sessions
+        self._adoption = adoption
+        self._reception = reception
+        self._info = info
+        self._claim_ms = claim_ms
+        self._lapsed: Sequence[str] = ()
+        self._news = asyncio.Event()
+        self._taken: dict[str, set[tuple[str, str]]] = {}
+
+    def tell(self, lapsed: Sequence[str]) -> None:
+        """Take note of the verifiers whose lease has lapsed."""
+        self._lapsed = lapsed
+        self._taken = {wid: taken for wid, taken in self._taken.items() if wid in lapsed}
+        if lapsed:
+            self._news.set()
+
+    async def run(self) -> None:
+        """Take over from whoever lapses, for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            for wid in self._lapsed:
+                try:
+                    await self._recover(wid)
+                except RedisUnavailableError as error:  # the next heartbeat tells of it again
+                    log.warning("takeover interrupted", former=wid, reason=str(error))
+
+    async def relieve_forever(self, pause_s: float) -> None:
+        """Take sessions from verifiers that are much more loaded than this one, now and then, for ever.
+
+        The former owner learns of it like one that is presumed dead: its next commit is fenced.
+        """
+        while True:
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, guards nothing
+            try:
+                me = self._info()
+                others = [one for one in await self._registry.list_workers(me.model) if one.wid != me.wid]
+                if (chosen := sessions_to_take(me, others)) is not None:
+                    await self._relieve(chosen[0].wid, chosen[1])
+            except RedisUnavailableError as error:
+                log.warning("relief interrupted", reason=str(error))
+
+    async def _relieve(self, wid: str, count: int) -> None:
+        places = await self._store.places(wid)
+        chosen = random.sample(places, min(count, len(places)))
+        adopted = await asyncio.gather(*(self._adoption.adopt(place, wid) for place in chosen))
+        came = {held.session for held in adopted if held is not None}
+        log.info("relieved", former=wid, sessions=len(came))
+        for entry in await left_behind(self._redis, wid, await inbox_tenants(self._redis, wid)):
+            if self._reception.session_of(entry) in came:
+                await self._reception.take(entry)
+
+    async def _recover(self, wid: str) -> None:
+        model, me = self._info().model, self._info().wid
+        if not await self._registry.claim(model, wid, me, self._claim_ms):
+            return
+        try:
+            tenants = await close_inboxes(self._redis, wid)
+            places = await self._store.places(wid)
+            await self._adopt(places[: await self._share(len(places))], wid)
+            await self._drain(wid, tenants)
+            if not await self._store.places(wid) and not await left_behind(self._redis, wid, tenants):
+                await forget_inboxes(self._redis, wid, tenants)
+                await self._registry.forget(model, wid)
+                log.info("took over all", former=wid)
+        finally:
+            await self._registry.release(model, wid)
+
+    async def _share(self, orphans: int) -> int:
+        """Return how many sessions to take: what there is room for, or all when nobody else has room either."""
+        room, me = self._sessions.room, self._info()
+        if room >= orphans:
+            return orphans
+        others = await self._registry.list_workers(me.model)
+        return room if any(one.sessions < one.slots for one in others if one.wid != me.wid) else orphans
+
+    async def _adopt(self, places: Sequence[Place], former: str) -> None:
+        for start in range(0, len(places), TOGETHER):
+            await asyncio.gather(*(self._adoption.adopt(place, former) for place in places[start : start + TOGETHER]))
+
+    async def _drain(self, wid: str, tenants: Sequence[str]) -> None:
+        """Take in what the sessions that came here were sent, and opens that nobody has answered."""
+        taken = self._taken.setdefault(wid, set())
+        found = await left_behind(self._redis, wid, tenants)
+        entries = [one for one in found if (one.tenant, one.id) not in taken and self._reception.takes(one)]
+        tries = await count_tries(self._redis, wid, entries)
+        for entry, tried in zip(entries, tries, strict=True):
+            taken.add((entry.tenant, entry.id))
+            if tried > MOST_TRIES:
+                await self._reception.give_up(entry, f"verifiers died {MOST_TRIES} times with it in their hands", tried)
+            else:
+                await self._reception.take(entry)

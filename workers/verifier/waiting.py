@@ -1,0 +1,54 @@
+"""Who waits for a place: first come first served within a tenant, one tenant after the other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dsdq.bus.inbox import Entry
+from dsdq.contract import Contract
+from dsdq.wire import Open
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An ``open`` that was found good, and the inbox entry that it stays in until it has its place."""
+
+    entry: Entry
+    message: Open
+    contract: Contract
+
+
+class WaitingRoom:
+    """Opens that wait. A tenant with many of them delays its own, not another's."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, deque[Waiting]] = {}
+
+    def __iter__(self) -> Iterator[Waiting]:
+        """Give all who wait."""
+        return (one for queue in self._queues.values() for one in queue)
+
+    def add(self, waiting: Waiting) -> bool:
+        """Take one in; False if the session waits already."""
+        if self.find(waiting.contract.session, waiting.contract.tenant) is not None:
+            return False
+        self._queues.setdefault(waiting.contract.tenant, deque()).append(waiting)
+        return True
+
+    def find(self, session: str, tenant: str) -> Waiting | None:
+        """Return the open of a tenant's session if it waits."""
+        return next((one for one in self._queues.get(tenant, ()) if one.contract.session == session), None)
+
+    def first(self) -> Waiting | None:
+        """Return whose turn it is."""
+        return next((queue[0] for queue in self._queues.values()), None)
+
+    def remove(self, waiting: Waiting) -> None:
+        """Let one go; its tenant's next turn comes after those of all others."""
+        tenant = waiting.contract.tenant
+        queue = self._queues.pop(tenant)
+        queue.remove(waiting)
+        if queue:
+            self._queues[tenant] = queue
