@@ -16,6 +16,7 @@ from dsdq import keys
 from dsdq.bus import scripts
 from dsdq.bus.acl import GATEWAY, VERIFIER, check_tenancy, device_name, users, version_of
 from dsdq.bus.connection import open_redis
+from dsdq.bus.dead import DeadLetters, Kind
 from dsdq.bus.feed import FeedReader
 from dsdq.bus.inbox import Bounds, Inbox, publish
 from dsdq.bus.registry import Registry, WorkerInfo
@@ -66,7 +67,7 @@ async def login(admin: Redis, newest_server: str) -> AsyncIterator[Login]:
 async def service(login: Login) -> Inbox:
     """Serve both tenants as the verifier's user: an inbox, a session with its log and an unread message each."""
     redis = login(VERIFIER)
-    inbox = Inbox(redis, WORKER, ["acme", "globex"])
+    inbox = Inbox(redis, WORKER, ["acme", "globex"], DeadLetters(redis, 100))
     await inbox.open(Bounds(entries=10, kept=1, bytes_=1 << 20))
     await Registry(redis).join(INFO, 60_000)
     store = SessionStore(redis, WORKER, feed_entries=10, open_ttl_ms=60_000, closed_ttl_ms=60_000)
@@ -351,7 +352,7 @@ async def test_a_verifier_serves(login: Login, service: Inbox) -> None:
     redis = login(VERIFIER)
     entries = await service.read(count=10, block_ms=100)
     assert sorted(entry.tenant for entry in entries) == ["acme", "globex"]
-    await service.bury(entries[0], "no message")
+    await service.bury(entries[0], Kind.MALFORMED, "no message")
     await service.settle(entries[1:])
     await service.beat(10.0, 60_000)
     store = SessionStore(redis, WORKER, feed_entries=10, open_ttl_ms=60_000, closed_ttl_ms=60_000)

@@ -6,6 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dsdq import keys
+from dsdq.bus.dead import DeadLetters, Kind
 from dsdq.bus.inbox import GROUP, Bounds, Inbox, publish
 from dsdq.errors import BusyError, GoneError
 
@@ -14,7 +15,7 @@ BOUNDS = Bounds(entries=3, kept=1, bytes_=100_000)
 
 @pytest.fixture
 async def inbox(redis: Redis) -> Inbox:
-    opened = Inbox(redis, "w1", ["acme", "globex"])
+    opened = Inbox(redis, "w1", ["acme", "globex"], DeadLetters(redis, 100))
     await opened.open(BOUNDS)
     return opened
 
@@ -87,13 +88,13 @@ async def test_a_closed_or_unknown_inbox_is_gone_and_keeps_what_is_in_it(redis: 
     assert await redis.exists(keys.inbox("never-was", "acme")) == 0
 
 
-async def test_a_buried_entry_lies_in_the_dead_letters_with_its_reason_cut_to_size(redis: Redis, inbox: Inbox) -> None:
+async def test_a_buried_entry_lies_in_the_dead_letters_whole_with_its_reason(redis: Redis, inbox: Inbox) -> None:
     await publish(redis, "w1", "acme", b"x" * 10_000)
     (entry,) = await inbox.read(count=1, block_ms=100)
-    await inbox.bury(entry, "no message")
+    await inbox.bury(entry, Kind.MALFORMED, "no message")
     ((_, letter),) = await redis.xrange(keys.DEAD_LETTERS)
     assert (letter[b"reason"], letter[b"tenant"], letter[b"worker"]) == (b"no message", b"acme", b"w1")
-    assert len(letter[b"m"]) == 4096
+    assert len(letter[b"m"]) == 10_000
     assert await redis.xlen(keys.inbox("w1", "acme")) == 0
 
 

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus.dead import DeadLetters, Kind
-from dsdq.bus.inbox import Inbox
+from dsdq.bus.inbox import Bounds, Inbox
 from dsdq.bus.redelivery import redeliver
 from dsdq.contract import Contract
 from dsdq.errors import BusyError, ConfigError, GoneError
@@ -32,8 +32,8 @@ async def buried(dead: DeadLetters, payload: bytes, seal: dict[str, bytes] | Non
 
 
 async def opened(redis: Redis, worker: str, bound: int = 4) -> Inbox:
-    inbox = Inbox(redis, worker, ["acme"])
-    await inbox.open(bound=bound, slots=1)
+    inbox = Inbox(redis, worker, ["acme"], DeadLetters(redis, 100))
+    await inbox.open(Bounds(entries=bound, kept=1, bytes_=1 << 20))
     return inbox
 
 
