@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoPermissionError, NoScriptError
 
 Argument = str | bytes | int
 Call = tuple[Sequence[str], Sequence[Argument]]
@@ -35,17 +35,18 @@ async def call_many(redis: Redis, name: str, calls: Sequence[Call]) -> list[Any]
     if unknown:  # first use of this server, or it was restarted, or another has taken its place
         again = [calls[place] for place in unknown]
         for place, answer in zip(unknown, await _run(redis, name, again, with_text=range(len(again))), strict=True):
-            answers[place] = answer
+            if not isinstance(answer, NoPermissionError):  # a device waits until a verifier has brought it
+                answers[place] = answer
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
     return answers
 
 
-async def load(redis: Redis) -> None:
-    """Bring every script to the server, or to each primary of a cluster: devices may not be allowed to."""
-    for file in files("dsdq.bus").joinpath("lua").iterdir():
-        await redis.script_load(_source(file.name.removesuffix(".lua"))[0])
+async def load(redis: Redis, *names: str) -> None:
+    """Bring the named scripts, or all, to the server or to each primary of a cluster: devices may not be allowed to."""
+    for name in names or [file.name.removesuffix(".lua") for file in files("dsdq.bus").joinpath("lua").iterdir()]:
+        await redis.script_load(_source(name)[0])
 
 
 def _come_again(calls: Sequence[Call]) -> list[int]:

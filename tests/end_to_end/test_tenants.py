@@ -85,6 +85,16 @@ async def test_devices_generate_under_users_that_may_do_no_more_than_that_takes(
     assert {one["object"] for one in await place.admin.acl_log()} <= {"info"}
 
 
+async def test_a_device_outlives_a_server_that_has_forgotten_its_scripts(serve: Serve, place: Place) -> None:
+    async with (
+        serve(HASH_TARGET, redis_url=place.url(VERIFIER), tenants=TENANTS, lease_ms=400),
+        dsdq.connect(place.url(device_name("acme")), tenant="acme") as client,
+    ):
+        await place.admin.script_flush()
+        generation = client.generate(PROMPT, draft="hash:0.5", max_tokens=TOKENS)
+        assert [token.id async for token in generation] == decode(PROMPT, TOKENS)
+
+
 async def test_a_device_with_its_key_is_heard_where_messages_must_be_sealed(
     serve: Serve, place: Place, be: Callable[[str], None]
 ) -> None:
