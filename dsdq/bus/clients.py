@@ -31,7 +31,7 @@ ONCE = frozenset({"XREADGROUP"})
 
 
 class BoundedRetry(Retry):  # type: ignore[misc] # redis-py is untyped here, as below
-    """A few attempts with random pauses, for a bounded time; what is denied is not asked again."""
+    """A few attempts with random pauses, for a bounded time: what gets over a hiccup, no more."""
 
     def __init__(self) -> None:
         super().__init__(FullJitterBackoff(cap=0.5, base=0.02), RETRIES)
@@ -47,9 +47,14 @@ class BoundedRetry(Retry):  # type: ignore[misc] # redis-py is untyped here, as 
             except self._supported_errors as error:
                 failures += 1
                 await fail(error)
-                if failures > self._retries or monotonic() > ends or isinstance(fault_of(error), DeniedError):
+                if failures > self._retries or monotonic() > ends or _is_no_hiccup(error):
                     raise
                 await asyncio.sleep(self._backoff.compute(failures))
+
+
+def _is_no_hiccup(error: Exception) -> bool:
+    """Say whether an error outlasts these pauses: what is denied, and a server that has to load its data first."""
+    return isinstance(error, exceptions.BusyLoadingError) or isinstance(fault_of(error), DeniedError)
 
 
 class _Leaves:

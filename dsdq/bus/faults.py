@@ -33,6 +33,7 @@ DENIED = {
     "CROSSSLOT": "keys of one call lie in different slots",
     "ERR": "it does not do what was asked",
 }
+_CERTIFICATE = "its certificate is not one for this host by a known authority: name that with ?ssl_ca_certs=FILE"
 _CLASSES = (
     (exceptions.OutOfMemoryError, "OOM"),
     (exceptions.ReadOnlyError, "READONLY"),
@@ -61,8 +62,8 @@ def fault_of(error: BaseException) -> BusError:
     """
     for one in _chain(error):
         text = _text(one)
-        if isinstance(one, ssl.SSLError) and (denied := _tls(one)):
-            return DeniedError(f"redis: {denied}; got {text}")
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return DeniedError(f"redis: {_CERTIFICATE}; got {text}")
         code = code_of(one)
         if code in PASSING:
             return RedisUnavailableError(f"redis: {PASSING[code]}; got {code}: {text}")
@@ -93,12 +94,6 @@ def code_of(error: BaseException) -> str | None:
 
 def _text(error: BaseException) -> str:
     return _ANNOTATED.sub("", str(error)).removesuffix("',)")[:_SHOWN]
-
-
-def _tls(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return "its certificate is not one for this host by a known authority: name that with ?ssl_ca_certs=FILE"
-    return "it does not speak TLS at this port: use redis://" if error.reason == "WRONG_VERSION_NUMBER" else ""
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -160,7 +160,7 @@ class Inbox:
             pipeline.pexpire(key, ttl_ms)
         with translated():
             await pipeline.execute()
-            await scripts.load(self._redis, "publish")
+        await scripts.load(self._redis, "publish")
 
     async def close(self) -> None:
         """Let no more messages in; what is in stays."""

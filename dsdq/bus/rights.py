@@ -50,6 +50,7 @@ def needed(role: Role) -> list[Command]:
         ("XRANGE", log, "-", "+", "COUNT", "1"),
         ("XADD", log, "NOMKSTREAM", "*", _NAME, _NAME),
         ("XADD", keys.feed(_NAME, _NAME), "NOMKSTREAM", "*", _NAME, _NAME),
+        ("SCRIPT", "LOAD", "return 1"),
         ("EVAL", "return 1", "2", head, log),
         ("EVALSHA", "0" * 40, "2", head, log),
         ("SADD", keys.MODELS, _NAME),

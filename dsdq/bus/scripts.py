@@ -11,6 +11,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, NoScriptError
 
+from dsdq.bus.connection import translated
+
 Argument = str | bytes | int
 Call = tuple[Sequence[str], Sequence[Argument]]
 """Keys and arguments of one call."""
@@ -35,7 +37,7 @@ async def call_many(redis: Redis, name: str, calls: Sequence[Call]) -> list[Any]
     if unknown:  # first use of this server, or it was restarted, or another has taken its place
         again = [calls[place] for place in unknown]
         for place, answer in zip(unknown, await _run(redis, name, again, with_text=range(len(again))), strict=True):
-            if not isinstance(answer, NoPermissionError):  # a device waits until a verifier has brought it
+            if not isinstance(answer, NoPermissionError):  # else what this user lacks is the script, not a right
                 answers[place] = answer
     for answer in answers:
         if isinstance(answer, Exception):
@@ -44,9 +46,15 @@ async def call_many(redis: Redis, name: str, calls: Sequence[Call]) -> list[Any]
 
 
 async def load(redis: Redis, *names: str) -> None:
-    """Bring the named scripts, or all, to the server or to each primary of a cluster: devices may not be allowed to."""
-    for name in names or [file.name.removesuffix(".lua") for file in files("dsdq.bus").joinpath("lua").iterdir()]:
-        await redis.script_load(_source(name)[0])
+    """Bring the named scripts, or all, to the server, or to each primary of a cluster: devices may not be allowed to.
+
+    Raises:
+        RedisUnavailableError: no answer.
+        DeniedError: this user may not.
+    """
+    with translated():
+        for name in names or [file.name.removesuffix(".lua") for file in files("dsdq.bus").joinpath("lua").iterdir()]:
+            await redis.script_load(_source(name)[0])
 
 
 def _come_again(calls: Sequence[Call]) -> list[int]:

@@ -12,7 +12,7 @@ from ulid import ULID
 
 from dsdq.bus import scripts
 from dsdq.bus.acl import check_tenancy
-from dsdq.bus.connection import check_server, open_redis, server_version, translated
+from dsdq.bus.connection import check_server, open_redis, server_version
 from dsdq.bus.inbox import Bounds
 from dsdq.bus.registry import WorkerInfo
 from dsdq.contract import MAX_WINDOW
@@ -39,7 +39,8 @@ async def assemble(
     """Yield what makes a verifier that is ready to run, each under a new id; their connection closes with the block.
 
     Raises:
-        RedisUnavailableError: no server, or one that is not fit for use.
+        RedisUnavailableError: no server, or it is not ready.
+        DeniedError: a server that is not fit for use, or that refuses what a verifier does.
         ConfigError: a package is missing for the target.
         ModelError: the target cannot be loaded or served.
         ParallelError: another rank of a tensor-parallel target ended.
@@ -50,8 +51,7 @@ async def assemble(
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
         check_tenancy(await server_version(redis), chosen.tenants, allow_unsafe=chosen.allow_unsafe_redis)
-        with translated():
-            await scripts.load(redis)
+        await scripts.load(redis)
         async with running:
             tokenizer = await asyncio.to_thread(Tokenizer.load, target_name)
             yield lambda: Verifier(
