@@ -77,6 +77,16 @@ async def test_the_same_commit_twice_appends_once(redis: Redis, store: SessionSt
     assert await read_log(redis, CONTRACT, 1) == [b"v1"]
 
 
+async def test_a_batch_that_is_repeated_because_its_answer_was_lost_was_made_whole(
+    redis: Redis, store: SessionStore
+) -> None:
+    owned = await opened(store)
+    batch = [commit(owned, 1, b"v1"), commit(owned, 2, b"v2"), commit(owned, 3, b"v3", b"closed", closes=True)]
+    assert await store.commit(batch) == [CommitStatus.OK] * 3
+    assert await store.commit(batch) == [CommitStatus.DONE] * 3
+    assert await read_log(redis, CONTRACT, 1) == [b"v1", b"v2", b"v3", b"closed"]
+
+
 async def test_many_that_commit_at_once_commit_once(redis: Redis, store: SessionStore) -> None:
     owned = await opened(store)
     tries = [store.commit([replace(commit(owned, 1, b"v"), length=number)]) for number in range(20)]
