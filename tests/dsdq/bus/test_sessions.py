@@ -48,6 +48,15 @@ async def test_a_session_stands_in_its_workers_set_before_its_log_exists_and_lea
     assert await redis.smembers(keys.worker_sessions("w1")) == set()
 
 
+@pytest.mark.parametrize("wrong", [{"entries": 7}, {"owned": Owned(CONTRACT, 2, "another")}], ids=["behind", "fenced"])
+async def test_a_session_that_could_not_be_closed_stays_in_its_workers_set(
+    redis: Redis, store: SessionStore, wrong: dict[str, object]
+) -> None:
+    owned = await opened(store)
+    await store.commit([replace(commit(owned, 1, b"v", closes=True), **wrong)])  # type: ignore[arg-type]
+    assert await redis.smembers(keys.worker_sessions("w1")) == {b"phone-1/acme/s1"}
+
+
 async def test_a_session_opens_once(redis: Redis, store: SessionStore) -> None:
     await opened(store)
     again = await store.open(CONTRACT, length=3, digest=b"d", answer=b"another", request=b"open")
