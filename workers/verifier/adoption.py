@@ -65,7 +65,9 @@ class Adoption:
             place, entries = await self._sessions.astray.get()
             while True:
                 try:
-                    await self.adopt(place, self._worker)
+                    # A message may have called it back before its turn came here.
+                    if self._sessions.find(place.session, place.tenant) is None:
+                        await self.adopt(place, self._worker)
                     for entry in entries:
                         await take(entry)
                     break
