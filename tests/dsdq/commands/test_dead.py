@@ -104,7 +104,7 @@ def test_every_message_can_be_shown(message: Message) -> None:
 
 
 async def test_a_letter_is_tried_again(redis: Redis, letters: DeadLetters, run: Run) -> None:
-    await Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100)).open(Bounds(entries=4, kept=1, bytes_=1 << 20))
+    await Inbox(redis, "w1", ["acme"], letters).open(Bounds(4, 0, 1 << 20))
     result = await run("retry", await buried(letters, OPEN))
     assert result.output == "sent to verifier w1\n"
     assert await redis.xlen(keys.inbox("w1", "acme")) == 1
