@@ -253,7 +253,7 @@ async def test_an_heir_settles_what_it_inherited_beside_its_own(redis: Redis, in
 
 
 async def test_tries_are_counted_for_each_entry(redis: Redis) -> None:
-    first, second = (Entry("w1", tenant, "1-0", b"x") for tenant in ("acme", "globex"))
+    first, second = (Entry("w1", tenant, "1-0", {}) for tenant in ("acme", "globex"))
     assert await count_tries(redis, "w1", [first]) == [1]
     assert await count_tries(redis, "w1", [first, second]) == [2, 1]
     assert await count_tries(redis, "w1", []) == []

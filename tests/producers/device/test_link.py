@@ -14,6 +14,7 @@ from dsdq.client import GenerationStats
 from dsdq.contract import Contract, FinishReason
 from dsdq.wire import Closed, Gap, Message, Opened, pack
 from producers.device.link import Patience, SessionLink
+from producers.device.sealer import Sealer
 
 CONTRACT = Contract("acme", "phone", "s1", "m", "f")
 LENGTH = 10
@@ -28,7 +29,7 @@ def owner(worker: str, length: int) -> Opened:
 def link_with(messages: Sequence[Message]) -> SessionLink:
     """Return the link of a device whose text has ``LENGTH`` tokens, and that has not looked at ``messages`` yet."""
     patience = Patience(open_ms=1000, verdict_ms=1000, give_up_ms=1000)
-    link = SessionLink(NOBODY, NOBODY, NOBODY, patience, GenerationStats(), random.Random(0))
+    link = SessionLink(NOBODY, NOBODY, NOBODY, patience, GenerationStats(), random.Random(0), Sealer("phone"))
     link._contract, link._length = CONTRACT, LENGTH
     link._subscription = Subscription(CONTRACT)
     for number, message in enumerate(messages, 1):
