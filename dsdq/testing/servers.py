@@ -83,7 +83,7 @@ async def real_cluster(folder: Path, *, program: str | None = None) -> AsyncIter
         for number in range(NODES):
             place = folder / f"node-{number}"
             place.mkdir(parents=True)
-            node = RealServer(place, port=_cluster_port(), program=program, arguments=arguments)
+            node = RealServer(place, port=cluster_port(), program=program, arguments=arguments)
             nodes.append(await stack.enter_async_context(node))
         clients = [await stack.enter_async_context(client(node.url)) for node in nodes]
         bounds = [_SLOTS * number // NODES for number in range(NODES + 1)]
@@ -192,7 +192,7 @@ def _port(server: EmbeddedRedis) -> int:
     return int(server.url.rsplit(":", 1)[1].split("/")[0])
 
 
-def _cluster_port() -> int:
+def cluster_port() -> int:
     """Return a port that is free, as is the one at which a node speaks with the others."""
     while True:
         port = 20_000 + secrets.randbelow(10_000)

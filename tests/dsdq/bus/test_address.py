@@ -45,6 +45,22 @@ def test_the_name_in_a_certificate_is_checked_unless_nothing_is() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "rediss://h:7000/1",
+        "unix:///run/redis.sock",
+        "redis+sentinel://h/main",
+        "rediss+sentinel://h:5000,i/main/1?ssl_certfile=/c&ssl_keyfile=/k",
+        "redis+cluster://h,i:7000",
+        "rediss+cluster://bob:secret@h",
+    ],
+)
+async def test_every_shape_opens_without_asking_anybody(url: str) -> None:
+    await open_redis(url).aclose()
+
+
+@pytest.mark.parametrize(
     ("url", "why"),
     [
         ("http://h", "starts with one of redis://"),

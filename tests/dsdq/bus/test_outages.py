@@ -55,13 +55,13 @@ async def test_a_server_that_was_killed_comes_back_with_all_that_it_accepted(red
     owned = await store.open(CONTRACT, length=0, digest=b"d", answer=b"opened", request=b"open")
     assert owned is not None
     await publish(redis, "w1", "acme", b"one")
-    await store.commit([Commit(owned, 0, 1, b"d", 1, 0, False, [b"v0"])])
+    await store.commit([Commit(owned, 1, 0, 1, b"d", 1, 0, False, [b"v0"])])
     await server.kill()
     with pytest.raises(RedisUnavailableError):
         await publish(redis, "w1", "acme", b"two")
     await server.start()
     # The same client goes on; the server has forgotten the scripts.
-    assert await store.commit([Commit(owned, 1, 2, b"d", 2, 0, False, [b"v1"])]) == [CommitStatus.OK]
+    assert await store.commit([Commit(owned, 2, 1, 2, b"d", 2, 0, False, [b"v1"])]) == [CommitStatus.OK]
     assert await read_log(redis, CONTRACT, 0) == [b"opened", b"v0", b"v1"]
     entries = await Inbox(redis, "w1", ["acme"]).read(count=10, block_ms=100)
     assert [entry.payload for entry in entries] == [b"one"]
