@@ -15,6 +15,7 @@ from typing import Self, cast
 from redis.asyncio import Redis
 from ulid import ULID
 
+from dsdq.bus.address import shown
 from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.feed import FeedReader
 from dsdq.bus.registry import Registry, WorkerInfo
@@ -179,7 +180,7 @@ class RedisClient:
                 return cast("WorkerInfo", self._route(workers, beginning))
             await asyncio.sleep(POLL_S)
         wanted = f"a verifier of {model}" if model else "a verifier"
-        msg = f"expected {wanted} at {self._url}, found none; start one with `dsdq verifier --redis URL`"
+        msg = f"expected {wanted} at {shown(self._url)}, found none; start one with `dsdq verifier --redis URL`"
         raise ConfigError(msg)
 
     async def _list_workers(self, registry: Registry, model: str | None) -> list[WorkerInfo]:
