@@ -13,12 +13,13 @@ from redis.asyncio import RedisCluster
 from dsdq import keys
 from dsdq.bus import scripts
 from dsdq.bus.connection import check_server, open_redis
+from dsdq.bus.dead import DeadLetters, Kind
 from dsdq.bus.feed import FeedReader
-from dsdq.bus.inbox import Inbox, publish
+from dsdq.bus.inbox import Bounds, Inbox, publish
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import Commit, CommitStatus, Owned, SessionStore, read_log
 from dsdq.contract import Contract
-from dsdq.errors import BusError, DeniedError, RedisUnavailableError
+from dsdq.errors import BusError, DeniedError, GoneError, RedisUnavailableError
 from dsdq.testing.servers import RealServer, client, real_cluster
 
 Cluster = tuple[str, list[RealServer]]
@@ -64,7 +65,7 @@ async def opened(store: SessionStore, producer: str) -> Owned:
 
 
 def verdicts(owned: Owned, count: int) -> list[Commit]:
-    return [Commit(owned, at, at + 1, b"d", at + 1, 0, False, [b"v%d" % at]) for at in range(count)]
+    return [Commit(owned, at + 1, at, at + 1, b"d", at + 1, 0, False, [b"v%d" % at]) for at in range(count)]
 
 
 async def test_the_devices_of_one_worker_lie_on_all_nodes(redis: RedisCluster) -> None:
@@ -88,18 +89,19 @@ async def test_every_primary_is_checked(redis: RedisCluster, cluster: Cluster) -
 
 async def test_what_is_published_is_read_settled_and_closed(redis: RedisCluster) -> None:
     tenants = ["acme", "globex", "initech"]
-    inbox = Inbox(redis, "w1", tenants)
-    await inbox.open(bound=3, slots=1)
+    inbox = Inbox(redis, "w1", tenants, DeadLetters(redis, 100))
+    await inbox.open(Bounds(entries=3, kept=1, bytes_=1 << 20))
     for tenant in tenants:
         await publish(redis, "w1", tenant, tenant.encode())
     entries = await inbox.read(count=10, block_ms=100)
     assert sorted(entry.payload for entry in entries) == [b"acme", b"globex", b"initech"]
     await inbox.settle(entries[1:])
-    await inbox.bury(entries[0], "a test")
+    await inbox.bury(entries[0], Kind.FAILED, "a test")
     assert [await redis.xlen(keys.inbox("w1", tenant)) for tenant in tenants] == [0, 0, 0]
     assert await redis.xlen(keys.DEAD_LETTERS) == 1
     await inbox.close()
-    assert await redis.exists(keys.inbox("w1", "acme")) == 0
+    with pytest.raises(GoneError):
+        await publish(redis, "w1", "acme", b"late")
 
 
 async def test_one_batch_commits_to_sessions_on_all_nodes_each_in_its_order(
@@ -129,7 +131,7 @@ async def test_workers_are_found_in_the_registry(redis: RedisCluster) -> None:
     await registry.renew(info, 60_000)
     assert await registry.list_models() == ["m"]
     assert await registry.list_workers("m") == [info]
-    await registry.leave(info)
+    await registry.forget("m", info.wid)
     assert await registry.list_workers("m") == []
 
 

@@ -44,7 +44,7 @@ class Writer:
                 await asyncio.sleep(0.02)
 
     async def _commit(self, owned: Owned, at: int) -> None:
-        (status,) = await self._store.commit([Commit(owned, at, at + 1, b"d", at + 1, 0, False, [b"v%d" % at])])
+        (status,) = await self._store.commit([Commit(owned, at + 1, at, at + 1, b"d", at + 1, 0, False, [b"v%d" % at])])
         if status is CommitStatus.LENGTH:
             # It was applied and its answer was lost, or a primary died before its replica had what it acknowledged.
             self.committed = len(await read_log(self._redis, CONTRACT, 1))
