@@ -32,10 +32,11 @@ from time import perf_counter
 from typing import Any
 
 # Set before anything reads settings: the verifier process inherits them, and the devices are in this one.
-STEP_MS, SLOTS, INBOX_BOUND, PATIENCE_MS = 40, 16, 40, 4_000
+STEP_MS, SLOTS, SESSION_ROUNDS, INBOX_BOUND, PATIENCE_MS = 40, 16, 2, 64, 4_000
 os.environ |= {
     "DSDQ_HASH_STEP_MS": str(STEP_MS),
     "DSDQ_SLOTS": str(SLOTS),
+    "DSDQ_SESSION_ROUNDS": str(SESSION_ROUNDS),
     "DSDQ_INBOX_BOUND": str(INBOX_BOUND),
     "DSDQ_GIVE_UP_MS": str(PATIENCE_MS),
     "DSDQ_OPEN_TIMEOUT_MS": str(PATIENCE_MS),
@@ -85,8 +86,7 @@ async def verifier(url: str) -> AsyncIterator[psutil.Process]:
         if not (await child.read_line()).startswith("ready"):
             msg = "the verifier ended before it was ready; what it said is above"
             raise DsdqError(msg)
-        (process,) = [one for one in psutil.Process(child.pid).children() if "python" in one.name()]
-        yield process
+        yield psutil.Process(child.pid)
     finally:
         await child.stop()
 

@@ -53,6 +53,7 @@ Runs = dict[str, dict[int, list[Figures]]]
 async def serving(way: str, url: str, sessions: int) -> AsyncIterator[None]:
     """Run a way's serving side in a process of its own; enter once it serves."""
     if way == "dsdq":
+        os.environ["DSDQ_INBOX_BOUND"] = "8192"  # the verifier inherits it: all sessions are to be admitted
         role = ["dsdq", "verifier", "--redis", url, "--target", TARGET, "--slots", str(sessions)]
     else:
         role = ["bench.exchanges", "serve", way, url]

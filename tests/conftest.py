@@ -78,13 +78,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def serve(redis_url: str) -> Serve:
-    """Return a context manager that serves a target at ``redis_url`` for the length of its block."""
+    """Return a context manager that serves a target, at ``redis_url`` unless told otherwise, for its block."""
 
     @asynccontextmanager
     async def run(target: str | Path, **changed: object) -> AsyncIterator[Verifier]:
-        chosen = Settings(redis_url=redis_url, **changed)  # type: ignore[arg-type]
+        chosen = Settings(**{"redis_url": redis_url, **changed})  # type: ignore[arg-type]
         stop, ready = asyncio.Event(), asyncio.Event()
-        async with assemble(redis_url, str(target), "cpu", "float32", chosen) as make:
+        async with assemble(chosen.redis_url, str(target), "cpu", "float32", chosen) as make:
             verifier = make()
             serving = asyncio.create_task(verifier.run(stop, ready))
             announced = asyncio.create_task(ready.wait())

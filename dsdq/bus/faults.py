@@ -21,7 +21,7 @@ PASSING = {
     "CLUSTERDOWN": "its cluster is down, or part of the slots has no primary: look at CLUSTER INFO",
     "TRYAGAIN": "its cluster is moving the keys that were asked for",
     "BUSY": "it is busy with somebody's script",
-    "NOSCRIPT": "it was restarted and this user may not bring dsdq's scripts: a verifier brings them when it starts",
+    "NOSCRIPT": "it has no scripts since it was restarted: a verifier brings them at its next heartbeat",
 }
 # What stands here does not pass, however often it is asked.
 DENIED = {

@@ -148,7 +148,10 @@ class Inbox:
         await self.settle([entry])
 
     async def beat(self, drained_per_s: float, ttl_ms: int) -> None:
-        """Say how fast entries are answered, and keep the inboxes for ``ttl_ms`` from now should nobody do so again."""
+        """Say how fast entries are answered, and keep the inboxes for ``ttl_ms`` from now should nobody do so again.
+
+        A server that was restarted has lost the script by which devices publish, and they may not bring it.
+        """
         names = [*self._tenants, *(f"{stream}:bytes" for stream in self._tenants)]
         state = keys.worker_state(self._worker)
         pipeline = self._redis.pipeline(transaction=False)
@@ -157,6 +160,7 @@ class Inbox:
             pipeline.pexpire(key, ttl_ms)
         with translated():
             await pipeline.execute()
+        await scripts.load(self._redis, "publish")
 
     async def close(self) -> None:
         """Let no more messages in; what is in stays."""

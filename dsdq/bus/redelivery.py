@@ -22,6 +22,7 @@ async def redeliver(redis: Redis, letters: DeadLetters, letter_id: str) -> str:
 
     Raises:
         ConfigError: there is no such letter, or its payload was cut.
+        SealError: it has half a seal, or a broken one.
         GoneError: the session is closed, or the worker is gone; the letter stays.
         BusyError: the inbox is full; the letter stays.
     """

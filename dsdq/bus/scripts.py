@@ -45,16 +45,16 @@ async def call_many(redis: Redis, name: str, calls: Sequence[Call]) -> list[Any]
     return answers
 
 
-async def load(redis: Redis) -> None:
-    """Bring every script to the server, or to each primary of a cluster: devices may not be allowed to.
+async def load(redis: Redis, *names: str) -> None:
+    """Bring the named scripts, or all, to the server, or to each primary of a cluster: devices may not be allowed to.
 
     Raises:
         RedisUnavailableError: no answer.
         DeniedError: this user may not.
     """
     with translated():
-        for file in files("dsdq.bus").joinpath("lua").iterdir():
-            await redis.script_load(_source(file.name.removesuffix(".lua"))[0])
+        for name in names or [file.name.removesuffix(".lua") for file in files("dsdq.bus").joinpath("lua").iterdir()]:
+            await redis.script_load(_source(name)[0])
 
 
 def _come_again(calls: Sequence[Call]) -> list[int]:

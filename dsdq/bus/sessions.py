@@ -32,6 +32,9 @@ class CommitStatus(StrEnum):
     BEHIND = "BEHIND"
 
 
+APPENDED = (CommitStatus.OK, CommitStatus.DONE)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a session's keys are. As text it is ``producer/tenant/session``."""
@@ -187,10 +190,16 @@ class SessionStore:
             return []
         with translated():
             answers = await scripts.call_many(self._redis, "commit", [self._call(commit) for commit in commits])
-            ended = [str(place_of(commit.owned.contract)) for commit in commits if commit.closes]
+            statuses = [CommitStatus(answer.decode()) for answer in answers]
+            # One that failed leaves its session in the set: it may have been taken over, by this very worker too.
+            ended = [
+                str(place_of(commit.owned.contract))
+                for commit, status in zip(commits, statuses, strict=True)
+                if commit.closes and status in APPENDED
+            ]
             if ended:
                 await self._redis.srem(keys.worker_sessions(self._worker), *ended)
-        return [CommitStatus(answer.decode()) for answer in answers]
+        return statuses
 
     async def _begin(
         self, owned: Owned, status: str, length: int, digest: bytes, answer: bytes, request: bytes

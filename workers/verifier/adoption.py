@@ -10,14 +10,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from dsdq.bus.inbox import Entry
-from dsdq.bus.sessions import LogEntry, Owned, Place, SessionStore, Taken
+from dsdq.bus.sessions import APPENDED, LogEntry, Owned, Place, SessionStore, Taken
 from dsdq.contract import Contract
 from dsdq.errors import RedisUnavailableError, SessionError, WireError
 from dsdq.session import SessionState, replay
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import Open, Opened, unpack, unpack_contract
 from workers.verifier.admission import Offer
-from workers.verifier.commits import FINE
 from workers.verifier.held import Held
 from workers.verifier.sessions import Sessions, saying
 
@@ -66,7 +65,9 @@ class Adoption:
             place, entries = await self._sessions.astray.get()
             while True:
                 try:
-                    await self.adopt(place, self._worker)
+                    # A message may have called it back before its turn came here.
+                    if self._sessions.find(place.session, place.tenant) is None:
+                        await self.adopt(place, self._worker)
                     for entry in entries:
                         await take(entry)
                     break
@@ -104,7 +105,7 @@ class Adoption:
         owned = Owned(contract, taken.epoch, taken.owner)
         message = self._sessions.opened(contract, transcript, taken.epoch)
         (status,) = await self._store.commit([saying(state, owned, len(entries), message, closes=False)])
-        return self._sessions.keep(state, owned, len(entries) + 1) if status in FINE else None
+        return self._sessions.keep(state, owned, len(entries) + 1) if status in APPENDED else None
 
 
 def _messages(entries: Iterable[LogEntry]) -> Iterator[bytes]:

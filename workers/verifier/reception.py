@@ -16,7 +16,7 @@ from dsdq.bus.sessions import Place
 from dsdq.errors import SealError, WireError
 from dsdq.sealing import Keyring, Seal
 from dsdq.telemetry.logs import get_logger
-from dsdq.wire import Cancel, Decode, Draft, ErrorCode, Open, answer_to, unpack, unpack_contract
+from dsdq.wire import Cancel, Decode, Draft, ErrorCode, Message, Open, answer_to, unpack, unpack_contract
 from workers.verifier.adoption import Adoption
 from workers.verifier.gate import check_speaker, examine
 from workers.verifier.held import Held, Pending
@@ -48,14 +48,17 @@ class Reception:
     async def take(self, entry: Entry) -> None:
         """Take one message in."""
         try:
-            seal = examine(entry.fields, entry.tenant, self._keyring)
+            await self._take(entry, examine(entry.fields, entry.tenant, self._keyring))
         except SealError as error:
-            await self._forged(entry, error)
-            return
+            log.warning("forged", entry=entry.id, tenant=entry.tenant, reason=str(error))
+            await self._inbox.bury(entry, Kind.FORGED, str(error))
+
+    async def _take(self, entry: Entry, seal: Seal | None) -> None:
+        """Take in what its seal does not speak against; raise :class:`SealError` where it does after all."""
         try:
             message = unpack(entry.payload)
         except WireError as error:
-            await self._refuse(entry, error)
+            await self._refuse(entry, error, seal)
             return
         if isinstance(message, Open):
             await self._open(entry, message, seal)
@@ -67,37 +70,38 @@ class Reception:
 
     def session_of(self, entry: Entry) -> str | None:
         """Return the session that is held here to which a round belongs."""
-        with contextlib.suppress(WireError):
-            message = unpack(entry.payload)
-            if not isinstance(message, Open) and self._sessions.find(message.session, entry.tenant) is not None:
-                return message.session
-        return None
+        message = self._heard(entry)
+        if message is None or isinstance(message, Open) or self._sessions.find(message.session, entry.tenant) is None:
+            return None
+        return message.session
 
     def takes(self, entry: Entry) -> bool:
         """Say whether this verifier is the one to answer what a lapsed one left."""
-        try:
-            message = unpack(entry.payload)
-        except WireError:
-            return True
-        return isinstance(message, Open) or self.session_of(entry) is not None
+        message = self._heard(entry)
+        return message is None or isinstance(message, Open) or self.session_of(entry) is not None
 
-    async def give_up(self, entry: Entry, reason: str, attempts: int) -> None:
-        """Put an entry away for good and end its session."""
+    def _heard(self, entry: Entry) -> Message | None:
+        """Return the message of an entry; None where it is none, or nobody's who may speak here."""
         with contextlib.suppress(WireError, SealError):
             examine(entry.fields, entry.tenant, self._keyring)
+            return unpack(entry.payload)
+        return None
+
+    async def give_up(self, entry: Entry, reason: str, attempts: int) -> None:
+        """Put an entry away for good and end its session, if it is of who may speak there."""
+        with contextlib.suppress(WireError, SealError):
+            seal = examine(entry.fields, entry.tenant, self._keyring)
             message = unpack(entry.payload)
             if isinstance(message, Open):
                 contract = unpack_contract(message.contract, with_unknown=True)
+                check_speaker(seal, message.session, contract.producer)
                 await self._sessions.refuse(message, contract, ErrorCode.INTERNAL, reason)
             elif (held := self._sessions.find(message.session, entry.tenant)) is not None:
+                check_speaker(seal, message.session, held.state.contract.producer)
                 self._sessions.fail(held, ErrorCode.INTERNAL, reason)
         await self._inbox.bury(entry, Kind.FAILED, reason, attempts)
 
-    async def _forged(self, entry: Entry, error: SealError) -> None:
-        log.warning("forged", entry=entry.id, tenant=entry.tenant, reason=str(error))
-        await self._inbox.bury(entry, Kind.FORGED, str(error))
-
-    async def _refuse(self, entry: Entry, error: WireError) -> None:
+    async def _refuse(self, entry: Entry, error: WireError, seal: Seal | None) -> None:
         """Answer bytes that are no message when they name one of their tenant's sessions; else keep them for people."""
         log.warning("malformed", entry=entry.id, tenant=entry.tenant, reason=str(error))
         answer = answer_to(entry.payload, error)
@@ -105,6 +109,7 @@ class Reception:
         if answer is None or held is None:
             await self._inbox.bury(entry, Kind.MALFORMED, f"malformed: {error}")
             return
+        check_speaker(seal, answer.session, held.state.contract.producer)
         self._sessions.fail(held, answer.code, answer.message, [entry])
 
     async def _open(self, entry: Entry, message: Open, seal: Seal | None) -> None:
@@ -114,11 +119,7 @@ class Reception:
             reason = f"the contract names tenant {contract.tenant}, another than its inbox"
             await self._inbox.bury(entry, Kind.WRONG_TENANT, reason)
             return
-        try:
-            check_speaker(seal, message.session, contract.producer)
-        except SealError as error:
-            await self._forged(entry, error)
-            return
+        check_speaker(seal, message.session, contract.producer)
         await self._sessions.receive(entry, message, contract)
 
     async def _route(self, entry: Entry, message: Draft | Decode | Cancel, seal: Seal | None) -> None:
@@ -128,11 +129,7 @@ class Reception:
         held = self._sessions.find(session, entry.tenant) or await self._recalled(entry, session)
         if held is None:
             return
-        try:
-            check_speaker(seal, session, held.state.contract.producer)
-        except SealError as error:
-            await self._forged(entry, error)
-            return
+        check_speaker(seal, session, held.state.contract.producer)
         held.touched_s = monotonic()
         if isinstance(message, Cancel):
             self._sessions.cancel(held, entry)

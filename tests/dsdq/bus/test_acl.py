@@ -16,12 +16,13 @@ from dsdq import keys
 from dsdq.bus import scripts
 from dsdq.bus.acl import GATEWAY, VERIFIER, check_tenancy, device_name, users, version_of
 from dsdq.bus.connection import open_redis
+from dsdq.bus.dead import DeadLetters, Kind
 from dsdq.bus.feed import FeedReader
 from dsdq.bus.inbox import Bounds, Inbox, publish
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import Commit, CommitStatus, Owned, SessionStore, place_of, read_head, read_log
 from dsdq.contract import Contract
-from dsdq.errors import BusError, ConfigError, GoneError
+from dsdq.errors import BusError, ConfigError, GoneError, RedisUnavailableError
 
 Login = Callable[[str], Redis]
 State = dict[bytes, bytes]
@@ -66,7 +67,7 @@ async def login(admin: Redis, newest_server: str) -> AsyncIterator[Login]:
 async def service(login: Login) -> Inbox:
     """Serve both tenants as the verifier's user: an inbox, a session with its log and an unread message each."""
     redis = login(VERIFIER)
-    inbox = Inbox(redis, WORKER, ["acme", "globex"])
+    inbox = Inbox(redis, WORKER, ["acme", "globex"], DeadLetters(redis, 100))
     await inbox.open(Bounds(entries=10, kept=1, bytes_=1 << 20))
     await Registry(redis).join(INFO, 60_000)
     store = SessionStore(redis, WORKER, feed_entries=10, open_ttl_ms=60_000, closed_ttl_ms=60_000)
@@ -118,11 +119,10 @@ async def test_a_device_learns_that_its_verifier_is_gone(login: Login, service: 
 async def test_a_device_waits_for_a_verifier_to_load_the_script_after_a_restart(
     admin: Redis, login: Login, service: Inbox
 ) -> None:
-    del service
     await admin.script_flush()
-    with pytest.raises(BusError):
+    with pytest.raises(RedisUnavailableError, match="next heartbeat"):
         await publish(login(DEVICE), WORKER, "acme", b"too early")
-    await publish(login(VERIFIER), WORKER, "globex", b"which loads it")
+    await service.beat(1.0, 60_000)
     await publish(login(DEVICE), WORKER, "acme", b"now")
 
 
@@ -351,7 +351,7 @@ async def test_a_verifier_serves(login: Login, service: Inbox) -> None:
     redis = login(VERIFIER)
     entries = await service.read(count=10, block_ms=100)
     assert sorted(entry.tenant for entry in entries) == ["acme", "globex"]
-    await service.bury(entries[0], "no message")
+    await service.bury(entries[0], Kind.MALFORMED, "no message")
     await service.settle(entries[1:])
     await service.beat(10.0, 60_000)
     store = SessionStore(redis, WORKER, feed_entries=10, open_ttl_ms=60_000, closed_ttl_ms=60_000)

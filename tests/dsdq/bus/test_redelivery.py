@@ -7,16 +7,17 @@ from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus.dead import DeadLetters, Kind
-from dsdq.bus.inbox import Inbox
+from dsdq.bus.inbox import Bounds, Inbox, publish
 from dsdq.bus.redelivery import redeliver
 from dsdq.contract import Contract
-from dsdq.errors import BusyError, ConfigError, GoneError
+from dsdq.errors import BusyError, ConfigError, GoneError, SealError
+from dsdq.sealing import MAC_BYTES, Seal
 from dsdq.wire import Cancel, Open, pack, pack_contract
 
 CONTRACT = Contract("acme", "phone", "s1", "builtin/target", "f")
 OPEN = pack(Open("s1", pack_contract(CONTRACT), (1, 2, 3)))
 CANCEL = pack(Cancel("s1"))
-SEAL = {"p": b"phone", "s": b"s1", "a": b"\x00" * 16}
+SEAL = {"p": b"phone", "s": b"s1", "a": b"\x00" * MAC_BYTES}
 HEAD = keys.session_head("phone", "acme", "s1")
 
 
@@ -32,8 +33,8 @@ async def buried(dead: DeadLetters, payload: bytes, seal: dict[str, bytes] | Non
 
 
 async def opened(redis: Redis, worker: str, bound: int = 4) -> Inbox:
-    inbox = Inbox(redis, worker, ["acme"])
-    await inbox.open(bound=bound, slots=1)
+    inbox = Inbox(redis, worker, ["acme"], DeadLetters(redis, kept=3))
+    await inbox.open(Bounds(bound, 0, 1 << 20))
     return inbox
 
 
@@ -77,6 +78,7 @@ async def test_a_letter_stays_when_its_session_is_closed(redis: Redis, dead: Dea
 
 async def test_a_letter_stays_when_the_inbox_is_full(redis: Redis, dead: DeadLetters) -> None:
     await opened(redis, "w1", bound=1)
+    await publish(redis, "w1", "acme", b"before it")
     letter = await buried(dead, OPEN)
     with pytest.raises(BusyError):
         await redeliver(redis, dead, letter)
@@ -93,3 +95,22 @@ async def test_a_letter_that_was_cut_stays(redis: Redis, dead: DeadLetters) -> N
 async def test_a_letter_that_is_not_there_is_told_in_a_sentence(redis: Redis, dead: DeadLetters) -> None:
     with pytest.raises(ConfigError, match="expected the id of a dead letter"):
         await redeliver(redis, dead, "1-0")
+
+
+async def test_a_sealed_letter_keeps_its_seal_and_an_unsealed_one_its_producer(redis: Redis, dead: DeadLetters) -> None:
+    inbox = await opened(redis, "w1")
+    await redeliver(redis, dead, await buried(dead, CANCEL, SEAL))
+    (sealed,) = await inbox.read(count=1, block_ms=1)
+    assert Seal.read(sealed.fields) == Seal("phone", "s1", SEAL["a"])
+    await dead.add("w1", "acme", "6-0", CANCEL, Kind.FAILED, "failed three times", 3, {"p": b"phone"})
+    await redeliver(redis, dead, (await dead.list(1))[0].id)
+    (unsealed,) = await inbox.read(count=1, block_ms=1)
+    assert (unsealed.producer, Seal.read(unsealed.fields)) == ("phone", None)
+
+
+async def test_a_letter_with_half_a_seal_stays(redis: Redis, dead: DeadLetters) -> None:
+    await opened(redis, "w1")
+    letter = await buried(dead, CANCEL, {"p": b"phone", "s": b"s1"})
+    with pytest.raises(SealError):
+        await redeliver(redis, dead, letter)
+    assert (await dead.show(letter)).payload == CANCEL

@@ -33,8 +33,9 @@ class Writer:
         self._store = SessionStore(redis, "w1", feed_entries=100, open_ttl_ms=60_000, closed_ttl_ms=60_000)
         self.committed = 0
         self.stop = False
+        self.task = asyncio.create_task(self._run())
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         owned = await self._store.open(CONTRACT, length=0, digest=b"d", answer=b"opened", request=b"open")
         assert owned is not None
         while not self.stop:
@@ -45,15 +46,16 @@ class Writer:
 
     async def _commit(self, owned: Owned, at: int) -> None:
         (status,) = await self._store.commit([Commit(owned, at + 1, at, at + 1, b"d", at + 1, 0, False, [b"v%d" % at])])
-        if status is CommitStatus.LENGTH:
-            # It was applied and its answer was lost, or a primary died before its replica had what it acknowledged.
+        if status is CommitStatus.BEHIND:  # a primary died before its replica had what it acknowledged
             self.committed = len(await read_log(self._redis, CONTRACT, 1))
         else:
-            assert status is CommitStatus.OK
+            assert status in {CommitStatus.OK, CommitStatus.DONE}
             self.committed += 1
 
     async def reaches(self, count: int) -> None:
         async def reached() -> bool:
+            if self.task.done():
+                self.task.result()
             return self.committed >= count
 
         await until(reached, f"{count} commits")
@@ -65,13 +67,12 @@ async def test_a_client_that_keeps_writing_follows_to_the_replica_when_its_prima
     async with client(watched.url) as redis:
         await check_server(redis)
         writer = Writer(redis)
-        writing = asyncio.create_task(writer.run())
         await writer.reaches(50)
         old = await watched.primary()
         await old.kill()
         await writer.reaches(writer.committed + 50)
         writer.stop = True
-        await writing
+        await writer.task
         assert await watched.primary() is not old
         # Each commit is there once and in order, or its writer was told.
         assert await read_log(redis, CONTRACT, 1) == [b"v%d" % at for at in range(writer.committed)]
@@ -80,7 +81,6 @@ async def test_a_client_that_keeps_writing_follows_to_the_replica_when_its_prima
 async def test_a_client_that_keeps_writing_follows_when_a_primary_hands_over(watched: RealSentinels) -> None:
     async with client(watched.url) as redis:
         writer = Writer(redis)
-        writing = asyncio.create_task(writer.run())
         await writer.reaches(50)
         old = await watched.primary()
         sentinel = watched.url.split("//")[1].split(",")[0]
@@ -93,7 +93,7 @@ async def test_a_client_that_keeps_writing_follows_when_a_primary_hands_over(wat
         await until(handed_over, "another primary")
         await writer.reaches(writer.committed + 50)
         writer.stop = True
-        await writing
+        await writer.task
         assert await read_log(redis, CONTRACT, 1) == [b"v%d" % at for at in range(writer.committed)]
 
 

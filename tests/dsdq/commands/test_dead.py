@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from dsdq import keys
 from dsdq.bus.dead import DeadLetters, Kind, Letter
-from dsdq.bus.inbox import Inbox
+from dsdq.bus.inbox import Bounds, Inbox
 from dsdq.commands.dead import _facts, _fields, dead
 from dsdq.contract import Contract
 from dsdq.errors import ConfigError
@@ -104,7 +104,7 @@ def test_every_message_can_be_shown(message: Message) -> None:
 
 
 async def test_a_letter_is_tried_again(redis: Redis, letters: DeadLetters, run: Run) -> None:
-    await Inbox(redis, "w1", ["acme"]).open(bound=4, slots=1)
+    await Inbox(redis, "w1", ["acme"], letters).open(Bounds(4, 0, 1 << 20))
     result = await run("retry", await buried(letters, OPEN))
     assert result.output == "sent to verifier w1\n"
     assert await redis.xlen(keys.inbox("w1", "acme")) == 1
