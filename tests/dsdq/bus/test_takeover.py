@@ -193,6 +193,20 @@ async def test_a_worker_takes_its_own_session_over_when_its_log_was_cut(redis: R
     assert [(one.number, one.epoch) for one in await read_entries(redis, PLACE)] == [(1, 1), (2, 1), (3, 2)]
 
 
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_session_that_could_not_be_closed_stays_in_its_workers_set(
+    redis: Redis, former: SessionStore, lost: bool
+) -> None:
+    owned = await opened(former)
+    await former.commit([commit(owned, 1, b"v1")])
+    if lost:
+        await cut(redis, PLACE, 1)
+    else:
+        await take_over(former)
+    assert await former.commit([commit(owned, 2, b"closed", closes=True)]) != [CommitStatus.OK]
+    assert await former.places("w1") == [PLACE]
+
+
 @pytest.mark.parametrize("changed", [{"expected_length": 99}, {"entries": 7}], ids=str)
 async def test_an_owner_that_is_wrong_about_the_logs_end_is_behind(
     former: SessionStore, changed: dict[str, int]
