@@ -16,10 +16,11 @@ from dsdq import keys
 from dsdq.bus import scripts
 from dsdq.bus.connection import translated
 from dsdq.bus.dead import SEAL, DeadLetters, Kind
-from dsdq.errors import BusyError, FencedError, GoneError
+from dsdq.errors import BusyError, FencedError, GoneError, RedisUnavailableError
 from dsdq.sealing import Seal
 
 GROUP = "verify"
+_PAGE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ class Inbox:
         self._dead = dead
         self._worker = worker
         self._tenants = {keys.inbox(worker, tenant): tenant for tenant in tenants}
+        self._held: set[tuple[str, str]] = set()  # tenant and id of what was read and is not settled
+        self._unsure = False
 
     async def open(self, bounds: Bounds) -> None:
         """Create the streams with their groups and let devices in."""
@@ -107,21 +110,42 @@ class Inbox:
     async def read(self, count: int, block_ms: int) -> list[Entry]:
         """Return up to ``count`` new messages per tenant, oldest first; wait up to ``block_ms`` for the first one.
 
+        After an error the next call returns what the answer to the failed one held, if it was lost on its way.
+
         Raises:
             FencedError: another worker has closed the inboxes.
         """
-        with translated():
-            try:
-                answer = await self._redis.xreadgroup(
-                    GROUP, self._worker, dict.fromkeys(self._tenants, ">"), count=count, block=block_ms
-                )
-            except ResponseError as error:
-                if "NOGROUP" not in str(error):
-                    raise
+        if self._unsure:
+            found = await self._stranded()
+            self._unsure = False
+        else:
+            found = await self._ask(dict.fromkeys(self._tenants, ">"), count, block_ms)
+        self._held.update((entry.tenant, entry.id) for entry in found)
+        return found
+
+    async def _stranded(self) -> list[Entry]:
+        """Return what an answer held that was lost: entries that are pending here and were never seen."""
+        lost, held = [], set(self._held)  # as it is now: what is settled meanwhile was not lost
+        for stream in self._tenants:
+            last = "0"
+            while entries := await self._ask({stream: last}, _PAGE, None):
+                last = entries[-1].id
+                lost += [one for one in entries if one.fields and (one.tenant, one.id) not in held]
+        return lost
+
+    async def _ask(self, streams: Mapping[str, str], count: int, block_ms: int | None) -> list[Entry]:
+        try:
+            with translated():
+                answer = await self._redis.xreadgroup(GROUP, self._worker, streams, count=count, block=block_ms)
+        except GoneError:
+            with translated():
                 await self._restore()
-                answer = None
+            return []
+        except RedisUnavailableError:  # the client does not repeat it: the server may have given entries to nobody
+            self._unsure = True
+            raise
         return [
-            Entry(self._worker, self._tenants[stream.decode()], entry_id.decode(), fields)
+            Entry(self._worker, self._tenants[stream.decode()], entry_id.decode(), fields or {})
             for stream, entries in answer or ()
             for entry_id, fields in entries
         ]
@@ -140,6 +164,8 @@ class Inbox:
         if calls:
             with translated():
                 await scripts.call_many(self._redis, "settle", calls)
+        for settled in by_inbox.values():
+            self._held.difference_update((entry.tenant, entry.id) for entry in settled if entry.worker == self._worker)
 
     async def bury(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
         """Move an entry that cannot be answered to the dead letters."""
