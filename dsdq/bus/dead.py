@@ -153,7 +153,7 @@ class DeadLetters:
 
     async def drop_all(self) -> int:
         """Forget all letters and return how many they were; their counts stay."""
-        pipeline = self._redis.pipeline(transaction=True)
+        pipeline = self._redis.pipeline(transaction=False)  # a cluster's client has none
         pipeline.xlen(keys.DEAD_LETTERS)
         pipeline.delete(keys.DEAD_LETTERS)
         with translated():
