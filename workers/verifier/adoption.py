@@ -38,10 +38,11 @@ class Adoption:
     async def adopt(self, place: Place, former: str) -> Held | None:
         """Take a session over from ``former`` and rebuild it from its log.
 
-        None where nothing is to be taken over (it is closed, or another's by now), or where this verifier would not
-        go on as the session was promised.
+        None where nothing is to be taken over (it is closed or about to be, or another's by now), or where this
+        verifier would not go on as the session was promised.
         """
-        if place.session in self._adopting:
+        # To take a session over from oneself would fence the end that was decided and is being written.
+        if place.session in self._adopting or self._sessions.commits.closes(place.session):
             return None
         self._adopting.add(place.session)
         try:
