@@ -80,6 +80,9 @@ class Adoption:
         entries = await self._store.entries(place)
         if entries and not self._suits(entries):
             return None
+        if former != self._worker and (held := await self._held_already(place)) is not None:
+            await self._store.moved(place, former)  # we were told of it twice
+            return held
         taken = await self._store.take_over(place, former)
         if taken is None:
             return None
@@ -91,6 +94,14 @@ class Adoption:
             await self._store.moved(place, former)
             log.info("took over", session=place.session, former=former, epoch=taken.epoch)
         return held
+
+    async def _held_already(self, place: Place) -> Held | None:
+        """Return the session if it is ours by its head too, and not only because nobody has told us otherwise yet."""
+        held = self._sessions.find(place.session, place.tenant)
+        if held is None:
+            return None
+        head = await self._store.head(place)
+        return held if head is not None and head.worker == self._worker else None
 
     def _suits(self, entries: Sequence[LogEntry]) -> bool:
         """Say whether this verifier goes on as the session was promised."""
