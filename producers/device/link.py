@@ -251,8 +251,10 @@ class SessionLink:
                     self._check_busy(error)
                     await self._look_for_owner(subscription, opens=opens)
             except GoneError:
-                if self._subscription is not None and await self._catch_up() and subscription.waits:
-                    return  # the answer came another way; or a new owner's word, upon which the round is repeated
+                if self._subscription is not None:
+                    await self._catch_up()
+                    if subscription.waits:
+                        return  # the answer came another way; or a new owner's word, upon which the round is repeated
                 await self._look_for_owner(subscription, opens=opens)
                 pause_ms = backoff.next_ms()
             except RedisUnavailableError:
