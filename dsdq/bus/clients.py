@@ -2,7 +2,7 @@
 
 A connection that breaks is everyday, and a command that broke with it is sent again, up to ``RETRIES`` times within
 ``RETRY_S``. It may have been applied and only its answer lost: whatever dsdq writes may be written twice. A message
-that comes twice is answered once, a commit that was applied answers LENGTH, the rest sets, adds or removes by name.
+that comes twice is answered once, a commit that was applied answers DONE, the rest sets, adds or removes by name.
 One command must not be repeated: XREADGROUP gives each entry once, and those of a lost answer wait among the reader's
 own pending entries. Its caller has to learn of it (:data:`ONCE`).
 """

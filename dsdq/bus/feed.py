@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus.connection import BLOCK_MS, translated
-from dsdq.bus.sessions import LogEntry, place_of, read_entries, read_head
+from dsdq.bus.sessions import LogEntry, Place, place_of, read_entries, read_head
 from dsdq.contract import Contract
 from dsdq.errors import BusError, GoneError
 from dsdq.tasks import end
@@ -50,9 +50,17 @@ class Subscription:
         """Return the epoch of the last log entry that was taken in."""
         return self._epoch
 
-    def misses(self, number: int) -> bool:
-        """Say whether entries before ``number`` have not arrived."""
-        return number > self._seen + 1
+    @property
+    def waits(self) -> bool:
+        """Say whether a message is here that nobody has got yet."""
+        return bool(self._waiting)
+
+    def misses(self, entry: LogEntry) -> bool:
+        """Say whether entries before this one may not have arrived.
+
+        Under a higher epoch its number does not tell: the log may have lost its end and have grown again since.
+        """
+        return entry.number > self._seen + 1 or 0 < self._epoch < entry.epoch
 
     def take(self, entry: LogEntry) -> None:
         """Take in a log entry, unless it came before."""
@@ -132,12 +140,9 @@ class FeedReader:
         """
         before, place = (subscription.epoch, subscription.seen), place_of(subscription.contract)
         entries = await read_entries(self._redis, place, subscription.seen)
-        if not entries and subscription.seen:
-            head = await read_head(self._redis, place)
-            if head is None:
-                msg = f"session {place.session}: expected its log, it is gone; nothing came for too long"
-                raise GoneError(msg)
-            if head.epoch > subscription.epoch:  # another owner, and no more entries than we have seen
+        if subscription.seen:
+            epoch = entries[0].epoch if entries else await self._epoch(place)
+            if epoch > subscription.epoch:  # another owner: what is new may begin at a number that was seen
                 written = await read_entries(self._redis, place)
                 entries = [entry for entry in written if entry.epoch > subscription.epoch]
         for entry in entries:
@@ -148,6 +153,13 @@ class FeedReader:
         """Return the verifier that owns a session now, None if none does."""
         head = await read_head(self._redis, place_of(subscription.contract))
         return head.worker if head is not None and head.is_open else None
+
+    async def _epoch(self, place: Place) -> int:
+        head = await read_head(self._redis, place)
+        if head is None:
+            msg = f"session {place.session}: expected its log, it is gone; nothing came for too long"
+            raise GoneError(msg)
+        return head.epoch
 
     async def _read_forever(self) -> None:
         while True:
@@ -167,7 +179,7 @@ class FeedReader:
         if subscription is None:
             return
         entry = LogEntry(int(fields[b"n"]), int(fields[b"e"]), fields[b"m"])
-        if subscription.misses(entry.number):
+        if subscription.misses(entry):
             with contextlib.suppress(GoneError):
                 await self.catch_up(subscription)
         subscription.take(entry)

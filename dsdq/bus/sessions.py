@@ -33,6 +33,8 @@ class CommitStatus(StrEnum):
 
 
 APPENDED = (CommitStatus.OK, CommitStatus.DONE)
+ENDED = (*APPENDED, CommitStatus.GONE)
+"""After these a session that was to be closed is; after others somebody has yet to take it over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +193,10 @@ class SessionStore:
         with translated():
             answers = await scripts.call_many(self._redis, "commit", [self._call(commit) for commit in commits])
             statuses = [CommitStatus(answer.decode()) for answer in answers]
-            # One that failed leaves its session in the set: it may have been taken over, by this very worker too.
             ended = [
                 str(place_of(commit.owned.contract))
                 for commit, status in zip(commits, statuses, strict=True)
-                if commit.closes and status in APPENDED
+                if commit.closes and status in ENDED
             ]
             if ended:
                 await self._redis.srem(keys.worker_sessions(self._worker), *ended)

@@ -8,19 +8,21 @@ import secrets
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import Self, cast
 
 from redis.asyncio import Redis
 from ulid import ULID
 
+from dsdq.bus.address import shown
 from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.feed import FeedReader
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.rights import Role
 from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW, GREEDY, GenerationStats
 from dsdq.contract import Contract, Rule, Sampling
-from dsdq.errors import ConfigError, PromptError
+from dsdq.errors import ConfigError, PromptError, RedisUnavailableError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.routing import POLICIES, prefix_of
 from dsdq.policies.window import Static
@@ -169,8 +171,7 @@ class RedisClient:
         registry = Registry(self._redis)
         polls = max(1, round(self._settings.find_verifier_ms / 1000 / POLL_S))
         for _ in range(polls):
-            names = [model] if model else await registry.list_models()
-            workers = [worker for name in names for worker in await registry.list_workers(name)]
+            workers = await self._list_workers(registry, model)
             served = sorted({worker.model for worker in workers})
             if len(served) > 1:
                 msg = f"expected a model's name, since several are served: {', '.join(served)}"
@@ -179,8 +180,20 @@ class RedisClient:
                 return cast("WorkerInfo", self._route(workers, beginning))
             await asyncio.sleep(POLL_S)
         wanted = f"a verifier of {model}" if model else "a verifier"
-        msg = f"expected {wanted} at {self._url}, found none; start one with `dsdq verifier --redis URL`"
+        msg = f"expected {wanted} at {shown(self._url)}, found none; start one with `dsdq verifier --redis URL`"
         raise ConfigError(msg)
+
+    async def _list_workers(self, registry: Registry, model: str | None) -> list[WorkerInfo]:
+        """Return the verifiers of ``model``, or of all models; wait while Redis is away: it was there when we began."""
+        began_s = monotonic()
+        while True:
+            try:
+                names = [model] if model else await registry.list_models()
+                return [worker for name in names for worker in await registry.list_workers(name)]
+            except RedisUnavailableError:
+                if 1000 * (monotonic() - began_s) >= self._settings.give_up_ms:
+                    raise
+                await asyncio.sleep(POLL_S)
 
     async def _drafter(self, name: str | Drafter) -> Drafter:
         if not isinstance(name, str):

@@ -132,10 +132,7 @@ class SessionLink:
         while True:
             message = await self._next(self._request)
             if isinstance(message, Opened):
-                self._worker = message.worker
-                self._stats.takeovers += 1
-                self.log.info("new owner", worker=message.worker, epoch=message.epoch)
-                if message.length < self._length:
+                if self._follow(message):
                     return message
                 await self._repeat(self._request)
             elif isinstance(message, Gap):
@@ -144,12 +141,15 @@ class SessionLink:
             else:
                 return self._verdict_or_close(message)
 
-    def closed(self) -> Closed | None:
-        """Return the close if it is already here: it is appended together with the last verdict."""
+    def closed(self) -> Closed | Opened | None:
+        """Return the close if it is already here: it is appended together with the last verdict.
+
+        ``Opened`` as :meth:`answer` gives it; another new owner, between two rounds, gets the next one.
+        """
         while self._subscription is not None and (payload := self._subscription.get_nowait()) is not None:
             message = self._received(payload)
-            if isinstance(message, Opened):  # between two rounds; the next one goes to the new owner
-                self._worker = message.worker
+            if isinstance(message, Opened) and self._follow(message):
+                return message
             if isinstance(message, Opened | Gap):
                 continue
             answer = self._verdict_or_close(message)
@@ -157,6 +157,13 @@ class SessionLink:
                 raise _unexpected(answer, "nothing before the next round")
             return answer
         return None
+
+    def _follow(self, message: Opened) -> bool:
+        """Turn to a new owner; say whether Redis lost what this device has seen."""
+        self._worker = message.worker
+        self._stats.takeovers += 1
+        self.log.info("new owner", worker=message.worker, epoch=message.epoch)
+        return message.length < self._length
 
     async def close(self, *, cancel: bool) -> None:
         """Stop following the session; with ``cancel``, tell the verifier that nobody waits for it."""
@@ -244,6 +251,8 @@ class SessionLink:
                     self._check_busy(error)
                     await self._look_for_owner(subscription, opens=opens)
             except GoneError:
+                if self._subscription is not None and await self._catch_up() and subscription.waits:
+                    return  # the answer came another way; or a new owner's word, upon which the round is repeated
                 await self._look_for_owner(subscription, opens=opens)
                 pause_ms = backoff.next_ms()
             except RedisUnavailableError:

@@ -12,8 +12,20 @@ from hypothesis import strategies as st
 from dsdq import digest
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import SessionError
-from dsdq.session import Ahead, Duplicate, Live, SessionState, Stale, Transcript, check_verdict, liveness, settle
-from dsdq.wire import Decode, Draft, Verdict
+from dsdq.session import (
+    Ahead,
+    Counts,
+    Duplicate,
+    Live,
+    SessionState,
+    Stale,
+    Transcript,
+    check_verdict,
+    liveness,
+    replay,
+    settle,
+)
+from dsdq.wire import Closed, Decode, Draft, Gap, Message, Open, Opened, Verdict, pack_contract
 
 CONTRACT = Contract("t", "p", "s", "m", "f", max_tokens=20, stop_ids=(9,))
 PROMPT = (1, 2, 3)
@@ -193,3 +205,51 @@ def test_a_verdict_elsewhere_or_with_another_digest_ends_the_session() -> None:
     with pytest.raises(SessionError) as other:
         check_verdict(Transcript(b"another contract", (*PROMPT, 4)), verdict(held, (5,)))
     assert other.value.code == "digest_mismatch"
+
+
+# Replay
+
+
+def log_of(held: SessionState, texts: list[tuple[int, ...]], noise: list[int]) -> tuple[Open, list[Message]]:
+    """Commit ``texts`` to the session, and return its opening and its log, with what changes no text in between."""
+    packed = pack_contract(CONTRACT)
+    held.transcript = Transcript(packed, PROMPT)
+    opened = Opened("s", "w", 1, "n", "r", 3, held.transcript.digest, 8, 64)
+    messages: list[Message] = [opened]
+    for number, tokens in enumerate(texts):
+        given = verdict(held, tokens, drafted=len(tokens), accepted=len(tokens) - 1, last_round=number + 1)
+        held.commit(given, final=True)
+        messages.append(given)
+        if number in noise:
+            messages += [Gap("s", held.transcript.length), dataclasses.replace(opened, worker="w2", epoch=2)]
+    return Open("s", packed, PROMPT), messages
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=5).map(tuple), max_size=6),
+    st.lists(st.integers(0, 5)),
+)
+def test_a_log_replayed_is_the_session_that_wrote_it(texts: list[tuple[int, ...]], noise: list[int]) -> None:
+    held = state()
+    opening, messages = log_of(held, texts, noise)
+    contract, transcript, counts = replay(opening, messages)
+    assert contract == CONTRACT
+    assert list(transcript.tokens) == list(held.transcript.tokens)
+    assert transcript.digest == held.transcript.digest
+    assert transcript.prompt_tokens == len(PROMPT)
+    assert counts == held.counts
+
+
+def test_a_replay_ends_with_the_receipts_counts() -> None:
+    held = state()
+    opening, messages = log_of(held, [(4, 5), (6,)], [])
+    closed = Closed("s", FinishReason.STOP, 6, held.transcript.digest, 2, 3, 1, 2)
+    _, _, counts = replay(opening, [*messages, closed])
+    assert counts == Counts(closed.rounds, closed.drafted, closed.accepted, closed.verified)
+
+
+def test_a_log_with_a_hole_or_a_changed_token_is_not_replayed() -> None:
+    opening, messages = log_of(state(), [(4, 5), (6,), (7,)], [])
+    for broken in ([messages[0], *messages[2:]], [dataclasses.replace(messages[1], tokens=(4, 9)), *messages[2:]]):
+        with pytest.raises(SessionError):
+            replay(opening, broken)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
@@ -155,3 +157,14 @@ async def test_several_tenants_need_a_server_that_keeps_them_apart(serve: Serve)
             pass
     async with serve(HASH_TARGET, tenants=TENANTS, allow_unsafe_redis=True):
         pass
+
+
+async def test_nobody_is_shown_a_password(place: Place) -> None:
+    wrong = place.url(device_name("acme")).replace(":password@", ":another-password@")
+    for url, expected in ((place.url(device_name("acme")), "expected a verifier at"), (wrong, "password")):
+        arguments = ("-m", "dsdq", "generate", "--redis", url, "--tenant", "acme", "--draft", "ngram", "x")
+        ended = await asyncio.to_thread(subprocess.run, [sys.executable, *arguments], capture_output=True, text=True)
+        assert ended.returncode == 2
+        assert expected in ended.stderr
+        assert ":password@" not in ended.stderr
+        assert "another-password" not in ended.stderr

@@ -37,9 +37,9 @@ def contract(tenant: str, session: str = "s1") -> Contract:
 
 
 @pytest.fixture
-async def admin(newest_server: str) -> AsyncIterator[Redis]:
+async def admin(newest_redis_url: str) -> AsyncIterator[Redis]:
     """Give an administrator's client of a server with nothing in it but the users for acme and globex."""
-    client = open_redis(newest_server)
+    client = open_redis(newest_redis_url)
     await client.flushall()
     version = version_of((await client.info("server"))["redis_version"])
     for user in users(["acme", "globex"], version):
@@ -49,13 +49,13 @@ async def admin(newest_server: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def login(admin: Redis, newest_server: str) -> AsyncIterator[Login]:
+async def login(admin: Redis, newest_redis_url: str) -> AsyncIterator[Login]:
     """Return a function that gives the client of a user."""
     del admin
     clients: list[Redis] = []
 
     def client_of(user: str) -> Redis:
-        clients.append(open_redis(newest_server.replace("//", f"//{user}:password@")))
+        clients.append(open_redis(newest_redis_url.replace("//", f"//{user}:password@")))
         return clients[-1]
 
     yield client_of

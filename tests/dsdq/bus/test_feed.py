@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus.feed import FeedReader
-from dsdq.bus.sessions import Commit, CommitStatus, Owned, SessionStore
+from dsdq.bus.sessions import Commit, CommitStatus, Owned, SessionStore, place_of
 from dsdq.contract import Contract
 from dsdq.errors import GoneError
 
@@ -112,3 +112,86 @@ async def test_the_feed_is_bounded(redis: Redis) -> None:
     await say(small, owned, *[b"v"] * 2000)
     assert await redis.xlen(keys.feed("phone-1", "acme")) < 500
     assert await redis.xlen(owned.keys[1]) == 2001
+
+
+# A log that lost its end
+
+
+async def regrow(redis: Redis, owned: Owned, entries: int, *messages: bytes) -> None:
+    """Let a log go on behind ``entries`` entries under a higher epoch, as after Redis lost the rest; tell no feed."""
+    head, log, _ = owned.keys
+    kept = (await redis.xrange(log))[:entries]
+    pipeline = redis.pipeline()
+    pipeline.delete(log)
+    for entry_id, fields in kept:
+        pipeline.xadd(log, fields, id=entry_id)
+    for number, message in enumerate(messages, entries + 1):
+        pipeline.xadd(log, {"m": message, "e": 2}, id=f"{number}-0")
+    pipeline.hset(head, mapping={"entries": entries + len(messages), "epoch": 2})
+    await pipeline.execute()
+
+
+async def test_numbers_that_were_seen_are_given_again_under_a_higher_epoch(
+    redis: Redis, store: SessionStore, reader: FeedReader
+) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    owned = await opened(store)
+    await say(store, owned, b"v2", b"v3")
+    assert [await subscription.get() for _ in range(3)] == [b"opened", b"v2", b"v3"]
+    for number, message in ((2, b"opened again"), (3, b"other"), (3, b"other")):
+        await redis.xadd(owned.keys[2], {"s": "s1", "n": number, "e": 2, "m": message})
+    assert [await subscription.get() for _ in range(2)] == [b"opened again", b"other"]
+    await redis.xadd(owned.keys[2], {"s": "s1", "n": 4, "e": 2, "m": b"v4"})
+    assert await subscription.get() == b"v4"
+    assert (subscription.seen, subscription.epoch) == (4, 2)
+
+
+@pytest.mark.parametrize("messages", [(b"again",), (b"again", b"other"), (b"again", b"other", b"more")], ids=len)
+async def test_catching_up_finds_a_log_that_grew_again_whether_it_is_shorter_or_longer(
+    redis: Redis, store: SessionStore, reader: FeedReader, messages: tuple[bytes, ...]
+) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    owned = await opened(store)
+    await say(store, owned, b"v2", b"v3")
+    assert [await subscription.get() for _ in range(3)] == [b"opened", b"v2", b"v3"]
+    await regrow(redis, owned, 1, *messages)
+    assert await reader.catch_up(subscription)
+    assert [subscription.get_nowait() for _ in messages] == list(messages)
+    assert not await reader.catch_up(subscription)
+
+
+async def test_a_hint_under_a_higher_epoch_brings_all_that_was_written_under_it(
+    redis: Redis, store: SessionStore, reader: FeedReader
+) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    owned = await opened(store)
+    await say(store, owned, b"v2", b"v3")
+    assert [await subscription.get() for _ in range(3)] == [b"opened", b"v2", b"v3"]
+    await regrow(redis, owned, 1, b"again", b"other", b"more")
+    await redis.xadd(owned.keys[2], {"s": "s1", "n": 4, "e": 2, "m": b"more"})
+    assert [await subscription.get() for _ in range(3)] == [b"again", b"other", b"more"]
+    assert subscription.get_nowait() is None
+
+
+async def test_a_log_that_is_gone_is_said(redis: Redis, store: SessionStore, reader: FeedReader) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    owned = await opened(store)
+    assert await subscription.get() == b"opened"
+    await redis.delete(*owned.keys)
+    with pytest.raises(GoneError, match="its log"):
+        await reader.catch_up(subscription)
+
+
+async def test_who_owns_a_session_is_read_from_its_head(redis: Redis, store: SessionStore, reader: FeedReader) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    assert await reader.owner(subscription) is None
+    owned = await opened(store)
+    assert await reader.owner(subscription) == "w1"
+    heir = SessionStore(redis, "w2", feed_entries=100, open_ttl_ms=60_000, closed_ttl_ms=60_000)
+    taken = await heir.take_over(place_of(CONTRACT), "w1")
+    assert taken is not None
+    assert await reader.owner(subscription) == "w2"
+    mine = Owned(CONTRACT, taken.epoch, taken.owner)
+    await heir.commit([Commit(mine, 1, 0, 0, b"d", 0, 0, True, [b"closed"])])
+    assert await reader.owner(subscription) is None
+    assert owned.epoch < mine.epoch

@@ -7,8 +7,18 @@ from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus.dead import DeadLetters, Kind
-from dsdq.bus.inbox import GROUP, Bounds, Inbox, publish
-from dsdq.errors import BusyError, GoneError
+from dsdq.bus.inbox import (
+    GROUP,
+    Bounds,
+    Entry,
+    Inbox,
+    close_inboxes,
+    count_tries,
+    forget_inboxes,
+    left_behind,
+    publish,
+)
+from dsdq.errors import BusyError, FencedError, GoneError
 
 BOUNDS = Bounds(entries=3, kept=1, bytes_=100_000)
 
@@ -102,3 +112,161 @@ async def test_opening_twice_keeps_what_lies_in_the_inbox(redis: Redis, inbox: I
     await publish(redis, "w1", "acme", b"early")
     await inbox.open(BOUNDS)
     assert [entry.payload for entry in await inbox.read(count=10, block_ms=1)] == [b"early"]
+
+
+async def size(redis: Redis, tenant: str = "acme") -> int:
+    return int(await redis.get(keys.inbox_bytes("w1", tenant)) or 0)
+
+
+# Bytes
+
+
+async def test_an_inbox_is_full_when_its_bytes_are_used(redis: Redis, inbox: Inbox) -> None:
+    await publish(redis, "w1", "acme", b"x" * 60_000)
+    with pytest.raises(BusyError):
+        await publish(redis, "w1", "acme", b"x" * 40_001)
+    await publish(redis, "w1", "acme", b"x" * 40_000)
+    assert await size(redis) == 100_000
+    await inbox.settle(await inbox.read(count=1, block_ms=100))
+    assert await size(redis) == 40_000
+    await publish(redis, "w1", "acme", b"x" * 60_000)
+
+
+@pytest.mark.usefixtures("inbox")
+async def test_opens_leave_half_of_the_bytes_to_the_sessions_that_are_open(redis: Redis) -> None:
+    await publish(redis, "w1", "acme", b"x" * 50_000, opens=True)
+    with pytest.raises(BusyError):
+        await publish(redis, "w1", "acme", b"x", opens=True)
+    await publish(redis, "w1", "acme", b"x" * 50_000)
+
+
+async def test_what_is_settled_twice_is_counted_once(redis: Redis, inbox: Inbox) -> None:
+    for payload in (b"x" * 10, b"y" * 20):
+        await publish(redis, "w1", "acme", payload)
+    first, _ = await inbox.read(count=10, block_ms=100)
+    await inbox.settle([first, first])
+    await inbox.settle([first])
+    assert await size(redis) == 20
+    assert await redis.xlen(keys.inbox("w1", "acme")) == 1
+
+
+async def test_each_tenants_bytes_are_counted_by_themselves(redis: Redis, inbox: Inbox) -> None:
+    await publish(redis, "w1", "acme", b"x" * 10)
+    await publish(redis, "w1", "globex", b"y" * 20)
+    assert (await size(redis, "acme"), await size(redis, "globex")) == (10, 20)
+    await inbox.settle(await inbox.read(count=10, block_ms=100))
+    assert (await size(redis, "acme"), await size(redis, "globex")) == (0, 0)
+
+
+async def test_a_counter_that_was_lost_never_falls_below_nothing(redis: Redis, inbox: Inbox) -> None:
+    await publish(redis, "w1", "acme", b"x" * 10)
+    await redis.delete(keys.inbox_bytes("w1", "acme"))
+    await inbox.settle(await inbox.read(count=10, block_ms=100))
+    assert await size(redis) == 0
+
+
+# Busy
+
+
+@pytest.mark.parametrize(("drained_per_s", "ms"), [(1, 4000), (8, 500), (2000, 5), (0.01, 4000)], ids=str)
+async def test_a_full_inbox_asks_to_come_back_when_a_sixteenth_of_it_has_drained(
+    redis: Redis, drained_per_s: float, ms: int
+) -> None:
+    inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100))
+    await inbox.open(Bounds(entries=64, kept=1, bytes_=1))
+    await inbox.beat(drained_per_s, 60_000)
+    with pytest.raises(BusyError) as busy:
+        await publish(redis, "w1", "acme", b"too much")
+    assert busy.value.retry_after_ms == ms
+
+
+async def test_nobody_is_sent_away_for_longer_than_five_seconds(redis: Redis) -> None:
+    await Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100)).open(Bounds(entries=10_000, kept=1, bytes_=1))
+    with pytest.raises(BusyError) as busy:
+        await publish(redis, "w1", "acme", b"too much")
+    assert busy.value.retry_after_ms == 5000
+
+
+# Loss
+
+
+async def test_an_inbox_that_somebody_deleted_is_made_again_and_skips_nothing(redis: Redis, inbox: Inbox) -> None:
+    await redis.delete(keys.inbox("w1", "acme"))
+    with pytest.raises(GoneError):
+        await publish(redis, "w1", "acme", b"too early")
+    assert await inbox.read(count=10, block_ms=1) == []
+    await publish(redis, "w1", "acme", b"x", producer="phone")
+    assert [(one.payload, one.producer) for one in await inbox.read(count=10, block_ms=100)] == [(b"x", "phone")]
+
+
+async def test_a_worker_whose_inboxes_another_closed_and_removed_does_not_make_them_again(
+    redis: Redis, inbox: Inbox
+) -> None:
+    assert await close_inboxes(redis, "w1") == ["acme", "globex"]
+    await forget_inboxes(redis, "w1", ["acme", "globex"])
+    with pytest.raises(FencedError, match="closed by another worker"):
+        await inbox.read(count=10, block_ms=1)
+    assert await redis.keys("*") == []
+
+
+async def test_a_silent_workers_keys_do_not_stay_for_ever(redis: Redis, inbox: Inbox) -> None:
+    await publish(redis, "w1", "acme", b"x")
+    await publish(redis, "w1", "globex", b"y")
+    await inbox.beat(10, 60_000)
+    for key in await redis.keys("*"):
+        assert 0 < await redis.pttl(key) <= 60_000, key
+
+
+# What a worker leaves
+
+
+async def test_an_heir_closes_the_inboxes_and_finds_all_that_lies_in_them_read_or_not(
+    redis: Redis, inbox: Inbox
+) -> None:
+    for number in range(2):
+        await publish(redis, "w1", "acme", b"%d" % number, producer="phone")
+    await inbox.read(count=1, block_ms=100)
+    await publish(redis, "w1", "globex", b"2")
+    tenants = await close_inboxes(redis, "w1")
+    with pytest.raises(GoneError):
+        await publish(redis, "w1", "acme", b"3")
+    entries = await left_behind(redis, "w1", tenants)
+    assert [(one.worker, one.tenant, one.payload, one.producer) for one in entries] == [
+        ("w1", "acme", b"0", "phone"),
+        ("w1", "acme", b"1", "phone"),
+        ("w1", "globex", b"2", ""),
+    ]
+
+
+async def test_an_heir_settles_what_it_inherited_beside_its_own(redis: Redis, inbox: Inbox) -> None:
+    heir = Inbox(redis, "w2", ["acme"], DeadLetters(redis, 100))
+    await heir.open(BOUNDS)
+    for worker in ("w1", "w2"):
+        await publish(redis, worker, "acme", b"x")
+    await inbox.read(count=10, block_ms=100)
+    inherited = await left_behind(redis, "w1", ["acme"])
+    await heir.settle([*inherited, *await heir.read(count=10, block_ms=100)])
+    for worker in ("w1", "w2"):
+        assert await redis.xlen(keys.inbox(worker, "acme")) == 0
+        assert (await redis.xpending(keys.inbox(worker, "acme"), GROUP))["pending"] == 0
+        assert await redis.get(keys.inbox_bytes(worker, "acme")) == b"0"
+
+
+async def test_tries_are_counted_for_each_entry(redis: Redis) -> None:
+    first, second = (Entry("w1", tenant, "1-0", {}) for tenant in ("acme", "globex"))
+    assert await count_tries(redis, "w1", [first]) == [1]
+    assert await count_tries(redis, "w1", [first, second]) == [2, 1]
+    assert await count_tries(redis, "w1", []) == []
+
+
+async def test_a_worker_that_is_forgotten_leaves_nothing(redis: Redis, inbox: Inbox) -> None:
+    await publish(redis, "w1", "acme", b"x")
+    await count_tries(redis, "w1", await inbox.read(count=10, block_ms=100))
+    await redis.sadd(keys.worker_sessions("w1"), "phone/acme/s1")
+    await inbox.forget()
+    assert await redis.keys("*") == []
+
+
+async def test_a_worker_that_never_was_has_no_inboxes_to_close(redis: Redis) -> None:
+    assert await close_inboxes(redis, "never-was") == []
+    assert await redis.keys("*") == []

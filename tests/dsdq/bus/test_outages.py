@@ -13,10 +13,11 @@ from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus.connection import Role, check_server, open_redis, translated
-from dsdq.bus.inbox import Inbox, publish
+from dsdq.bus.dead import DeadLetters
+from dsdq.bus.inbox import Bounds, Inbox, publish
 from dsdq.bus.sessions import Commit, CommitStatus, SessionStore, read_log
 from dsdq.contract import Contract
-from dsdq.errors import DeniedError, GoneError, RedisUnavailableError
+from dsdq.errors import DeniedError, RedisUnavailableError
 from dsdq.testing.servers import RealServer, client
 
 CONTRACT = Contract("acme", "phone-1", "s1", "m", "f")
@@ -36,9 +37,13 @@ async def redis(server: RealServer) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def inbox(redis: Redis) -> Inbox:
-    opened = Inbox(redis, "w1", ["acme"])
-    await opened.open(bound=10, slots=1)
+    opened = inbox_at(redis)
+    await opened.open(Bounds(entries=10, kept=1, bytes_=1 << 20))
     return opened
+
+
+def inbox_at(redis: Redis) -> Inbox:
+    return Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100))
 
 
 def store_at(redis: Redis) -> SessionStore:
@@ -63,7 +68,7 @@ async def test_a_server_that_was_killed_comes_back_with_all_that_it_accepted(red
     # The same client goes on; the server has forgotten the scripts.
     assert await store.commit([Commit(owned, 2, 1, 2, b"d", 2, 0, False, [b"v1"])]) == [CommitStatus.OK]
     assert await read_log(redis, CONTRACT, 0) == [b"opened", b"v0", b"v1"]
-    entries = await Inbox(redis, "w1", ["acme"]).read(count=10, block_ms=100)
+    entries = await inbox_at(redis).read(count=10, block_ms=100)
     assert [entry.payload for entry in entries] == [b"one"]
 
 
@@ -126,10 +131,11 @@ async def test_a_blocked_read_of_an_inbox_that_loses_its_connection_is_not_repea
         await reading
 
 
-async def test_an_inbox_that_the_server_lost_is_gone(redis: Redis, inbox: Inbox) -> None:
+async def test_an_inbox_that_the_server_lost_is_made_again(redis: Redis, inbox: Inbox) -> None:
     await redis.delete(keys.inbox("w1", "acme"))
-    with pytest.raises(GoneError, match="the server has lost it"):
-        await inbox.read(count=1, block_ms=10)
+    assert await inbox.read(count=1, block_ms=10) == []
+    await publish(redis, "w1", "acme", b"one")
+    assert [entry.payload for entry in await inbox.read(count=1, block_ms=100)] == [b"one"]
 
 
 async def test_a_wrong_password_is_denied_and_not_tried_again(redis: Redis, server: RealServer) -> None:

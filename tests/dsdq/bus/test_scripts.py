@@ -7,24 +7,25 @@ from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus import scripts
-from dsdq.bus.inbox import Inbox, publish
+from dsdq.bus.dead import DeadLetters
+from dsdq.bus.inbox import Bounds, Inbox, publish
 from dsdq.errors import RedisUnavailableError
 from dsdq.testing.servers import client
 
-STATE = keys.worker_state("w1")
+SIZE, STATE = keys.inbox_bytes("w1", "acme"), keys.worker_state("w1")
 INBOX = keys.inbox("w1", "acme")
 
 
 @pytest.fixture
 async def inbox(redis: Redis) -> Inbox:
-    opened = Inbox(redis, "w1", ["acme"])
-    await opened.open(bound=1000, slots=1)
+    opened = Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100))
+    await opened.open(Bounds(entries=1000, kept=1, bytes_=1 << 20))
     await redis.script_flush()
     return opened
 
 
 def calls(count: int) -> list[scripts.Call]:
-    return [([INBOX, STATE], [b"%d" % number, ""]) for number in range(count)]
+    return [([INBOX, SIZE, STATE], [b"%d" % number, "", ""]) for number in range(count)]
 
 
 async def test_calls_on_the_same_keys_are_run_in_order_though_the_script_is_new(redis: Redis, inbox: Inbox) -> None:
@@ -35,7 +36,7 @@ async def test_calls_on_the_same_keys_are_run_in_order_though_the_script_is_new(
 
 @pytest.mark.usefixtures("inbox")
 async def test_the_text_goes_over_the_wire_only_where_order_needs_it(redis: Redis) -> None:
-    others = [([keys.inbox("w1", f"tenant-{number}"), STATE], [b"x", ""]) for number in range(5)]
+    others = [([keys.inbox("w1", f"tenant-{number}"), SIZE, STATE], [b"x", "", ""]) for number in range(5)]
     assert scripts._come_again([*others, *calls(3), *others[:1]]) == [0, 5]
     assert scripts._come_again(others) == []
     await redis.config_resetstat()
@@ -47,7 +48,7 @@ async def test_the_text_goes_over_the_wire_only_where_order_needs_it(redis: Redi
 
 async def test_one_call_that_fails_leaves_the_others_be(redis: Redis, inbox: Inbox) -> None:
     await redis.set("text", "x")
-    bad = (["text", STATE], [b"x", ""])
+    bad = (["text", SIZE, STATE], [b"x", "", ""])
     with pytest.raises(Exception, match="WRONGTYPE"):
         await scripts.call_many(redis, "publish", [*calls(1), bad, *calls(2)])
     assert len(await inbox.read(10, 1)) == 3
@@ -55,7 +56,7 @@ async def test_one_call_that_fails_leaves_the_others_be(redis: Redis, inbox: Inb
 
 @pytest.mark.usefixtures("inbox")
 async def test_a_device_that_may_not_bring_scripts_uses_those_that_a_verifier_brought(redis: Redis) -> None:
-    rules = "~{w.*}:* +evalsha +hmget +exists +xlen +xadd"
+    rules = "~{w.*}:* +evalsha +hmget +exists +xlen +xadd +get +incrby"
     await redis.execute_command("ACL SETUSER", "phone", "on", ">x", *rules.split())
     await scripts.load(redis)
     place = redis.connection_pool.connection_kwargs

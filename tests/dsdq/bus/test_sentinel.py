@@ -33,8 +33,9 @@ class Writer:
         self._store = SessionStore(redis, "w1", feed_entries=100, open_ttl_ms=60_000, closed_ttl_ms=60_000)
         self.committed = 0
         self.stop = False
+        self.task = asyncio.create_task(self._run())
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         owned = await self._store.open(CONTRACT, length=0, digest=b"d", answer=b"opened", request=b"open")
         assert owned is not None
         while not self.stop:
@@ -53,6 +54,8 @@ class Writer:
 
     async def reaches(self, count: int) -> None:
         async def reached() -> bool:
+            if self.task.done():
+                self.task.result()
             return self.committed >= count
 
         await until(reached, f"{count} commits")
@@ -64,13 +67,12 @@ async def test_a_client_that_keeps_writing_follows_to_the_replica_when_its_prima
     async with client(watched.url) as redis:
         await check_server(redis)
         writer = Writer(redis)
-        writing = asyncio.create_task(writer.run())
         await writer.reaches(50)
         old = await watched.primary()
         await old.kill()
         await writer.reaches(writer.committed + 50)
         writer.stop = True
-        await writing
+        await writer.task
         assert await watched.primary() is not old
         # Each commit is there once and in order, or its writer was told.
         assert await read_log(redis, CONTRACT, 1) == [b"v%d" % at for at in range(writer.committed)]
@@ -79,7 +81,6 @@ async def test_a_client_that_keeps_writing_follows_to_the_replica_when_its_prima
 async def test_a_client_that_keeps_writing_follows_when_a_primary_hands_over(watched: RealSentinels) -> None:
     async with client(watched.url) as redis:
         writer = Writer(redis)
-        writing = asyncio.create_task(writer.run())
         await writer.reaches(50)
         old = await watched.primary()
         sentinel = watched.url.split("//")[1].split(",")[0]
@@ -92,7 +93,7 @@ async def test_a_client_that_keeps_writing_follows_when_a_primary_hands_over(wat
         await until(handed_over, "another primary")
         await writer.reaches(writer.committed + 50)
         writer.stop = True
-        await writing
+        await writer.task
         assert await read_log(redis, CONTRACT, 1) == [b"v%d" % at for at in range(writer.committed)]
 
 

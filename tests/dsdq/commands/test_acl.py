@@ -30,9 +30,9 @@ def _forget() -> Iterator[None]:
 
 
 @pytest.fixture
-async def admin(newest_server: str) -> AsyncIterator[Redis]:
+async def admin(newest_redis_url: str) -> AsyncIterator[Redis]:
     """Give an administrator's client of a server without any user but that one."""
-    client = open_redis(newest_server)
+    client = open_redis(newest_redis_url)
     left = [name for name in await client.acl_users() if name != "default"]
     if left:
         await client.acl_deluser(*left)
@@ -41,12 +41,12 @@ async def admin(newest_server: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def setup(admin: Redis, newest_server: str) -> Setup:
+def setup(admin: Redis, newest_redis_url: str) -> Setup:
     del admin
 
     async def run(*arguments: str) -> Result:
         chosen = arguments or ("--tenant", "acme", "--tenant", "globex")
-        return await asyncio.to_thread(CliRunner().invoke, acl, ["setup", "--redis", newest_server, *chosen])
+        return await asyncio.to_thread(CliRunner().invoke, acl, ["setup", "--redis", newest_redis_url, *chosen])
 
     return run
 
@@ -65,15 +65,15 @@ async def logs_in(url: str, user: str, password: str) -> bool:
         await client.aclose()
 
 
-async def test_every_user_gets_a_password_that_is_shown_once_and_logs_in(setup: Setup, newest_server: str) -> None:
+async def test_every_user_gets_a_password_that_is_shown_once_and_logs_in(setup: Setup, newest_redis_url: str) -> None:
     made = await setup()
     assert made.exit_code == 0, made.output
     fresh = passwords(made.stdout)
     assert list(fresh) == NAMES
     assert len(set(fresh.values())) == 4
     for user, password in fresh.items():
-        assert await logs_in(newest_server, user, password)
-    assert not await logs_in(newest_server, NAMES[0], fresh[NAMES[1]])
+        assert await logs_in(newest_redis_url, user, password)
+    assert not await logs_in(newest_redis_url, NAMES[0], fresh[NAMES[1]])
 
 
 async def test_running_it_twice_gives_the_same_users(setup: Setup, admin: Redis) -> None:
@@ -87,25 +87,25 @@ async def test_running_it_twice_gives_the_same_users(setup: Setup, admin: Redis)
 
 
 async def test_a_user_that_was_given_more_loses_it_again_and_keeps_its_password(
-    setup: Setup, admin: Redis, newest_server: str
+    setup: Setup, admin: Redis, newest_redis_url: str
 ) -> None:
     fresh = passwords((await setup()).stdout)
     before = await admin.acl_list()
     await admin.execute_command("ACL SETUSER", NAMES[2], "off", "allcommands", "allkeys", "allchannels", "(+@all ~*)")
     await setup()
     assert await admin.acl_list() == before
-    assert await logs_in(newest_server, NAMES[2], fresh[NAMES[2]])
+    assert await logs_in(newest_redis_url, NAMES[2], fresh[NAMES[2]])
 
 
-async def test_a_user_without_a_password_gets_one(setup: Setup, admin: Redis, newest_server: str) -> None:
+async def test_a_user_without_a_password_gets_one(setup: Setup, admin: Redis, newest_redis_url: str) -> None:
     await admin.execute_command("ACL SETUSER", NAMES[2], "on", "nopass")
     said = (await setup()).stdout
     assert re.search(rf"^{NAMES[2]}: updated, password [0-9a-f]+$", said, flags=re.MULTILINE)
-    assert not await logs_in(newest_server, NAMES[2], "anything")
+    assert not await logs_in(newest_redis_url, NAMES[2], "anything")
 
 
 async def test_a_given_password_replaces_the_one_before_and_is_not_printed(
-    setup: Setup, newest_server: str, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, newest_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = passwords((await setup()).stdout)
     settings.cache_clear()
@@ -113,8 +113,8 @@ async def test_a_given_password_replaces_the_one_before_and_is_not_printed(
     given = await setup()
     assert f"{NAMES[2]}: updated, password as given" in given.stdout
     assert GIVEN not in given.output
-    assert await logs_in(newest_server, NAMES[2], GIVEN)
-    assert not await logs_in(newest_server, NAMES[2], fresh[NAMES[2]])
+    assert await logs_in(newest_redis_url, NAMES[2], GIVEN)
+    assert not await logs_in(newest_redis_url, NAMES[2], fresh[NAMES[2]])
 
 
 async def test_a_password_for_nobody_is_refused_before_anything_is_done(
@@ -129,10 +129,10 @@ async def test_a_password_for_nobody_is_refused_before_anything_is_done(
 
 
 async def test_the_tenants_are_those_of_the_settings_unless_named(
-    setup: Setup, admin: Redis, newest_server: str, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, admin: Redis, newest_redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DSDQ_TENANTS", "initech")
-    await asyncio.to_thread(CliRunner().invoke, acl, ["setup", "--redis", newest_server])
+    await asyncio.to_thread(CliRunner().invoke, acl, ["setup", "--redis", newest_redis_url])
     assert "dsdq-device-initech" in await admin.acl_users()
     said = (await setup("--tenant", "acme")).stdout
     assert "ACL DELUSER dsdq-device-initech" in said

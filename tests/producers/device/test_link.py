@@ -1,0 +1,62 @@
+"""What a device makes of messages that are already here when it looks for the close."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from dsdq.bus.feed import Subscription
+from dsdq.bus.sessions import LogEntry
+from dsdq.client import GenerationStats
+from dsdq.contract import Contract, FinishReason
+from dsdq.wire import Closed, Gap, Message, Opened, pack
+from producers.device.link import Patience, SessionLink
+from producers.device.sealer import Sealer
+
+CONTRACT = Contract("acme", "phone", "s1", "m", "f")
+LENGTH = 10
+CLOSED = Closed("s1", FinishReason.STOP, LENGTH, b"d" * 16, 1, 0, 0, 1)
+NOBODY: Any = None
+
+
+def owner(worker: str, length: int) -> Opened:
+    return Opened("s1", worker, 2, "n", "r", length, b"d" * 16, 8, 64)
+
+
+def link_with(messages: Sequence[Message]) -> SessionLink:
+    """Return the link of a device whose text has ``LENGTH`` tokens, and that has not looked at ``messages`` yet."""
+    patience = Patience(open_ms=1000, verdict_ms=1000, give_up_ms=1000)
+    link = SessionLink(NOBODY, NOBODY, NOBODY, patience, GenerationStats(), random.Random(0), Sealer("phone"))
+    link._contract, link._length = CONTRACT, LENGTH
+    link._subscription = Subscription(CONTRACT)
+    for number, message in enumerate(messages, 1):
+        link._subscription.take(LogEntry(number, 1, pack(message)))
+    return link
+
+
+@pytest.mark.parametrize(
+    ("messages", "answer", "takeovers"),
+    [
+        ([], None, 0),
+        ([CLOSED], CLOSED, 0),
+        ([Gap("s1", LENGTH)], None, 0),
+        ([owner("w2", LENGTH), owner("w3", LENGTH), CLOSED], CLOSED, 2),
+        ([owner("w2", LENGTH - 1), CLOSED], owner("w2", LENGTH - 1), 1),
+    ],
+    ids=["nothing", "a close", "a gap", "new owners and a close", "an owner that knows less"],
+)
+def test_between_two_rounds_there_is_a_close_or_an_owner_that_knows_less_or_nothing(
+    messages: list[Message], answer: Message | None, takeovers: int
+) -> None:
+    link = link_with(messages)
+    assert link.closed() == answer
+    assert link._stats.takeovers == takeovers
+
+
+def test_the_next_round_goes_to_the_newest_owner() -> None:
+    link = link_with([owner("w2", LENGTH), owner("w3", LENGTH)])
+    assert link.closed() is None
+    assert link._worker == "w3"

@@ -1,0 +1,66 @@
+"""Rounds that are ahead of a missing one wait until the text has reached them, or has turned elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dsdq import digest
+from dsdq.bus.inbox import Entry
+from dsdq.bus.sessions import Owned
+from dsdq.contract import Contract
+from dsdq.session import SessionState, Transcript
+from dsdq.stopping import StopFinder
+from dsdq.wire import Draft, pack_contract
+from workers.verifier.held import Held, Pending
+
+PROMPT = (5, 9, 12, 7)
+CONTRACT = Contract("acme", "phone", "s1", "m", "f", max_tokens=20)
+
+
+def holding() -> Held:
+    transcript = Transcript(pack_contract(CONTRACT), PROMPT)
+    state = SessionState(CONTRACT, transcript, 1, "owner")
+    return Held(state, Owned(CONTRACT, 1, "owner"), 0.0, StopFinder(None, ()))  # type: ignore[arg-type]
+
+
+def ahead(held: Held, round_: int, before: tuple[int, ...], **changed: Any) -> Pending:
+    """Set a round aside that believes in ``before`` behind the prompt."""
+    text = digest.extend(Transcript(pack_contract(CONTRACT), PROMPT).digest, before)
+    fields = {"branch": 0, "base": len(PROMPT) + len(before), "digest": text, "tokens": (1,)}
+    message = Draft(**{"session": "s1", "round": round_, **fields, **changed})
+    pending = Pending(Entry("w1", "acme", f"{round_}-0", b""), message, 0.0)
+    held.ahead.append(pending)
+    return pending
+
+
+def test_a_round_whose_predecessor_is_still_missing_goes_on_waiting() -> None:
+    held = holding()
+    waits = ahead(held, 3, (1, 2))
+    held.state.transcript.extend([1])
+    held.revive()
+    assert (list(held.pending), held.ahead) == ([], [waits])
+
+
+def test_rounds_that_the_text_has_reached_are_looked_at_again_in_their_order() -> None:
+    held = holding()
+    third, second, later = ahead(held, 3, (1, 2)), ahead(held, 2, (1,)), ahead(held, 4, (1, 2, 3))
+    held.state.transcript.extend([1, 2])
+    held.revive()
+    assert (list(held.pending), held.ahead) == ([second, third], [later])
+    assert held.in_flight() == [second, third, later]
+
+
+def test_rounds_of_a_branch_that_was_rejected_wait_for_nothing_any_more() -> None:
+    held = holding()
+    stale, fresh = ahead(held, 2, (1, 2, 3)), ahead(held, 3, (9, 1, 2), branch=1)
+    held.state.branch = 1
+    held.revive()
+    assert (list(held.pending), held.ahead) == ([stale], [fresh])
+
+
+def test_a_round_that_was_answered_meanwhile_does_not_wait() -> None:
+    held = holding()
+    answered = ahead(held, 2, (1, 2, 3))
+    held.state.answered = 2
+    held.revive()
+    assert (list(held.pending), held.ahead) == ([answered], [])
