@@ -32,7 +32,7 @@ from time import perf_counter
 from typing import Any
 
 # Set before anything reads settings: the verifier process inherits them, and the devices are in this one.
-STEP_MS, SLOTS, SESSION_ROUNDS, INBOX_BOUND, PATIENCE_MS = 40, 16, 2, 64, 4_000
+STEP_MS, SLOTS, SESSION_ROUNDS, INBOX_BOUND, PATIENCE_MS = 100, 8, 2, 32, 4_000
 os.environ |= {
     "DSDQ_HASH_STEP_MS": str(STEP_MS),
     "DSDQ_SLOTS": str(SLOTS),
@@ -48,11 +48,11 @@ import psutil
 import dsdq
 from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis
-from dsdq.errors import DsdqError
+from dsdq.errors import BusyError, DsdqError
 from dsdq.processes import spawn
 
 TARGET, DRAFTER = "testing/hash", "hash:0.8"
-NEW_TOKENS, WINDOW = 64, 8
+NEW_TOKENS, WINDOW = 32, 8
 CLIENTS = 16
 LOADS = (0.5, 0.8, 1.0, 1.5, 2.0, 4.0, 10.0)
 QUICK = (0.5, 1.0, 10.0)
@@ -113,7 +113,7 @@ async def session(client: dsdq.Client, number: int, began_s: float) -> Ended:
         async for _ in generation:
             pass
     except DsdqError as error:
-        how = getattr(error, "code", None) or type(error).__name__
+        how = getattr(error, "code", None) or ("busy" if isinstance(error, BusyError) else type(error).__name__)
     ended = perf_counter()
     return Ended(ended - began_s, ended - started, str(how), generation.stats.committed_tokens)
 
@@ -248,7 +248,7 @@ def draw(result: dict[str, Any], file: Path) -> None:
         axes.set_xscale("log")
         axes.set_xticks(loads, [f"{load:g}" for load in loads], minor=False)
         axes.minorticks_off()
-        axes.legend(loc="lower right")
+        axes.legend(loc="best")
     figure.savefig(file, dpi=110)
 
 
@@ -259,7 +259,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path, help="a file such as overload.png; needs matplotlib")
     arguments = parser.parse_args()
-    loads, seconds = (QUICK, 8.0) if arguments.quick else (LOADS, 16.0)
+    loads, seconds = (QUICK, 8.0) if arguments.quick else (LOADS, 18.0)
     result = asyncio.run(measure(loads, seconds))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")

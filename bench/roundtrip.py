@@ -41,7 +41,7 @@ from dsdq.processes import spawn
 TARGET = "testing/hash"
 WAYS = ("dsdq", "raw", "raw_blocking", "list", "arq")
 SESSIONS = (1, 16, 256)
-SECONDS = 4.0
+SECONDS = 3.0
 REPEATS = 3
 FIGURES = ("p50_ms", "p99_ms", "rounds_per_s")
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from dsdq import keys
-from dsdq.bus import scripts
+from dsdq.bus import scripts, together
 from dsdq.bus.connection import translated
 from dsdq.bus.dead import SEAL, DeadLetters, Kind
 from dsdq.errors import BusyError, FencedError, GoneError, RedisUnavailableError
@@ -72,7 +72,7 @@ async def publish(
     where = [keys.inbox(worker, tenant), keys.inbox_bytes(worker, tenant), keys.worker_state(worker)]
     sealed: list[scripts.Argument] = [producer] if seal is None else [seal.producer, seal.session, seal.mac]
     with translated():
-        answer = await scripts.call(redis, "publish", where, [payload, "open" if opens else "", *sealed])
+        answer = await together.call(redis, "publish", where, [payload, "open" if opens else "", *sealed])
     if answer[0] == b"BUSY":
         msg = f"inbox of verifier {worker}: full for tenant {tenant}"
         raise BusyError(msg, int(answer[1]))

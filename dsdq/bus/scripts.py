@@ -32,16 +32,26 @@ async def call_many(redis: Redis, name: str, calls: Sequence[Call]) -> list[Any]
     Raises:
         RedisError: of the first call that failed; the others were run.
     """
-    answers = await _run(redis, name, calls, with_text=_come_again(calls))
+    answers = await answers_of(redis, name, calls, with_text=_come_again(calls))
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
+
+
+async def answers_of(redis: Redis, name: str, calls: Sequence[Call], *, with_text: Container[int] = ()) -> list[Any]:
+    """Return the answers of calls that go in one round trip; that of a call that failed is its error.
+
+    The calls in the places ``with_text`` bring the script's text. Without any, calls on the same keys may be run in
+    another order where the server does not know the script.
+    """
+    answers = await _run(redis, name, calls, with_text=with_text)
     unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:  # first use of this server, or it was restarted, or another has taken its place
         again = [calls[place] for place in unknown]
         for place, answer in zip(unknown, await _run(redis, name, again, with_text=range(len(again))), strict=True):
             if not isinstance(answer, NoPermissionError):  # else what this user lacks is the script, not a right
                 answers[place] = answer
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
     return answers
 
 
