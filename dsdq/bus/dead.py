@@ -33,6 +33,7 @@ class Kind(StrEnum):
     WRONG_TENANT = "wrong_tenant"
     FORGED = "forged"
     FAILED = "failed"
+    FLOOD = "flood"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,12 @@ class DeadLetters:
                 self._redis, "dead", where, [f"{worker}/{tenant}/{entry_id}", kind, self._kept, *flat]
             )
         return added is not None
+
+    async def count(self, kind: Kind, letters: int) -> None:
+        """Count what is not kept: there was too much of it."""
+        if letters:
+            with translated():
+                await self._redis.hincrby(keys.DEAD_COUNTS, kind, letters)
 
     async def counts(self) -> dict[str, int]:
         """Return how many letters of each kind there ever were, trimmed and dropped ones among them."""
