@@ -41,7 +41,11 @@ def build() -> typer.Typer:
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_start)
     for found in sorted(entry_points(group="dsdq.commands"), key=lambda e: e.name):
-        app.command(name=found.name)(found.load())
+        command = found.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=found.name)
+        else:
+            app.command(name=found.name)(command)
     return app
 
 

@@ -4,12 +4,14 @@ DsdqError
 ├── ConfigError            a setting, flag or path is not what was expected
 │   └── PromptError        a prompt is empty, too long, or not encodable
 ├── WireError              bytes that are not a message of this protocol
+├── SealError              a message does not show who sent it
 ├── ModelError             a model or tokenizer cannot be loaded or is not supported
 ├── ParallelError          processes that run one model together lost one another
 ├── RefusedError           the verifier refused a session; ``code`` says why
 ├── SessionError           a session ended without finishing its text; ``code`` says why
 └── BusError               Redis did not do what was asked
-    ├── RedisUnavailableError  no server answers, or it is not fit for use
+    ├── RedisUnavailableError  no answer now: try again, with growing pauses
+    ├── DeniedError        Redis will never do it for this user, or is not fit for use: give up
     ├── BusyError          a bounded inbox is full; ``retry_after_ms`` says when to come back
     ├── GoneError          the inbox or session does not exist (any more)
     └── FencedError        another worker owns the session now
@@ -34,6 +36,13 @@ class PromptError(ConfigError):
 
 class WireError(DsdqError):
     """Bytes are not a message of this protocol, or exceed one of its limits."""
+
+
+class SealError(DsdqError):
+    """A message is not sealed by the producer that it speaks for.
+
+    Not a :class:`WireError`: those are answered in the session that the bytes name, and these bytes may name anybody's.
+    """
 
 
 class ModelError(DsdqError):
@@ -73,7 +82,18 @@ class BusError(DsdqError):
 
 
 class RedisUnavailableError(BusError):
-    """No Redis server answers at the address, or the one that answers is not fit for use."""
+    """Redis does not do it now: nothing answers, it loads, is full, or changes its primary. Try again, with pauses.
+
+    What was asked may have been done: the answer may be what was lost.
+    """
+
+
+class DeniedError(BusError):
+    """Redis will not do it however often it is asked: give up.
+
+    Wrong credentials, missing rights, a certificate that is not trusted, a server that is not fit for use, a command
+    that it does not know, a key that holds something else.
+    """
 
 
 class BusyError(BusError):

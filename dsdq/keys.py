@@ -13,6 +13,8 @@ from dsdq.errors import ConfigError
 NAME = re.compile(r"[a-z0-9-]{1,64}")
 MODELS = "{models}:served"
 DEAD_LETTERS = "{dead}:letters"
+DEAD_COUNTS = "{dead}:counts"
+DEAD_SEEN = "{dead}:seen"
 
 
 def inbox(worker: str, tenant: str) -> str:

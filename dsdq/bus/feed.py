@@ -50,6 +50,11 @@ class Subscription:
         """Return the epoch of the last log entry that was taken in."""
         return self._epoch
 
+    @property
+    def waits(self) -> bool:
+        """Say whether a message is here that nobody has got yet."""
+        return bool(self._waiting)
+
     def misses(self, entry: LogEntry) -> bool:
         """Say whether entries before this one may not have arrived.
 

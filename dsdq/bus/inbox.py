@@ -6,34 +6,48 @@ worker finds all of it, read or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from dsdq import keys
-from dsdq.bus import scripts
+from dsdq.bus import scripts, together
 from dsdq.bus.connection import translated
-from dsdq.errors import BusyError, FencedError, GoneError
+from dsdq.bus.dead import SEAL, DeadLetters, Kind
+from dsdq.errors import BusyError, FencedError, GoneError, RedisUnavailableError
+from dsdq.sealing import Seal
+from dsdq.telemetry.logs import get_logger
+
+log = get_logger("inbox")
 
 GROUP = "verify"
-DEAD_LETTERS_KEPT = 1_000
-_SHOWN_BYTES = 4_096
+_PAGE = 256
+SLACK = 2  # an inbox that holds more than so many times its bound was not filled by `publish`
+CUT_ENTRIES = 1_000  # what one call may delete: the server does nothing else meanwhile
+CUTS_PER_BEAT = 50  # no flood may keep a heartbeat from being the next one
+FLOOD_LETTERS = 8  # of each call, kept for people to see what it was
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message as it lies in an inbox of ``worker``.
-
-    ``tenant`` is whose inbox it came through, ``producer`` who says to have sent it; the message may claim otherwise.
-    """
+    """One message as it lies in an inbox of ``worker``: ``tenant`` is whose inbox, not what the message claims."""
 
     worker: str
     tenant: str
     id: str
-    payload: bytes
-    producer: str = ""
+    fields: Mapping[bytes, bytes]
+
+    @property
+    def payload(self) -> bytes:
+        """Return the message's bytes."""
+        return self.fields.get(b"m", b"")
+
+    @property
+    def producer(self) -> str:
+        """Return who says to have sent it."""
+        return self.fields.get(b"p", b"").decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +60,14 @@ class Bounds:
 
 
 async def publish(
-    redis: Redis, worker: str, tenant: str, payload: bytes, *, producer: str = "", opens: bool = False
+    redis: Redis,
+    worker: str,
+    tenant: str,
+    payload: bytes,
+    *,
+    producer: str = "",
+    seal: Seal | None = None,
+    opens: bool = False,
 ) -> None:
     """Put one message into a worker's inbox; one that ``opens`` leaves the places free that are kept for sessions.
 
@@ -56,8 +77,9 @@ async def publish(
         RedisUnavailableError: no answer.
     """
     where = [keys.inbox(worker, tenant), keys.inbox_bytes(worker, tenant), keys.worker_state(worker)]
+    sealed: list[scripts.Argument] = [producer] if seal is None else [seal.producer, seal.session, seal.mac]
     with translated():
-        answer = await scripts.call(redis, "publish", where, [payload, "open" if opens else "", producer])
+        answer = await together.call(redis, "publish", where, [payload, "open" if opens else "", *sealed])
     if answer[0] == b"BUSY":
         msg = f"inbox of verifier {worker}: full for tenant {tenant}"
         raise BusyError(msg, int(answer[1]))
@@ -69,13 +91,18 @@ async def publish(
 class Inbox:
     """The reading side: what a worker was sent by the tenants it serves."""
 
-    def __init__(self, redis: Redis, worker: str, tenants: Sequence[str]) -> None:
+    def __init__(self, redis: Redis, worker: str, tenants: Sequence[str], dead: DeadLetters) -> None:
         self._redis = redis
+        self._dead = dead
         self._worker = worker
         self._tenants = {keys.inbox(worker, tenant): tenant for tenant in tenants}
+        self._held: set[tuple[str, str]] = set()  # tenant and id of what was read and is not settled
+        self._unsure = False
+        self._bound = 0
 
     async def open(self, bounds: Bounds) -> None:
         """Create the streams with their groups and let devices in."""
+        self._bound = bounds.entries
         with translated():
             for stream in self._tenants:
                 await self._create(stream)
@@ -92,21 +119,42 @@ class Inbox:
     async def read(self, count: int, block_ms: int) -> list[Entry]:
         """Return up to ``count`` new messages per tenant, oldest first; wait up to ``block_ms`` for the first one.
 
+        After an error the next call returns what the answer to the failed one held, if it was lost on its way.
+
         Raises:
             FencedError: another worker has closed the inboxes.
         """
-        with translated():
-            try:
-                answer = await self._redis.xreadgroup(
-                    GROUP, self._worker, dict.fromkeys(self._tenants, ">"), count=count, block=block_ms
-                )
-            except ResponseError as error:
-                if "NOGROUP" not in str(error):
-                    raise
+        if self._unsure:
+            found = await self._stranded()
+            self._unsure = False
+        else:
+            found = await self._ask(dict.fromkeys(self._tenants, ">"), count, block_ms)
+        self._held.update((entry.tenant, entry.id) for entry in found)
+        return found
+
+    async def _stranded(self) -> list[Entry]:
+        """Return what an answer held that was lost: entries that are pending here and were never seen."""
+        lost, held = [], set(self._held)  # as it is now: what is settled meanwhile was not lost
+        for stream in self._tenants:
+            last = "0"
+            while entries := await self._ask({stream: last}, _PAGE, None):
+                last = entries[-1].id
+                lost += [one for one in entries if one.fields and (one.tenant, one.id) not in held]
+        return lost
+
+    async def _ask(self, streams: Mapping[str, str], count: int, block_ms: int | None) -> list[Entry]:
+        try:
+            with translated():
+                answer = await self._redis.xreadgroup(GROUP, self._worker, streams, count=count, block=block_ms)
+        except GoneError:
+            with translated():
                 await self._restore()
-                answer = None
+            return []
+        except RedisUnavailableError:  # the client does not repeat it: the server may have given entries to nobody
+            self._unsure = True
+            raise
         return [
-            _entry(self._worker, self._tenants[stream.decode()], entry_id, fields)
+            Entry(self._worker, self._tenants[stream.decode()], entry_id.decode(), fields or {})
             for stream, entries in answer or ()
             for entry_id, fields in entries
         ]
@@ -125,21 +173,50 @@ class Inbox:
         if calls:
             with translated():
                 await scripts.call_many(self._redis, "settle", calls)
+        for settled in by_inbox.values():
+            self._held.difference_update((entry.tenant, entry.id) for entry in settled if entry.worker == self._worker)
 
-    async def bury(self, entry: Entry, reason: str) -> None:
-        """Move an entry that cannot be answered to the dead letters, cut to a bounded size."""
-        fields = {
-            "reason": reason[:_SHOWN_BYTES],
-            "worker": self._worker,
-            "tenant": entry.tenant,
-            "m": entry.payload[:_SHOWN_BYTES],
-        }
-        with translated():
-            await self._redis.xadd(keys.DEAD_LETTERS, fields, maxlen=DEAD_LETTERS_KEPT)
+    async def bury(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
+        """Move an entry that cannot be answered to the dead letters."""
+        await self._keep(entry, kind, reason, attempts)
         await self.settle([entry])
 
+    async def cut(self) -> int:
+        """Refuse what devices put past twice the bounds, the newest that nobody has read; return how much it was.
+
+        All of it is counted as dead letters, and a few are kept. Who dies before it has counted leaves some uncounted.
+        An honest device's message may be among them: it has no answer, and the device repeats it.
+        """
+        total = 0
+        for _ in range(CUTS_PER_BEAT):
+            cut = await self._cut_once()
+            total += sum(cut)
+            if max(cut, default=0) < CUT_ENTRIES:
+                break
+        return total
+
+    async def _cut_once(self) -> list[int]:
+        arguments: list[scripts.Argument] = [GROUP, SLACK * self._bound, CUT_ENTRIES, FLOOD_LETTERS]
+        calls: list[scripts.Call] = [([stream, f"{stream}:bytes"], arguments) for stream in self._tenants]
+        with translated():
+            answers = await scripts.call_many(self._redis, "cut", calls)
+        reason = f"the inbox held more than {SLACK} times its bound of {self._bound} entries"
+        for tenant, (cut, *sample) in zip(self._tenants.values(), answers, strict=True):
+            for entry_id, flat in sample:
+                fields = dict(zip(flat[::2], flat[1::2], strict=True))
+                await self._keep(Entry(self._worker, tenant, entry_id.decode(), fields), Kind.FLOOD, reason)
+            await self._dead.count(Kind.FLOOD, cut - len(sample))
+        return [cut for cut, *_ in answers]
+
+    async def _keep(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
+        seal = {name: value for name in SEAL if (value := entry.fields.get(name.encode())) is not None}
+        await self._dead.add(entry.worker, entry.tenant, entry.id, entry.payload, kind, reason, attempts, seal)
+
     async def beat(self, drained_per_s: float, ttl_ms: int) -> None:
-        """Say how fast entries are answered, and keep the inboxes for ``ttl_ms`` from now should nobody do so again."""
+        """Say how fast entries are answered, keep the inboxes for ``ttl_ms`` should nobody beat again, cut floods back.
+
+        A server that was restarted has lost the script by which devices publish, and they may not bring it.
+        """
         names = [*self._tenants, *(f"{stream}:bytes" for stream in self._tenants)]
         state = keys.worker_state(self._worker)
         pipeline = self._redis.pipeline(transaction=False)
@@ -148,6 +225,9 @@ class Inbox:
             pipeline.pexpire(key, ttl_ms)
         with translated():
             await pipeline.execute()
+        await scripts.load(self._redis, "publish")
+        if cut := await self.cut():
+            log.warning("flooded", entries=cut)
 
     async def close(self) -> None:
         """Let no more messages in; what is in stays."""
@@ -181,13 +261,18 @@ class Inbox:
 
 async def close_inboxes(redis: Redis, worker: str) -> list[str]:
     """Let no more messages into a worker's inboxes, and return the tenants that have one."""
-    state = keys.worker_state(worker)
+    tenants = await inbox_tenants(redis, worker)
+    if tenants:
+        with translated():
+            await redis.hset(keys.worker_state(worker), "closed", 1)
+    return tenants
+
+
+async def inbox_tenants(redis: Redis, worker: str) -> list[str]:
+    """Return the tenants for whom a worker has inboxes."""
     with translated():
-        tenants = await redis.hget(state, "tenants")
-        if tenants is None:
-            return []
-        await redis.hset(state, "closed", 1)
-    return [tenant for tenant in tenants.decode().split(",") if tenant]
+        tenants = await redis.hget(keys.worker_state(worker), "tenants")
+    return [tenant for tenant in (tenants or b"").decode().split(",") if tenant]
 
 
 async def left_behind(redis: Redis, worker: str, tenants: Iterable[str]) -> list[Entry]:
@@ -196,7 +281,7 @@ async def left_behind(redis: Redis, worker: str, tenants: Iterable[str]) -> list
     with translated():
         for tenant in tenants:
             found = await redis.xrange(keys.inbox(worker, tenant))
-            entries += [_entry(worker, tenant, entry_id, fields) for entry_id, fields in found]
+            entries += [Entry(worker, tenant, entry_id.decode(), fields) for entry_id, fields in found]
     return entries
 
 
@@ -216,8 +301,3 @@ async def forget_inboxes(redis: Redis, worker: str, tenants: Iterable[str]) -> N
     others = [keys.worker_state(worker), keys.worker_sessions(worker), keys.worker_tries(worker)]
     with translated():
         await redis.delete(*names, *others)
-
-
-def _entry(worker: str, tenant: str, entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
-    producer = fields.get(b"p", b"").decode(errors="replace")
-    return Entry(worker, tenant, entry_id.decode(), fields.get(b"m", b""), producer)

@@ -32,7 +32,8 @@ class CommitStatus(StrEnum):
     BEHIND = "BEHIND"
 
 
-ENDED = (CommitStatus.OK, CommitStatus.DONE, CommitStatus.GONE)
+APPENDED = (CommitStatus.OK, CommitStatus.DONE)
+ENDED = (*APPENDED, CommitStatus.GONE)
 """After these a session that was to be closed is; after others somebody has yet to take it over."""
 
 

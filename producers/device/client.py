@@ -14,21 +14,23 @@ from typing import Self
 from redis.asyncio import Redis
 from ulid import ULID
 
+from dsdq.bus.address import shown
 from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.feed import FeedReader
-from dsdq.bus.registry import Registry, WorkerInfo
+from dsdq.bus.registry import WorkerInfo
+from dsdq.bus.rights import Role
 from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW, GREEDY, GenerationStats
 from dsdq.contract import Contract, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
 from dsdq.models.tokenizer import Tokenizer
-from dsdq.policies.routing import power_of_two
+from dsdq.policies.routing import POLICIES, prefix_of
 from dsdq.policies.window import Static
 from dsdq.settings import settings
+from producers.device.finding import Finder, Found
 from producers.device.generation import Prepared, RedisGeneration
 from producers.device.link import Patience, SessionLink
+from producers.device.sealer import Sealer
 from producers.drafters import Drafter, load_drafter, model_of
-
-POLL_S = 0.1
 
 
 class RedisClient:
@@ -38,8 +40,10 @@ class RedisClient:
         self._settings = settings()
         self._url = url or self._settings.redis_url
         self._tenant = tenant
-        self._producer = producer or f"device-{secrets.token_hex(6)}"
+        self._sealer = Sealer.of(self._settings, producer)
+        self._producer = self._sealer.producer
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311 - spreads load, guards nothing
+        self._route = POLICIES[self._settings.routing](self._rng)
         self._redis: Redis | None = None
         self._feed: FeedReader | None = None
         self._drafters: dict[str, Drafter] = {}
@@ -51,7 +55,7 @@ class RedisClient:
         """Connect, check that the server is fit for use, and start following this device's feed."""
         self._redis = open_redis(self._url)
         try:
-            await check_server(self._redis, allow_unsafe=self._settings.allow_unsafe_redis)
+            await check_server(self._redis, role=Role.DEVICE, allow_unsafe=self._settings.allow_unsafe_redis)
             self._feed = FeedReader(self._redis, self._producer, self._tenant)
             await self._feed.start()
         except BaseException:
@@ -107,9 +111,11 @@ class RedisClient:
         )
 
         async def _prepare(stats: GenerationStats) -> Prepared:
-            worker = await self._choose_worker(model)
-            link = self._link(worker.model, stats, deadline_s)
-            return await self._prepare(worker, prompt, draft, partial(terms, seed=_seed(seed)), link)
+            beginning = prefix_of(prompt)
+            found = await self._finder.find(model, beginning)
+            link = self._link(found, beginning, stats, deadline_s)
+            fixed = partial(terms, seed=_seed(seed), version=found.version)
+            return await self._prepare(found.worker, prompt, draft, fixed, link)
 
         generation = RedisGeneration(_prepare)
         self._generations.add(generation)
@@ -140,10 +146,9 @@ class RedisClient:
         policy = Static(contract.max_window)
         return Prepared(contract, ids, tokenizer, drafter.start(contract), policy, link, worker.wid)
 
-    def _link(self, model: str, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
+    def _link(self, found: Found, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
         if self._redis is None or self._feed is None:
-            msg = "expected an entered client: use `async with dsdq.connect(url) as client`"
-            raise ConfigError(msg)
+            raise _not_entered()
         patience = Patience(
             self._settings.open_timeout_ms,
             self._settings.verdict_timeout_ms,
@@ -152,30 +157,21 @@ class RedisClient:
         )
 
         async def find_worker() -> str:
-            return (await self._choose_worker(model)).wid
+            return (await self._finder.find(found.worker.model, beginning, found.version)).worker.wid
 
-        return SessionLink(self._redis, self._feed, find_worker, patience, stats, self._rng)
+        return SessionLink(self._redis, self._feed, find_worker, patience, stats, self._rng, self._sealer)
 
-    async def _choose_worker(self, model: str | None) -> WorkerInfo:
-        """Return a verifier of ``model`` (or of the only model served); wait a little for one that is starting."""
+    @property
+    def _finder(self) -> Finder:
         if self._redis is None:
-            msg = "expected an entered client: use `async with dsdq.connect(url) as client`"
-            raise ConfigError(msg)
-        registry = Registry(self._redis)
-        polls = max(1, round(self._settings.find_verifier_ms / 1000 / POLL_S))
-        for _ in range(polls):
-            names = [model] if model else await registry.list_models()
-            workers = [worker for name in names for worker in await registry.list_workers(name)]
-            served = sorted({worker.model for worker in workers})
-            if len(served) > 1:
-                msg = f"expected a model's name, since several are served: {', '.join(served)}"
-                raise ConfigError(msg)
-            if workers:
-                return power_of_two(workers, self._rng)
-            await asyncio.sleep(POLL_S)
-        wanted = f"a verifier of {model}" if model else "a verifier"
-        msg = f"expected {wanted} at {self._url}, found none; start one with `dsdq verifier --redis URL`"
-        raise ConfigError(msg)
+            raise _not_entered()
+        return Finder(
+            self._redis,
+            self._route,
+            where=shown(self._url),
+            patience_ms=self._settings.find_verifier_ms,
+            outage_ms=self._settings.give_up_ms,
+        )
 
     async def _drafter(self, name: str | Drafter) -> Drafter:
         if not isinstance(name, str):
@@ -194,3 +190,7 @@ class RedisClient:
 
 def _seed(given: int | None) -> int:
     return secrets.randbits(64) if given is None else given
+
+
+def _not_entered() -> ConfigError:
+    return ConfigError("expected an entered client: use `async with dsdq.connect(url) as client`")

@@ -38,6 +38,7 @@ from dsdq.wire import (
     pack_contract,
     unpack,
 )
+from producers.device.sealer import Sealer
 
 log = get_logger("device")
 
@@ -71,6 +72,7 @@ class SessionLink:
         patience: Patience,
         stats: GenerationStats,
         rng: random.Random,
+        sealer: Sealer,
     ) -> None:
         self.contract_bytes = b""
         self._redis = redis
@@ -80,6 +82,7 @@ class SessionLink:
         self._patience = patience
         self._stats = stats
         self._rng = rng
+        self._sealer = sealer
         self._timeout = AnswerTimeout(LEAST_TIMEOUT_MS, patience.verdict_ms)
         self._began_s = monotonic()
         self._contract: Contract | None = None
@@ -102,7 +105,7 @@ class SessionLink:
         self.log = self.log.bind(session=contract.session)
         self.contract_bytes = pack_contract(contract)
         self._subscription = self._feed.subscribe(contract)
-        request = pack(Open(contract.session, self.contract_bytes, prompt))
+        request = pack(Open(contract.session, self.contract_bytes, prompt), contract.version)
         await self._ask(request, opens=True)
         message = await self._next(request, opens=True)
         if isinstance(message, Error):
@@ -116,7 +119,7 @@ class SessionLink:
         """Publish a round."""
         self.log = self.log.bind(round=request.round)
         self._length = request.base
-        await self._ask(pack(request))
+        await self._ask(pack(request, self._subscribed.contract.version))
 
     async def answer(self) -> Verdict | Closed | Opened:
         """Return the next verdict, or the close; repeat the request while none comes.
@@ -171,7 +174,7 @@ class SessionLink:
         if cancel:
             with contextlib.suppress(BusError, TimeoutError):  # what cannot be told expires
                 async with asyncio.timeout(CANCEL_TRIES_S):
-                    await self._publish(pack(Cancel(self._contract.session)), subscription)
+                    await self._publish(pack(Cancel(self._contract.session), self._contract.version), subscription)
 
     # Asking
 
@@ -234,7 +237,13 @@ class SessionLink:
         while True:
             try:
                 await publish(
-                    self._redis, self._worker, contract.tenant, request, producer=contract.producer, opens=opens
+                    self._redis,
+                    self._worker,
+                    contract.tenant,
+                    request,
+                    producer=contract.producer,
+                    seal=self._sealer.seal(contract.session, request),
+                    opens=opens,
                 )
             except BusyError as error:
                 pause_ms = error.retry_after_ms * self._rng.uniform(0.5, 1.5)
@@ -242,6 +251,10 @@ class SessionLink:
                     self._check_busy(error)
                     await self._look_for_owner(subscription, opens=opens)
             except GoneError:
+                if self._subscription is not None:
+                    await self._catch_up()
+                    if subscription.waits:
+                        return  # the answer came another way; or a new owner's word, upon which the round is repeated
                 await self._look_for_owner(subscription, opens=opens)
                 pause_ms = backoff.next_ms()
             except RedisUnavailableError:

@@ -36,6 +36,9 @@ def dsdq_command(*arguments: str, stdin: str = "") -> subprocess.CompletedProces
     [
         (["generate", "--redis", NOWHERE, "--draft", "ngram", "x"], "redis"),
         (["generate", "--redis", "ftp://x", "--draft", "ngram", "x"], "redis://"),
+        (["dead", "show", "letter", "--redis", NOWHERE], "a letter's id"),
+        (["dead", "list", "--redis", NOWHERE], "redis"),
+        (["dead", "drop", "--redis", NOWHERE], "--all"),
         (["generate", "--window", "-1", "x"], "--window"),
         (["generate", "--temperature", "-0.5", "x"], "--temperature"),
         (["generate", "--top-p", "7", "x"], "top_p"),

@@ -10,7 +10,9 @@ from types import ModuleType
 
 from ulid import ULID
 
-from dsdq.bus.connection import check_server, open_redis
+from dsdq.bus import scripts
+from dsdq.bus.acl import check_tenancy
+from dsdq.bus.connection import check_server, open_redis, server_version
 from dsdq.bus.inbox import Bounds
 from dsdq.bus.registry import WorkerInfo
 from dsdq.contract import MAX_WINDOW
@@ -19,8 +21,10 @@ from dsdq.models.names import HASH_TARGET
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.batching import ORDERS, StepBudget, Tenure
 from dsdq.policies.paging import BLOCK
+from dsdq.sealing import Keyring
 from dsdq.settings import Settings
 from dsdq.testing.hashed import CONTEXT_TOKENS
+from dsdq.versions import SPOKEN
 from workers.engine.hashed import HashEngine
 from workers.engine.planner import Planner
 from workers.engine.protocol import RoundEngine
@@ -36,7 +40,8 @@ async def assemble(
     """Yield what makes a verifier that is ready to run, each under a new id; their connection closes with the block.
 
     Raises:
-        RedisUnavailableError: no server, or one that is not fit for use.
+        RedisUnavailableError: no server, or it is not ready.
+        DeniedError: a server that is not fit for use, or that refuses what a verifier does.
         ConfigError: a package is missing for the target.
         ModelError: the target cannot be loaded or served.
         ParallelError: another rank of a tensor-parallel target ended.
@@ -46,6 +51,8 @@ async def assemble(
     redis = open_redis(url)
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
+        check_tenancy(await server_version(redis), chosen.tenants, allow_unsafe=chosen.allow_unsafe_redis)
+        await scripts.load(redis)
         async with running:
             tokenizer = await asyncio.to_thread(Tokenizer.load, target_name)
             yield lambda: Verifier(
@@ -58,6 +65,7 @@ async def assemble(
                 tenants=chosen.tenants,
                 limits=limits_of(chosen),
                 secret=int.from_bytes(blake2b(chosen.server_secret.encode(), digest_size=8).digest()),
+                keyring=keyring_of(chosen),
             )
     finally:
         thread.stop()
@@ -106,6 +114,11 @@ def model() -> ModuleType:
     return module
 
 
+def keyring_of(chosen: Settings) -> Keyring:
+    """Return the secrets of the tenants whose devices must seal their messages."""
+    return Keyring({tenant: secret.get_secret_value() for tenant, secret in chosen.tenant_secrets.items()})
+
+
 def limits_of(chosen: Settings) -> Limits:
     """Return the verifier's bounds.
 
@@ -116,10 +129,12 @@ def limits_of(chosen: Settings) -> Limits:
         slots=slots,
         inbox=Bounds(chosen.inbox_bound, slots * chosen.session_rounds, chosen.inbox_bytes),
         depth=chosen.session_rounds,
+        step_tokens=chosen.step_tokens,
         lease_ms=chosen.lease_ms,
         idle_ttl_ms=chosen.idle_ttl_ms,
         closed_ttl_ms=chosen.closed_ttl_ms,
         feed_entries=chosen.feed_entries,
+        dead_letters=chosen.dead_letters,
     )
 
 
@@ -153,4 +168,5 @@ def info_of(engine: RoundEngine, fingerprint: str, chosen: Settings) -> WorkerIn
         context_tokens=min(target.context_tokens, engine.kv_tokens),
         max_window=MAX_WINDOW,
         slots=limits_of(chosen).slots,
+        versions=SPOKEN,
     )

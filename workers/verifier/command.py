@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dsdq.bus.address import shown
 from dsdq.settings import Settings, settings
 from dsdq.threads import share_cores
 from workers.engine.launch import follows
@@ -87,6 +88,5 @@ async def _serve(url: str, target: str, device: str, dtype: str, chosen: Setting
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with assembly.assemble(url, target, device, dtype, chosen) as make:
-        await serve(
-            make, stop, lambda worker: typer.echo(f"ready: {worker.info.wid} serves {worker.info.model} at {url}")
-        )
+        place = shown(url)
+        await serve(make, stop, lambda one: typer.echo(f"ready: {one.info.wid} serves {one.info.model} at {place}"))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dsdq.bus.inbox import Entry, Inbox
-from dsdq.bus.sessions import Commit, CommitStatus, SessionStore
+from dsdq.bus.sessions import APPENDED, Commit, CommitStatus, SessionStore
 from dsdq.errors import RedisUnavailableError
 from dsdq.telemetry.logs import get_logger
 from workers.verifier.held import Held
@@ -23,7 +23,6 @@ log = get_logger("verifier")
 T = TypeVar("T")
 
 RETRY_S = 0.2
-FINE = (CommitStatus.OK, CommitStatus.DONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,13 @@ class Commits:
         if answers:
             self._queue(Append(held, None, answers))
 
+    def closes(self, session: str) -> bool:
+        """Say whether a session's end waits for its log: it is not held any more, and still this worker's."""
+        return any(
+            one.commit is not None and one.commit.closes and one.held.session == session and not one.held.lost
+            for one in self._waiting
+        )
+
     async def shorter_than(self, appends: int) -> None:
         """Wait until fewer than ``appends`` wait: an engine must not run far ahead of a log that cannot be written."""
         while len(self._waiting) >= appends:
@@ -95,7 +101,7 @@ class Commits:
         answers: list[Entry] = []
         for (held, _), status in zip(appends, statuses, strict=True):
             log.debug("commit", session=held.session, status=str(status))
-            if status not in FINE and not held.lost:
+            if status not in APPENDED and not held.lost:
                 held.lost = status is not CommitStatus.GONE
                 unanswered = [entry for one in self._waiting if one.held is held for entry in one.answers]
                 answers += self._on_lost(held, status, unanswered)

@@ -1,4 +1,4 @@
-"""Take over what a lapsed verifier leaves: its sessions, and all that lies in its inboxes.
+"""Take over what a lapsed verifier leaves: its sessions, and all that lies in its inboxes; relieve a crowded one.
 
 A verifier that is told to stop goes the same way: it ends its lease, and others find what it left. One verifier at a
 time does it, for as many sessions as it has places; a session goes to whoever moves its epoch first, so a claim that
@@ -8,38 +8,25 @@ ends too early costs time and nothing else.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from redis.asyncio import Redis
 
-from dsdq.bus.inbox import Entry, close_inboxes, count_tries, forget_inboxes, left_behind
+from dsdq.bus.inbox import close_inboxes, count_tries, forget_inboxes, inbox_tenants, left_behind
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import Place, SessionStore
 from dsdq.errors import RedisUnavailableError
+from dsdq.policies.routing import sessions_to_take
 from dsdq.telemetry.logs import get_logger
+from workers.verifier.adoption import Adoption
+from workers.verifier.reception import Reception
 from workers.verifier.sessions import Sessions
 
 log = get_logger("verifier")
 
 MOST_TRIES = 3
 TOGETHER = 8  # sessions rebuilt at the same time
-
-
-class Taker(Protocol):
-    """What takes messages in, for sessions that are held here."""
-
-    async def takes(self, entry: Entry) -> bool:
-        """Say whether this verifier is the one to answer an entry."""
-        ...
-
-    async def take(self, entry: Entry) -> None:
-        """Take an entry in."""
-        ...
-
-    async def give_up(self, entry: Entry, reason: str) -> None:
-        """Put an entry away for good and end its session."""
-        ...
 
 
 class Recovery:
@@ -51,7 +38,8 @@ class Recovery:
         registry: Registry,
         store: SessionStore,
         sessions: Sessions,
-        taker: Taker,
+        adoption: Adoption,
+        reception: Reception,
         *,
         info: Callable[[], WorkerInfo],
         claim_ms: int,
@@ -60,7 +48,8 @@ class Recovery:
         self._registry = registry
         self._store = store
         self._sessions = sessions
-        self._taker = taker
+        self._adoption = adoption
+        self._reception = reception
         self._info = info
         self._claim_ms = claim_ms
         self._lapsed: Sequence[str] = ()
@@ -84,6 +73,31 @@ class Recovery:
                     await self._recover(wid)
                 except RedisUnavailableError as error:  # the next heartbeat tells of it again
                     log.warning("takeover interrupted", former=wid, reason=str(error))
+
+    async def relieve_forever(self, pause_s: float) -> None:
+        """Take sessions from verifiers that are much more loaded than this one, now and then, for ever.
+
+        The former owner learns of it like one that is presumed dead: its next commit is fenced.
+        """
+        while True:
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, guards nothing
+            try:
+                me = self._info()
+                others = [one for one in await self._registry.list_workers(me.model) if one.wid != me.wid]
+                if (chosen := sessions_to_take(me, others)) is not None:
+                    await self._relieve(chosen[0].wid, chosen[1])
+            except RedisUnavailableError as error:
+                log.warning("relief interrupted", reason=str(error))
+
+    async def _relieve(self, wid: str, count: int) -> None:
+        places = await self._store.places(wid)
+        chosen = random.sample(places, min(count, len(places)))
+        adopted = await asyncio.gather(*(self._adoption.adopt(place, wid) for place in chosen))
+        came = {held.session for held in adopted if held is not None}
+        log.info("relieved", former=wid, sessions=len(came))
+        for entry in await left_behind(self._redis, wid, await inbox_tenants(self._redis, wid)):
+            if self._reception.session_of(entry) in came:
+                await self._reception.take(entry)
 
     async def _recover(self, wid: str) -> None:
         model, me = self._info().model, self._info().wid
@@ -111,17 +125,17 @@ class Recovery:
 
     async def _adopt(self, places: Sequence[Place], former: str) -> None:
         for start in range(0, len(places), TOGETHER):
-            await asyncio.gather(*(self._sessions.adopt(place, former) for place in places[start : start + TOGETHER]))
+            await asyncio.gather(*(self._adoption.adopt(place, former) for place in places[start : start + TOGETHER]))
 
     async def _drain(self, wid: str, tenants: Sequence[str]) -> None:
-        """Take in what the sessions that came here were sent, what has no session any more, and unanswered opens."""
+        """Take in what the sessions that came here were sent, and opens that nobody has answered."""
         taken = self._taken.setdefault(wid, set())
         found = await left_behind(self._redis, wid, tenants)
-        entries = [one for one in found if (one.tenant, one.id) not in taken and await self._taker.takes(one)]
+        entries = [one for one in found if (one.tenant, one.id) not in taken and self._reception.takes(one)]
         tries = await count_tries(self._redis, wid, entries)
         for entry, tried in zip(entries, tries, strict=True):
             taken.add((entry.tenant, entry.id))
             if tried > MOST_TRIES:
-                await self._taker.give_up(entry, f"verifiers died {MOST_TRIES} times with it in their hands")
+                await self._reception.give_up(entry, f"verifiers died {MOST_TRIES} times with it in their hands", tried)
             else:
-                await self._taker.take(entry)
+                await self._reception.take(entry)

@@ -16,19 +16,23 @@ from time import monotonic
 from redis.asyncio import Redis
 from structlog.contextvars import bind_contextvars
 
+from dsdq.bus.dead import DeadLetters, Kind
 from dsdq.bus.inbox import Bounds, Entry, Inbox
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import SessionStore
-from dsdq.errors import BusError, DsdqError, FencedError, RedisUnavailableError, WireError
+from dsdq.errors import BusError, DsdqError, FencedError, RedisUnavailableError
 from dsdq.models.tokenizer import Tokenizer
+from dsdq.sealing import Keyring
 from dsdq.session import Ahead, Live, liveness
 from dsdq.tasks import end
 from dsdq.telemetry.logs import get_logger
-from dsdq.wire import Cancel, Decode, Draft, ErrorCode, Gap, Open, answer_to, unpack, unpack_contract
+from dsdq.wire import ErrorCode, Gap
 from workers.engine.planner import Planner, Request
 from workers.verifier import admission
+from workers.verifier.adoption import Adoption
 from workers.verifier.engine_thread import EngineThread
 from workers.verifier.held import Held, Pending
+from workers.verifier.reception import Reception
 from workers.verifier.recovery import MOST_TRIES, Recovery
 from workers.verifier.sessions import Sessions
 from workers.verifier.step import Ready, Timing, conclude, ready_rounds
@@ -53,10 +57,12 @@ class Limits:
     slots: int
     inbox: Bounds
     depth: int
+    step_tokens: int
     lease_ms: int
     idle_ttl_ms: int
     closed_ttl_ms: int
     feed_entries: int
+    dead_letters: int
 
 
 class Verifier:
@@ -74,13 +80,14 @@ class Verifier:
         tenants: Sequence[str],
         limits: Limits,
         secret: int,
+        keyring: Keyring,
     ) -> None:
         self.info = info
         self._offer = offer
         self._limits = limits
         self._secret = secret
         self._registry = Registry(redis)
-        self._inbox = Inbox(redis, info.wid, tenants)
+        self._inbox = Inbox(redis, info.wid, tenants, DeadLetters(redis, limits.dead_letters))
         self._engine = engine
         self._planner = planner
         self._store = SessionStore(
@@ -103,12 +110,17 @@ class Verifier:
             slots=limits.slots,
             on_ready=self._work.set,
         )
+        self._adoption = Adoption(self._store, self._sessions, offer, info.wid)
+        self._reception = Reception(
+            self._inbox, self._sessions, self._adoption, keyring, depth=limits.depth, on_round=self._work.set
+        )
         self._recovery = Recovery(
             redis,
             self._registry,
             self._store,
             self._sessions,
-            self,
+            self._adoption,
+            self._reception,
             info=lambda: self.info,
             claim_ms=limits.lease_ms,
         )
@@ -138,8 +150,9 @@ class Verifier:
             self._beat(),
             self._sweep(),
             self._sessions.admit_forever(),
-            self._sessions.readopt_forever(self.take),
+            self._adoption.repair_forever(self._reception.take),
             self._recovery.run(),
+            self._recovery.relieve_forever(self._limits.lease_ms / 1000),
             stop.wait(),
         )
         others = [asyncio.create_task(loop) for loop in loops]
@@ -187,7 +200,7 @@ class Verifier:
                 if not unread:
                     unread.extend(await self._inbox.read(count=READ_ENTRIES, block_ms=BLOCK_MS))
                 while unread:
-                    await self.take(unread[0])
+                    await self._reception.take(unread[0])
                     unread.popleft()
             except RedisUnavailableError as error:
                 await self._hope(error)
@@ -235,72 +248,6 @@ class Verifier:
                     reason = "no message came for too long; open a new session"
                     self._sessions.fail(held, ErrorCode.EXPIRED, reason)
 
-    # Messages
-
-    async def takes(self, entry: Entry) -> bool:
-        """Say whether this verifier is the one to answer what a lapsed one left: others' sessions are not its own."""
-        try:
-            message = unpack(entry.payload)
-        except WireError:
-            return True
-        if not isinstance(message, Draft | Decode | Cancel):
-            return True
-        held = self._sessions.find(message.session, entry.tenant)
-        return held is not None or await self._sessions.has_ended(entry, message.session)
-
-    async def give_up(self, entry: Entry, reason: str) -> None:
-        """Put an entry away for good and end its session."""
-        with contextlib.suppress(WireError):
-            message = unpack(entry.payload)
-            if isinstance(message, Open):
-                contract = unpack_contract(message.contract, with_unknown=True)
-                await self._sessions.refuse(message, contract, ErrorCode.INTERNAL, reason)
-            elif (held := self._sessions.find(message.session, entry.tenant)) is not None:
-                self._sessions.fail(held, ErrorCode.INTERNAL, reason)
-        await self._inbox.bury(entry, reason)
-
-    async def take(self, entry: Entry) -> None:
-        """Take one message in. Whatever is wrong with it, the worker lives on."""
-        try:
-            message = unpack(entry.payload)
-        except WireError as error:
-            await self._refuse(entry, error)
-            return
-        if isinstance(message, Open):
-            await self._sessions.receive(entry, message)
-        elif isinstance(message, Draft | Decode | Cancel):
-            await self._route(entry, message)
-        else:
-            await self._inbox.bury(entry, f"not a device's message: {type(message).__name__.lower()}")
-
-    async def _refuse(self, entry: Entry, error: WireError) -> None:
-        """Answer bytes that are no message when they name one of their tenant's sessions; else keep them for people."""
-        log.warning("malformed", entry=entry.id, tenant=entry.tenant, reason=str(error))
-        answer = answer_to(entry.payload, error)
-        held = self._sessions.find(answer.session, entry.tenant) if answer else None
-        if answer is None or held is None:
-            await self._inbox.bury(entry, f"malformed: {error}")
-            return
-        self._sessions.fail(held, answer.code, answer.message, [entry])
-
-    async def _route(self, entry: Entry, message: Draft | Decode | Cancel) -> None:
-        if isinstance(message, Cancel) and await self._sessions.forget_waiting(message.session, entry.tenant):
-            await self._inbox.settle([entry])
-            return
-        held = self._sessions.find(message.session, entry.tenant) or await self._sessions.recall(entry, message.session)
-        if held is None:
-            return
-        held.touched_s = monotonic()
-        if isinstance(message, Cancel):
-            self._sessions.cancel(held, entry)
-            return
-        waiting = held.in_flight()
-        if len(waiting) >= self._limits.depth or any(one.message.round == message.round for one in waiting):
-            self._sessions.commits.settle(held, [entry])  # the device repeats what is not answered
-            return
-        held.pending.append(Pending(entry, message, monotonic()))
-        self._work.set()
-
     # Steps
 
     async def _step(self) -> bool:
@@ -329,7 +276,8 @@ class Verifier:
             if not row.keep and self._sessions.holds(held):
                 self._planner.computed(row.session, held.state.transcript.tokens, row.end)
         if verified:
-            timing = Timing(started_s, monotonic(), len(verified))
+            waiting = sum(bool(one.rounds) for one in ready.values())
+            timing = Timing(started_s, monotonic(), len(verified), waiting, self._limits.step_tokens)
             self._count(timing)
             pairs = zip(verified, judgements, strict=True)
             self._sessions.commit([conclude(one, judgement, self._offer.eos_ids, timing) for one, judgement in pairs])
@@ -363,7 +311,7 @@ class Verifier:
         culprit = held.pending.popleft().entry if held.pending else None
         self._sessions.fail(held, ErrorCode.INTERNAL, reason)
         if culprit is not None:
-            await self._inbox.bury(culprit, reason)
+            await self._inbox.bury(culprit, Kind.FAILED, reason, MOST_TRIES)
 
     def _wait_for_room(self, ready: Iterable[Ready]) -> bool:
         """Look again soon if somebody waits for KV cache: time alone makes room."""

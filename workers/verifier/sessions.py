@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import monotonic
 
-from dsdq import keys
 from dsdq.bus.inbox import Entry, Inbox
-from dsdq.bus.sessions import Commit, CommitStatus, Head, LogEntry, Owned, Place, SessionStore, Taken, place_of
+from dsdq.bus.sessions import Commit, CommitStatus, Owned, Place, SessionStore, place_of
 from dsdq.contract import Contract, FinishReason
-from dsdq.errors import RedisUnavailableError, RefusedError, SessionError, WireError
+from dsdq.errors import RedisUnavailableError, RefusedError, WireError
 from dsdq.models.tokenizer import Tokenizer
-from dsdq.session import SessionState, Transcript, replay
+from dsdq.session import SessionState, Transcript
 from dsdq.stopping import StopFinder
 from dsdq.telemetry.logs import get_logger
-from dsdq.wire import Closed, Error, ErrorCode, Message, Open, Opened, pack, unpack, unpack_contract
+from dsdq.wire import Closed, Error, ErrorCode, Message, Open, Opened, pack, unpack_contract
 from workers.engine.planner import Planner
 from workers.verifier import admission
-from workers.verifier.commits import FINE, Commits
+from workers.verifier.commits import Commits
 from workers.verifier.held import Held
 from workers.verifier.step import Outcome
 from workers.verifier.waiting import Waiting, WaitingRoom
@@ -32,8 +31,8 @@ RETRY_S = 0.2
 class Sessions:
     """What this verifier holds, and who waits to be let in.
 
-    ``on_ready`` is called when a session could use a step. ``again`` is given entries whose session turned out to be
-    behind what we thought, to be taken in once more.
+    ``on_ready`` is called when a session could use a step. ``astray`` has the places of sessions that are this worker's
+    but not as it thought, with the entries that have to be taken in once more.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class Sessions:
         on_ready: Callable[[], None],
     ) -> None:
         self.commits = Commits(store, inbox, self._lose)
-        self.again: asyncio.Queue[tuple[Held, Sequence[Entry]]] = asyncio.Queue()
+        self.astray: asyncio.Queue[tuple[Place, Sequence[Entry]]] = asyncio.Queue()
         self._store = store
         self._inbox = inbox
         self._planner = planner
@@ -61,7 +60,6 @@ class Sessions:
         self._held: dict[str, Held] = {}
         self._waiting = WaitingRoom()
         self._admitting = asyncio.Lock()
-        self._adopting: dict[Place, asyncio.Event] = {}
         self._vacant = asyncio.Event()
 
     def __len__(self) -> int:
@@ -88,13 +86,8 @@ class Sessions:
 
     # Opening
 
-    async def receive(self, entry: Entry, message: Open) -> None:
+    async def receive(self, entry: Entry, message: Open, contract: Contract) -> None:
         """Refuse an ``open``, or let it wait for a place; it stays in the inbox until it has one."""
-        # Terms that are not known here still say whose session it is: enough to refuse it where its device looks.
-        contract = unpack_contract(message.contract, with_unknown=True)
-        if contract.tenant != entry.tenant:
-            await self._inbox.bury(entry, f"the contract names tenant {contract.tenant}, another than its inbox")
-            return
         try:
             unpack_contract(message.contract)
             admission.check(self._offer, contract, message.prompt)
@@ -110,8 +103,8 @@ class Sessions:
     async def refuse(self, message: Open, contract: Contract, code: str, reason: str) -> None:
         """Answer an ``open`` with an error, where its device looks for it."""
         log.info("refused", session=message.session, code=code)
-        answer = pack(Error(message.session, code, reason))
-        await self._store.refuse(contract, answer=answer, request=pack(message))
+        answer = pack(Error(message.session, code, reason), contract.version)
+        await self._store.refuse(contract, answer=answer, request=pack(message, contract.version))
 
     async def admit_forever(self) -> None:
         """Whenever a place becomes free, give it to who waits."""
@@ -140,20 +133,20 @@ class Sessions:
             contract,
             length=transcript.length,
             digest=transcript.digest,
-            answer=pack(self._opened(contract, transcript, 1)),
-            request=pack(message),
+            answer=pack(self.opened(contract, transcript, 1), contract.version),
+            request=pack(message, contract.version),
         )
         if owned is not None:
-            self._keep(SessionState(contract, transcript, owned.epoch, owned.owner), owned, entries=1)
+            self.keep(SessionState(contract, transcript, owned.epoch, owned.owner), owned, entries=1)
             return
         head = await self._store.head(place_of(contract))
         if head is not None and head.is_open and head.worker == self._worker:
-            # We opened it, and did not hear that we had.
-            await self.adopt(place_of(contract), self._worker)
+            self.astray.put_nowait((place_of(contract), ()))  # we opened it, and did not hear that we had
         else:  # a repeated open: its answer is in the log
             await self._store.disown(contract)
 
-    def _opened(self, contract: Contract, transcript: Transcript, epoch: int) -> Opened:
+    def opened(self, contract: Contract, transcript: Transcript, epoch: int) -> Opened:
+        """Return the message that says that this worker has the session."""
         return Opened(
             session=contract.session,
             worker=self._worker,
@@ -166,7 +159,8 @@ class Sessions:
             context_tokens=self._offer.context_tokens,
         )
 
-    def _keep(self, state: SessionState, owned: Owned, entries: int) -> Held:
+    def keep(self, state: SessionState, owned: Owned, entries: int) -> Held:
+        """Hold a session from now on."""
         contract, transcript = state.contract, state.transcript
         # Tenants share no prefixes: how fast a prompt is taken in must not tell what another tenant asked.
         self._planner.admit(contract.session, salt=contract.tenant)
@@ -176,127 +170,38 @@ class Sessions:
         self._on_ready()
         return held
 
-    async def forget_waiting(self, session: str, tenant: str) -> bool:
-        """Drop an ``open`` that still waits; say whether there was one."""
+    async def forget_waiting(self, session: str, tenant: str, producer: str | None) -> bool:
+        """Drop an ``open`` that still waits, of ``producer`` if that is known; say whether there was one."""
         async with self._admitting:
             waiting = self._waiting.find(session, tenant)
-            if waiting is None:
+            if waiting is None or producer not in (None, waiting.contract.producer):
                 return False
             self._waiting.remove(waiting)
         await self._inbox.settle([waiting.entry])
         return True
 
-    # Taking over
+    # Losing
 
-    async def adopt(self, place: Place, former: str) -> Held | None:
-        """Take a session over from ``former`` and rebuild it from its log.
-
-        None where nothing is to be taken over (it is closed, or another's by now), or where this verifier would not
-        give the same text.
-        """
-        if (adopted := self._adopting.get(place)) is not None:  # a message came before it was done
-            await adopted.wait()
-            return self.find(place.session, place.tenant)
-        adopted = self._adopting[place] = asyncio.Event()
-        try:
-            return await self._adopt(place, former)
-        except (WireError, SessionError) as error:
-            log.warning("log unreadable", session=place.session, reason=str(error))
-            return None
-        finally:
-            del self._adopting[place]
-            adopted.set()
-
-    async def _adopt(self, place: Place, former: str) -> Held | None:
-        entries = await self._store.entries(place)
-        if entries and not self._suits(entries):
-            return None
-        taken = await self._store.take_over(place, former)
-        if taken is None:
-            return None
-        if (stale := self._held.get(place.session)) is not None:  # we held it before its former owner took it from us
-            stale.lost = True
-            self._drop(stale)
-        # Complete from here on: the former owner is fenced.
-        entries += await self._store.entries(place, after=len(entries))
-        held = await self._rebuild(entries, taken)
-        if held is not None:
-            await self._store.moved(place, former)
-            log.info("took over", session=place.session, former=former, epoch=taken.epoch)
-        return held
-
-    def _suits(self, entries: Sequence[LogEntry]) -> bool:
-        """Say whether this verifier goes on as the session was promised."""
-        last = next((one for one in map(unpack, _messages(reversed(entries))) if isinstance(one, Opened)), None)
-        if last is None:  # it was refused: nothing was promised, and nothing will be taken over
-            return True
-        pinned = _opening(entries)[1].numerics
-        return last.target_revision == self._offer.target_revision and pinned in ("", self._offer.numerics)
-
-    async def _rebuild(self, entries: Sequence[LogEntry], taken: Taken) -> Held | None:
-        opening, _ = _opening(entries)
-        contract, transcript, counts = replay(opening, map(unpack, _messages(entries)))
-        state = SessionState(contract, transcript, taken.epoch, taken.owner, taken.round, taken.branch, counts)
-        owned = Owned(contract, taken.epoch, taken.owner)
-        message = self._opened(contract, transcript, taken.epoch)
-        (status,) = await self._store.commit([_saying(state, owned, len(entries), message, closes=False)])
-        return self._keep(state, owned, len(entries) + 1) if status in FINE else None
-
-    async def recall(self, entry: Entry, session: str) -> Held | None:
-        """Return the session of a message that is not held here, if it should be; else deal with the message.
-
-        What was answered, or is another verifier's to answer, is settled: a device repeats what it has no answer to,
-        to whoever owns the session then. What belongs to no session at all is kept for people.
-        """
-        head = await self._head_of(entry, session)
-        if head is None:
-            await self._inbox.bury(entry, f"unknown session {session}")
-            return None
-        if head.is_open and head.worker == self._worker:
-            held = await self.adopt(Place(entry.producer, entry.tenant, session), self._worker)
-            if held is not None:
-                return held
-        await self._inbox.settle([entry])
-        return None
-
-    async def has_ended(self, entry: Entry, session: str) -> bool:
-        """Say whether the session of a message is nobody's: closed, or gone."""
-        head = await self._head_of(entry, session)
-        return head is None or not head.is_open
-
-    async def _head_of(self, entry: Entry, session: str) -> Head | None:
-        place = Place(entry.producer, entry.tenant, session)
-        return await self._store.head(place) if keys.NAME.fullmatch(entry.producer) else None
-
-    async def readopt_forever(self, take: Callable[[Entry], Awaitable[object]]) -> None:
-        """Rebuild sessions whose logs ended before what we thought, and take their messages in again."""
-        while True:
-            held, entries = await self.again.get()
-            while True:
-                try:
-                    await self.adopt(held.place, self._worker)
-                    for entry in entries:
-                        await take(entry)
-                    break
-                except RedisUnavailableError as error:
-                    log.warning("redis unavailable", reason=str(error))
-                    await asyncio.sleep(RETRY_S)
-
-    def _lose(self, held: Held, status: CommitStatus, answered: Sequence[Entry]) -> Sequence[Entry]:
-        """Forget a session that is not as we thought; return the waiting entries that nobody else will answer."""
-        left = self._drop(held)
-        log.info("lost session", session=held.session, status=str(status))
-        if status is CommitStatus.BEHIND:
-            self.again.put_nowait((held, [*answered, *left]))
-        return left if status is CommitStatus.GONE else ()
+    def abandon(self, session: str) -> None:
+        """Forget a session that another verifier has taken; what it was sent is that one's to answer."""
+        if (held := self._held.get(session)) is not None:
+            held.lost = True
+            self._drop(held)
 
     async def drop_strays(self) -> None:
         """Forget sessions that another worker took from this one."""
         mine = {str(place) for place in await self._store.places(self._worker)}
         for held in self:
             if str(held.place) not in mine and not held.in_flight():
-                held.lost = True
-                self._drop(held)
+                self.abandon(held.session)
+
+    def _lose(self, held: Held, status: CommitStatus, answered: Sequence[Entry]) -> Sequence[Entry]:
+        """Forget a session that is not as we thought; return the waiting entries that nobody else will answer."""
+        left = self._drop(held)
+        log.info("lost session", session=held.session, status=str(status))
+        if status is CommitStatus.BEHIND:
+            self.astray.put_nowait((held.place, [*answered, *left]))
+        return left if status is CommitStatus.GONE else ()
 
     # Committing
 
@@ -339,14 +244,14 @@ class Sessions:
             round=verdict.last_round if outcome.final else held.state.answered,
             branch=held.state.branch,
             closes=outcome.closed is not None,
-            messages=[pack(message) for message in messages],
+            messages=[pack(message, held.state.contract.version) for message in messages],
         )
 
     # Closing
 
     def say(self, held: Held, message: Message) -> None:
         """Append a message that commits no token."""
-        self._queue(held, _saying(held.state, held.owned, held.entries, message, closes=False))
+        self._queue(held, saying(held.state, held.owned, held.entries, message, closes=False))
 
     def fail(self, held: Held, code: str, reason: str, answers: Sequence[Entry] = ()) -> None:
         """End a session with an error, which also answers ``answers``."""
@@ -369,7 +274,7 @@ class Sessions:
         self._close(held, receipt, [entry])
 
     def _close(self, held: Held, message: Message, answers: Sequence[Entry]) -> None:
-        commit = _saying(held.state, held.owned, held.entries, message, closes=True)
+        commit = saying(held.state, held.owned, held.entries, message, closes=True)
         self._queue(held, commit, [*answers, *self._drop(held)])
 
     def _queue(self, held: Held, commit: Commit, answers: Sequence[Entry] = ()) -> None:
@@ -388,7 +293,7 @@ class Sessions:
         return left
 
 
-def _saying(state: SessionState, owned: Owned, entries: int, message: Message, *, closes: bool) -> Commit:
+def saying(state: SessionState, owned: Owned, entries: int, message: Message, *, closes: bool) -> Commit:
     """Return the commit of a message that leaves the text as it is, to a log that has ``entries`` entries."""
     return Commit(
         owned=owned,
@@ -399,22 +304,5 @@ def _saying(state: SessionState, owned: Owned, entries: int, message: Message, *
         round=state.answered,
         branch=state.branch,
         closes=closes,
-        messages=[pack(message)],
+        messages=[pack(message, state.contract.version)],
     )
-
-
-def _messages(entries: Iterable[LogEntry]) -> Iterator[bytes]:
-    return (entry.message for entry in entries)
-
-
-def _opening(entries: Sequence[LogEntry]) -> tuple[Open, Contract]:
-    """Return the request that a log begins with, and its contract.
-
-    Raises:
-        WireError: there is none.
-    """
-    request = unpack(entries[0].request or b"") if entries else None
-    if not isinstance(request, Open):
-        msg = "expected a log that begins with the open that it answers"
-        raise WireError(msg)
-    return request, unpack_contract(request.contract)

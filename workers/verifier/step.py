@@ -12,6 +12,7 @@ from itertools import islice, takewhile
 from dsdq import digest
 from dsdq.contract import MAX_WINDOW, Rule
 from dsdq.laws import DraftLaw
+from dsdq.policies.window import widest_window
 from dsdq.session import Live, settle
 from dsdq.wire import Closed, Decode, Draft, Verdict
 from workers.engine.planner import Request
@@ -58,11 +59,13 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One step's start and end (monotonic seconds), and how many sessions it verified."""
+    """One step's start and end (monotonic seconds), how many sessions it verified, and how many waited for it."""
 
     started_s: float
     ended_s: float
     batch_rows: int
+    waiting: int
+    step_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,7 @@ def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timin
         queue_us=round(1e6 * (timing.started_s - first.received_s)),
         verify_us=round(1e6 * (timing.ended_s - timing.started_s)),
         batch_rows=timing.batch_rows,
-        max_window=state.contract.max_window,
+        max_window=widest_window(timing.step_tokens, timing.waiting, state.contract.max_window),
         logprobs=None if logprobs is None else logprobs.head(len(kept)),
     )
     granted = isinstance(last, Decode) and verdict.length < last.base + last.budget

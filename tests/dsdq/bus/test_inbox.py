@@ -6,6 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dsdq import keys
+from dsdq.bus.dead import DeadLetters, Kind
 from dsdq.bus.inbox import (
     GROUP,
     Bounds,
@@ -24,7 +25,7 @@ BOUNDS = Bounds(entries=3, kept=1, bytes_=100_000)
 
 @pytest.fixture
 async def inbox(redis: Redis) -> Inbox:
-    opened = Inbox(redis, "w1", ["acme", "globex"])
+    opened = Inbox(redis, "w1", ["acme", "globex"], DeadLetters(redis, 100))
     await opened.open(BOUNDS)
     return opened
 
@@ -97,13 +98,13 @@ async def test_a_closed_or_unknown_inbox_is_gone_and_keeps_what_is_in_it(redis: 
     assert await redis.exists(keys.inbox("never-was", "acme")) == 0
 
 
-async def test_a_buried_entry_lies_in_the_dead_letters_with_its_reason_cut_to_size(redis: Redis, inbox: Inbox) -> None:
+async def test_a_buried_entry_lies_in_the_dead_letters_whole_with_its_reason(redis: Redis, inbox: Inbox) -> None:
     await publish(redis, "w1", "acme", b"x" * 10_000)
     (entry,) = await inbox.read(count=1, block_ms=100)
-    await inbox.bury(entry, "no message")
+    await inbox.bury(entry, Kind.MALFORMED, "no message")
     ((_, letter),) = await redis.xrange(keys.DEAD_LETTERS)
     assert (letter[b"reason"], letter[b"tenant"], letter[b"worker"]) == (b"no message", b"acme", b"w1")
-    assert len(letter[b"m"]) == 4096
+    assert len(letter[b"m"]) == 10_000
     assert await redis.xlen(keys.inbox("w1", "acme")) == 0
 
 
@@ -171,7 +172,7 @@ async def test_a_counter_that_was_lost_never_falls_below_nothing(redis: Redis, i
 async def test_a_full_inbox_asks_to_come_back_when_a_sixteenth_of_it_has_drained(
     redis: Redis, drained_per_s: float, ms: int
 ) -> None:
-    inbox = Inbox(redis, "w1", ["acme"])
+    inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100))
     await inbox.open(Bounds(entries=64, kept=1, bytes_=1))
     await inbox.beat(drained_per_s, 60_000)
     with pytest.raises(BusyError) as busy:
@@ -180,7 +181,7 @@ async def test_a_full_inbox_asks_to_come_back_when_a_sixteenth_of_it_has_drained
 
 
 async def test_nobody_is_sent_away_for_longer_than_five_seconds(redis: Redis) -> None:
-    await Inbox(redis, "w1", ["acme"]).open(Bounds(entries=10_000, kept=1, bytes_=1))
+    await Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100)).open(Bounds(entries=10_000, kept=1, bytes_=1))
     with pytest.raises(BusyError) as busy:
         await publish(redis, "w1", "acme", b"too much")
     assert busy.value.retry_after_ms == 5000
@@ -238,7 +239,7 @@ async def test_an_heir_closes_the_inboxes_and_finds_all_that_lies_in_them_read_o
 
 
 async def test_an_heir_settles_what_it_inherited_beside_its_own(redis: Redis, inbox: Inbox) -> None:
-    heir = Inbox(redis, "w2", ["acme"])
+    heir = Inbox(redis, "w2", ["acme"], DeadLetters(redis, 100))
     await heir.open(BOUNDS)
     for worker in ("w1", "w2"):
         await publish(redis, worker, "acme", b"x")
@@ -252,7 +253,7 @@ async def test_an_heir_settles_what_it_inherited_beside_its_own(redis: Redis, in
 
 
 async def test_tries_are_counted_for_each_entry(redis: Redis) -> None:
-    first, second = (Entry("w1", tenant, "1-0", b"x") for tenant in ("acme", "globex"))
+    first, second = (Entry("w1", tenant, "1-0", {}) for tenant in ("acme", "globex"))
     assert await count_tries(redis, "w1", [first]) == [1]
     assert await count_tries(redis, "w1", [first, second]) == [2, 1]
     assert await count_tries(redis, "w1", []) == []
@@ -269,3 +270,60 @@ async def test_a_worker_that_is_forgotten_leaves_nothing(redis: Redis, inbox: In
 async def test_a_worker_that_never_was_has_no_inboxes_to_close(redis: Redis) -> None:
     assert await close_inboxes(redis, "never-was") == []
     assert await redis.keys("*") == []
+
+
+# Floods: what a device puts in by itself, past the bound
+
+
+async def flood(redis: Redis, tenant: str, entries: int) -> None:
+    pipeline = redis.pipeline(transaction=False)
+    for number in range(entries):
+        pipeline.xadd(keys.inbox("w1", tenant), {"m": b"%d" % number})
+    await pipeline.execute()
+
+
+async def test_what_is_put_in_past_twice_the_bound_is_cut_from_its_newest_end(redis: Redis, inbox: Inbox) -> None:
+    await flood(redis, "acme", 20)
+    await flood(redis, "globex", 4)
+    await inbox.beat(1, ttl_ms=60_000)
+    left = [fields[b"m"] for _, fields in await redis.xrange(keys.inbox("w1", "acme"))]
+    assert left == [b"%d" % number for number in range(6)]
+    assert await redis.xlen(keys.inbox("w1", "globex")) == 4
+
+
+async def test_what_was_cut_is_counted_and_a_sample_is_kept(redis: Redis, inbox: Inbox) -> None:
+    await flood(redis, "acme", 5_000)
+    await inbox.beat(1, ttl_ms=60_000)
+    dead = DeadLetters(redis, 100)
+    assert await redis.xlen(keys.inbox("w1", "acme")) == 6
+    assert await dead.counts() == {"flood": 4_994}
+    letters = await dead.list(100)
+    assert 0 < len(letters) < 100
+    assert {(letter.kind, letter.tenant) for letter in letters} == {("flood", "acme")}
+    assert await redis.get(keys.inbox_bytes("w1", "acme")) == b"0"
+
+
+async def test_what_a_worker_has_read_is_never_cut(redis: Redis, inbox: Inbox) -> None:
+    await flood(redis, "acme", 20)
+    assert len(await inbox.read(count=10, block_ms=1)) == 10
+    await inbox.beat(1, ttl_ms=60_000)
+    assert await redis.xlen(keys.inbox("w1", "acme")) == 10
+
+
+async def test_a_flooded_tenants_messages_do_not_come_before_anothers(redis: Redis, inbox: Inbox) -> None:
+    await flood(redis, "acme", 1_000)
+    await publish(redis, "w1", "globex", b"mine")
+    entries = await inbox.read(count=10, block_ms=1)
+    assert [entry.payload for entry in entries if entry.tenant == "globex"] == [b"mine"]
+    assert len(entries) == 11
+
+
+@pytest.mark.parametrize("count", [-(2**63), 2**63 - 1, -1])
+async def test_a_count_of_bytes_that_a_device_has_spoiled_harms_no_worker(
+    redis: Redis, inbox: Inbox, count: int
+) -> None:
+    await redis.incrby(keys.inbox_bytes("w1", "acme"), count)
+    await flood(redis, "acme", 20)
+    await inbox.settle(await inbox.read(count=3, block_ms=1))
+    await inbox.beat(1, ttl_ms=60_000)
+    assert int(await redis.get(keys.inbox_bytes("w1", "acme"))) >= 0

@@ -48,6 +48,15 @@ async def test_a_session_stands_in_its_workers_set_before_its_log_exists_and_lea
     assert await redis.smembers(keys.worker_sessions("w1")) == set()
 
 
+@pytest.mark.parametrize("wrong", [{"entries": 7}, {"owned": Owned(CONTRACT, 2, "another")}], ids=["behind", "fenced"])
+async def test_a_session_that_could_not_be_closed_stays_in_its_workers_set(
+    redis: Redis, store: SessionStore, wrong: dict[str, object]
+) -> None:
+    owned = await opened(store)
+    await store.commit([replace(commit(owned, 1, b"v", closes=True), **wrong)])  # type: ignore[arg-type]
+    assert await redis.smembers(keys.worker_sessions("w1")) == {b"phone-1/acme/s1"}
+
+
 async def test_a_session_opens_once(redis: Redis, store: SessionStore) -> None:
     await opened(store)
     again = await store.open(CONTRACT, length=3, digest=b"d", answer=b"another", request=b"open")
@@ -75,6 +84,16 @@ async def test_the_same_commit_twice_appends_once(redis: Redis, store: SessionSt
     once = commit(owned, 1, b"v1")
     assert await store.commit([once, once]) == [CommitStatus.OK, CommitStatus.DONE]
     assert await read_log(redis, CONTRACT, 1) == [b"v1"]
+
+
+async def test_a_batch_that_is_repeated_because_its_answer_was_lost_was_made_whole(
+    redis: Redis, store: SessionStore
+) -> None:
+    owned = await opened(store)
+    batch = [commit(owned, 1, b"v1"), commit(owned, 2, b"v2"), commit(owned, 3, b"v3", b"closed", closes=True)]
+    assert await store.commit(batch) == [CommitStatus.OK] * 3
+    assert await store.commit(batch) == [CommitStatus.DONE] * 3
+    assert await read_log(redis, CONTRACT, 1) == [b"v1", b"v2", b"v3", b"closed"]
 
 
 async def test_many_that_commit_at_once_commit_once(redis: Redis, store: SessionStore) -> None:

@@ -23,7 +23,7 @@ from tests.conftest import Serve
 from workers.verifier.service import Verifier
 
 PROMPT = (5, 9, 12, 7)
-SETTINGS: dict[str, Any] = {"tenants": ("acme", "globex"), "slots": 2}
+SETTINGS: dict[str, Any] = {"tenants": ("acme", "globex"), "slots": 2, "allow_unsafe_redis": True}
 
 
 @dataclass

@@ -22,7 +22,7 @@ from workers.verifier.step import Ready, Timing, conclude, ready_rounds
 
 PROMPT = (5, 9, 12, 7)
 CONTRACT = Contract("acme", "phone", "s1", "m", "f", max_tokens=20, max_window=4)
-TIMING = Timing(10.0, 10.002, 3)
+TIMING = Timing(10.0, 10.002, 3, waiting=3, step_tokens=512)
 
 
 def held(*messages: Draft | Decode, contract: Contract = CONTRACT) -> Held:
@@ -30,7 +30,7 @@ def held(*messages: Draft | Decode, contract: Contract = CONTRACT) -> Held:
     state = SessionState(contract, transcript, 1, "owner")
     session = Held(state, Owned(contract, 1, "owner"), 0.0, StopFinder(None, ()))  # type: ignore[arg-type]
     for number, message in enumerate(messages):
-        session.pending.append(Pending(Entry("w1", "acme", f"{number}-0", b""), message, float(number)))
+        session.pending.append(Pending(Entry("w1", "acme", f"{number}-0", {}), message, float(number)))
     return session
 
 

@@ -1,0 +1,158 @@
+"""redis-py's clients, with what it leaves open decided: what is repeated, for how long, and who follows a failover.
+
+A connection that breaks is everyday, and a command that broke with it is sent again, up to ``RETRIES`` times within
+``RETRY_S``. It may have been applied and only its answer lost: whatever dsdq writes may be written twice. A message
+that comes twice is answered once, a commit that was applied answers DONE, the rest sets, adds or removes by name.
+One command must not be repeated: XREADGROUP gives each entry once, and those of a lost answer wait among the reader's
+own pending entries. Its caller has to learn of it (:data:`ONCE`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.backoff import FullJitterBackoff
+
+from dsdq.bus.faults import code_of, fault_of
+from dsdq.errors import DeniedError
+
+RETRIES = 3
+RETRY_S = 3.0  # connecting is tried within sending is tried: without an end, a host that drops packets takes minutes
+ONCE = frozenset({"XREADGROUP"})
+
+
+class BoundedRetry(Retry):  # type: ignore[misc] # redis-py is untyped here, as below
+    """A few attempts with random pauses, for a bounded time: what gets over a hiccup, no more."""
+
+    def __init__(self) -> None:
+        super().__init__(FullJitterBackoff(cap=0.5, base=0.02), RETRIES)
+
+    async def call_with_retry(
+        self, do: Callable[[], Awaitable[Any]], fail: Callable[[Exception], Awaitable[Any]]
+    ) -> Any:  # noqa: ANN401
+        """Return what ``do`` returns; ``fail`` is told of each error, and raises the one that ends it."""
+        failures, ends = 0, monotonic() + RETRY_S
+        while True:
+            try:
+                return await do()
+            except self._supported_errors as error:
+                failures += 1
+                await fail(error)
+                if failures > self._retries or monotonic() > ends or _is_no_hiccup(error):
+                    raise
+                await asyncio.sleep(self._backoff.compute(failures))
+
+
+def _is_no_hiccup(error: Exception) -> bool:
+    """Say whether an error outlasts these pauses: what is denied, and a server that has to load its data first."""
+    return isinstance(error, exceptions.BusyLoadingError) or isinstance(fault_of(error), DeniedError)
+
+
+class _Leaves:
+    """A connection that is given up when its server has become a replica: the next one finds the new primary."""
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        try:
+            return await super().read_response(*args, **options)  # type: ignore[misc]
+        except exceptions.ResponseError as error:
+            if code_of(error) != "READONLY":  # a script of Redis 6.2 says so in the middle of its own error
+                raise
+            await self.disconnect()  # type: ignore[attr-defined]
+            msg = "the primary has become a replica"
+            raise exceptions.ConnectionError(msg) from error
+
+
+class Tcp(_Leaves, Connection):  # type: ignore[misc]
+    """A connection to a server."""
+
+
+class Tls(_Leaves, SSLConnection):  # type: ignore[misc]
+    """A connection to a server over TLS."""
+
+
+class Unix(_Leaves, UnixDomainSocketConnection):  # type: ignore[misc]
+    """A connection to a server on this machine."""
+
+
+class SentinelTcp(_Leaves, SentinelManagedConnection):  # type: ignore[misc]
+    """A connection to the primary that Sentinels name."""
+
+
+class SentinelTls(_Leaves, SentinelManagedSSLConnection):  # type: ignore[misc]
+    """A connection to the primary that Sentinels name, over TLS."""
+
+
+class Client(Redis):  # type: ignore[misc]
+    """A client of one server, or of the primary that Sentinels name."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Send a command and return its answer."""
+        if args[0] not in ONCE:
+            return await super().execute_command(*args, **options)
+        connection = await self.connection_pool.get_connection()
+        try:
+            return await self._send_command_parse_response(connection, args[0], *args, **options)
+        finally:
+            await self.connection_pool.release(connection)
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's own
+        """Close every connection, those to Sentinels too."""
+        await super().aclose(close_connection_pool)
+        manager = getattr(self.connection_pool, "sentinel_manager", None)
+        for sentinel in manager.sentinels if manager is not None else ():
+            await sentinel.aclose()
+
+
+class _Nodes(dict[str, Any]):
+    """Nodes by name. redis-py walks over them while other tasks take out those that failed."""
+
+    def values(self) -> list[Any]:  # type: ignore[override]
+        return list(super().values())
+
+
+class ClusterClient(RedisCluster):  # type: ignore[misc]
+    """A client of a cluster. Scripts and blocked reads find the node of their keys without asking a server."""
+
+    def __init__(self, hosts: Sequence[tuple[str, int]], **options: Any) -> None:  # noqa: ANN401
+        super().__init__(startup_nodes=[ClusterNode(host, port) for host, port in hosts], **options)
+        self._hosts = hosts
+        self.nodes_manager.startup_nodes = _Nodes(self.nodes_manager.startup_nodes)
+
+    async def initialize(self) -> ClusterClient:
+        """Learn the cluster's layout, when it is not known or no longer right."""
+        if self._initialize:
+            # redis-py forgets each node that failed: after an outage of all it would have nobody left to ask.
+            for host, port in self._hosts:
+                node = ClusterNode(host, port, **self.connection_kwargs)
+                self.nodes_manager.startup_nodes.setdefault(node.name, node)
+        await super().initialize()
+        return self
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Send a command to the node of its keys and return its answer."""
+        if args[0] in ONCE and "target_nodes" not in options:
+            await self.initialize()
+            slot = await self._determine_slot(*args)
+            options["target_nodes"] = self.nodes_manager.get_node_from_slot(slot)  # redis-py repeats nothing then
+        return await super().execute_command(*args, **options)
+
+    def primaries(self) -> list[Client]:
+        """Return a client for each primary of the layout as it is known; the caller closes them."""
+        return [
+            Client.from_pool(ConnectionPool(connection_class=node.connection_class, **node.connection_kwargs))
+            for node in self.get_primaries()
+        ]
+
+    async def _determine_slot(self, command: str, *args: Any) -> int:  # noqa: ANN401
+        if command in {"XREAD", "XREADGROUP"}:  # redis-py would ask a server each time where their keys stand
+            return int(self.keyslot(args[args.index(b"STREAMS") + 1]))
+        return int(await super()._determine_slot(command, *args))

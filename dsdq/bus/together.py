@@ -1,0 +1,82 @@
+"""Calls of one script from many tasks at once, in as few round trips as they need.
+
+A call that comes while another is under way waits for it, and then goes with all that wait. A device process with
+hundreds of sessions would otherwise hold a connection for each, and spend more on pipelines than on drafts. A call that
+comes alone goes alone, and at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from redis.asyncio import Redis
+
+from dsdq.bus import scripts
+
+MOST_CALLS = 128
+
+_Waiting = tuple[scripts.Call, asyncio.Future[Any]]
+
+
+class Together:
+    """The calls of one script on one client. They may be run in another order than they came."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._waiting: deque[_Waiting] = deque()
+        self._under_way = False
+        self._sending: asyncio.Task[None] | None = None
+
+    async def call(self, redis: Redis, keys: Sequence[str], arguments: Sequence[scripts.Argument]) -> Any:  # noqa: ANN401
+        """Run the script and return its answer.
+
+        Raises:
+            RedisError: this call failed, or the connection on which all went.
+        """
+        if self._under_way:
+            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            self._waiting.append(((keys, arguments), answer))
+            return await answer
+        self._under_way = True
+        try:
+            return await scripts.call(redis, self._name, keys, arguments)
+        finally:
+            if self._waiting:
+                self._sending = asyncio.create_task(self._send(redis))
+            else:
+                self._under_way = False
+
+    async def _send(self, redis: Redis) -> None:
+        """Send what waits, and what comes meanwhile."""
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_CALLS))]
+                await self._answer(redis, batch)
+        finally:
+            self._under_way = False
+
+    async def _answer(self, redis: Redis, batch: Sequence[_Waiting]) -> None:
+        try:
+            answers = await scripts.answers_of(redis, self._name, [call for call, _ in batch])
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            answers = [error] * len(batch)
+        for (_, waiting), answer in zip(batch, answers, strict=True):
+            if waiting.done():  # nobody waits any more
+                continue
+            if isinstance(answer, Exception):
+                waiting.set_exception(answer)
+            else:
+                waiting.set_result(answer)
+
+
+_CLIENTS: WeakKeyDictionary[Redis, dict[str, Together]] = WeakKeyDictionary()
+
+
+async def call(redis: Redis, name: str, keys: Sequence[str], arguments: Sequence[scripts.Argument]) -> Any:  # noqa: ANN401
+    """Run one script, together with what other tasks call on this client; see :meth:`Together.call`."""
+    scripts_of = _CLIENTS.setdefault(redis, {})
+    return await scripts_of.setdefault(name, Together(name)).call(redis, keys, arguments)

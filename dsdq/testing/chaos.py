@@ -1,0 +1,255 @@
+"""``python -m dsdq.testing.chaos``: a whole service, real processes and a real Redis, in which everything goes wrong.
+
+Verifiers and devices reach Redis through proxies that lose, repeat, delay and cut; verifiers are killed, stopped and
+told to leave; Redis is restarted and killed. Then the faults end, every device has to finish its text, and the checker
+reads every session's history. The seed decides what goes wrong when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from dsdq.bus.connection import open_redis
+from dsdq.bus.embedded import EmbeddedRedis
+from dsdq.errors import ConfigError
+from dsdq.tasks import end
+from dsdq.telemetry.logs import configure
+from dsdq.testing.checker import check
+from dsdq.testing.devices import EmulatedDevice, Habits, Text
+from dsdq.testing.history import History
+from dsdq.testing.killer import Killer, Victim
+from dsdq.testing.proxy import NO_FAULTS, Fault, FaultProxy
+from dsdq.testing.records import Publications, read_histories
+from dsdq.testing.schedule import Act, Event, draw
+from dsdq.wire import Opened
+
+LEASE_S = 2.0
+STEP_MS = 2
+SETTLE_S = 90.0
+HABITS = (Habits(draft="hash:0.8:1"), Habits(draft="hash:0.4:1", window=4), Habits(draft="none", most_tokens=32))
+SHOWN = 5
+ALWAYS = ("--appendfsync", "always")  # on disk before it is answered: a killed server has lost nothing
+ON_VERIFIERS = (Act.KILL_VERIFIER, Act.END_VERIFIER, Act.STOP_VERIFIER)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How large a run is, and how long things go wrong in it."""
+
+    seed: int
+    seconds: float
+    devices: int = 64
+    verifiers: int = 3
+    fenced: bool = True
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did and what came of it. ``failures`` says what was not as it should be: of what kind, and where."""
+
+    acts: Counter[Act] = field(default_factory=Counter)
+    injected: Counter[Fault] = field(default_factory=Counter)
+    started: int = 0
+    texts: list[Text] = field(default_factory=list)
+    histories: list[History] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Return it in words."""
+        finished = [text for text in self.texts if text.finish_reason is not None]
+        tokens = sum(len(text.shown) for text in self.texts)
+        moves = [sum(isinstance(one.message, Opened) for one in history.entries[1:]) for history in self.histories] or [
+            0
+        ]
+        pauses_s = [text.longest_pause_s for text in self.texts] or [0.0]
+        p50, p99, most = np.percentile(pauses_s, (50, 99, 100))
+        return [
+            *(f"{count:7}  {act}" for act, count in sorted(self.acts.items())),
+            *(f"{count:7}  {fault} (messages or connections)" for fault, count in sorted(self.injected.items())),
+            f"{self.started:7}  verifiers started",
+            f"{len(finished):7}  sessions finished of {len(self.texts)}, {tokens} tokens",
+            f"{sum(moves):7}  takeovers of sessions, at most {max(moves)} of one",
+            f"{sum(text.repeats for text in self.texts):7}  requests repeated by devices",
+            f"longest pause of a text: p50 {p50:.2f} s, p99 {p99:.2f} s, at most {most:.2f} s",
+        ]
+
+
+class Chaos:
+    """One run."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self._plan = plan
+        self._report = Report()
+        self._redis = EmbeddedRedis(0, folder=folder, arguments=ALWAYS)
+        self._published = Publications()
+        self._enough = False
+        self._restarting = asyncio.Lock()
+
+    async def run(self) -> Report:
+        """Run, check and report."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._redis)
+            await self._serve(stack)
+            devices = self._devices()
+            running = [asyncio.create_task(device.run(lambda: self._enough)) for device in devices]
+            try:
+                await self._break_things()
+                await self._settle(running)
+            finally:
+                await end(*running)
+            self._report.texts = [text for device in devices for text in device.texts]
+            await end(self._keeping)
+            await self._killer.end()  # what they still write, they write now
+            await self._judge()
+        return self._report
+
+    async def _serve(self, stack: AsyncExitStack) -> None:
+        rng = self._rng("proxies")
+        hear = self._published.hear
+        self._to_devices = await stack.enter_async_context(FaultProxy(self._redis.url, rng, on_request=hear))
+        self._to_verifiers = await stack.enter_async_context(FaultProxy(self._redis.url, rng))
+        self._killer = await stack.enter_async_context(Killer(self._command()))
+        victims = [await self._killer.start() for _ in range(self._plan.verifiers)]
+        if not all([await victim.until_ready() for victim in victims]):
+            msg = f"expected verifiers to start, they ended with {dict(self._killer.exits)}"
+            raise ConfigError(msg)
+        self._keeping = asyncio.create_task(self._killer.keep(self._plan.verifiers))
+
+    def _command(self) -> list[str | Path]:
+        module = "dsdq" if self._plan.fenced else "dsdq.testing.unfenced"
+        settings = {"LEASE_MS": round(1000 * LEASE_S), "HASH_STEP_MS": STEP_MS, "LOG_LEVEL": _log_level()}
+        words = [f"DSDQ_{name}={value}" for name, value in settings.items()]
+        serve = ["verifier", "--redis", self._to_verifiers.url, "--target", "testing/hash"]
+        return ["env", *words, sys.executable, "-m", module, *serve]
+
+    def _devices(self) -> list[EmulatedDevice]:
+        return [
+            EmulatedDevice(self._to_devices.url, self._rng(f"device {number}"), HABITS[number % len(HABITS)])
+            for number in range(self._plan.devices)
+        ]
+
+    def _rng(self, name: str) -> random.Random:
+        return random.Random(f"{self._plan.seed} {name}")  # noqa: S311 - repeatable, guards nothing
+
+    # Breaking
+
+    async def _break_things(self) -> None:
+        started_s = monotonic()
+        acting: list[asyncio.Task[None]] = []
+        for event in draw(self._rng("schedule"), self._plan.seconds, LEASE_S):
+            await asyncio.sleep(started_s + event.at_s - monotonic())
+            acting.append(asyncio.create_task(self._act(event)))
+        await asyncio.sleep(started_s + self._plan.seconds - monotonic())
+        await asyncio.gather(*acting)
+
+    async def _act(self, event: Event) -> None:
+        victim = self._choose(event.choice)
+        if event.act in ON_VERIFIERS and victim is None:  # none works just now
+            return
+        self._report.acts[event.act] += 1
+        proxy = self._to_verifiers if event.choice < 0.5 else self._to_devices
+        match event.act:
+            case Act.KILL_VERIFIER if victim is not None:
+                victim.kill()
+            case Act.END_VERIFIER if victim is not None:
+                victim.terminate()
+            case Act.STOP_VERIFIER if victim is not None:
+                await victim.stop_for(event.lasts_s)
+            case Act.RESTART_REDIS | Act.KILL_REDIS:
+                await self._restart(killed=event.act is Act.KILL_REDIS)
+            case Act.CUT:
+                proxy.cut(event.share)
+            case Act.STALL:
+                proxy.stall(event.lasts_s, event.share)
+            case Act.WEATHER:
+                proxy.set_faults(event.faults)
+
+    def _choose(self, choice: float) -> Victim | None:
+        """Return one of the verifiers that work."""
+        able = [victim for victim in self._killer.running if victim.was_ready and not victim.stopped]
+        return able[int(choice * len(able))] if able else None
+
+    async def _restart(self, *, killed: bool) -> None:
+        async with self._restarting:
+            await (self._redis.kill() if killed else self._redis.stop())
+            await self._redis.start()
+
+    # Afterwards
+
+    async def _settle(self, running: Sequence[asyncio.Task[None]]) -> None:
+        """End all faults, and wait for the devices to finish the texts that they are at."""
+        for proxy in (self._to_devices, self._to_verifiers):
+            proxy.set_faults(NO_FAULTS)
+            self._report.injected += proxy.injected
+        self._enough = True
+        done, late = await asyncio.wait(running, timeout=SETTLE_S)
+        self._report.failures += [("unfinished", f"a device, {SETTLE_S:.0f} s after the last fault")] * len(late)
+        self._report.failures += [("a device failed", repr(task.exception())) for task in done if task.exception()]
+
+    async def _judge(self) -> None:
+        report = self._report
+        report.started = self._killer.started
+        report.failures += [("a text failed", text.error) for text in report.texts if text.error]
+        redis = open_redis(self._redis.url)
+        try:
+            report.histories = await read_histories(redis, self._published, report.texts)
+        finally:
+            await redis.aclose()
+        found = [finding for history in report.histories for finding in check(history)]
+        report.failures += [(finding.kind, f"{finding.session}: {finding.detail}") for finding in found]
+
+
+def _log_level() -> str:
+    return os.environ.get("DSDQ_LOG_LEVEL", "error")  # there is much to warn of here
+
+
+async def run(plan: Plan) -> Report:
+    """Run once in a folder of its own."""
+    # Every device drafts on a thread, and waits there as long as a real one would compute.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(plan.devices))
+    with tempfile.TemporaryDirectory(prefix="dsdq-chaos-") as folder:
+        return await Chaos(plan, Path(folder)).run()
+
+
+def main(
+    seconds: Annotated[float, typer.Option(min=1, help="How long things go wrong.")] = 180,
+    seed: Annotated[int | None, typer.Option(help="Replays a run's faults.", show_default="random")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Emulated devices.")] = 64,
+    verifiers: Annotated[int, typer.Option(min=1, help="Verifier processes.")] = 3,
+    broken_fence: Annotated[  # noqa: FBT002 - a command's flag
+        bool, typer.Option("--broken-fence", help="Let stale verifiers commit: the checker must find it.")
+    ] = False,
+) -> None:
+    """Break everything, then check every session. Exit with 1 when anything was found."""
+    plan = Plan(secrets.randbits(32) if seed is None else seed, seconds, devices, verifiers, not broken_fence)
+    configure(_log_level())
+    typer.echo(f"seed {plan.seed}: {verifiers} verifiers, {devices} devices, {seconds:.0f} s of faults")
+    report = asyncio.run(run(plan))
+    for line in report.lines():
+        typer.echo(line)
+    for kind, count in Counter(kind for kind, _ in report.failures).most_common():
+        typer.echo(f"FOUND  {count} times: {kind}")
+        for line in [detail for one, detail in report.failures if one == kind][:SHOWN]:
+            typer.echo(f"       {line}")
+    typer.echo(f"{len(report.failures)} findings in {len(report.histories)} sessions; --seed {plan.seed} replays it")
+    raise typer.Exit(bool(report.failures))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,205 @@
+"""Real servers for tests, on loopback: one that can be hurt, a cluster, and a primary that Sentinels watch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from dsdq.bus.connection import open_redis
+from dsdq.bus.embedded import LOOPBACK, EmbeddedRedis, find_server, free_port
+from dsdq.errors import RedisUnavailableError
+from dsdq.processes import Child, spawn
+
+READY_S = 60.0
+POLL_S = 0.05
+NODES = 3
+SERVICE = "main"
+_SLOTS = 16_384
+_BUS = 10_000  # a node speaks with the others at its port plus this
+_DOWN_AFTER_MS = 500
+
+
+class RealServer(EmbeddedRedis):
+    """A server on a port of its own and in a folder that stays, which can be killed, stopped and started again."""
+
+    def __init__(
+        self, folder: Path, *, port: int = 0, program: str | None = None, arguments: Sequence[str] = ()
+    ) -> None:
+        super().__init__(port or free_port(), program=program, folder=folder, arguments=arguments)
+        self.pid = 0
+
+    async def start(self) -> None:
+        """Start the server on what its folder holds, and wait until it answers."""
+        await super().start()
+        async with client(self.url) as redis:
+            self.pid = (await redis.info("server"))["process_id"]
+
+    async def restart(self) -> None:
+        """End the server in order and start it again."""
+        await self.stop()
+        await self.start()
+
+    async def kill(self) -> None:
+        """Kill the server as a crash would, and wait until it is gone."""
+        os.kill(self.pid, signal.SIGKILL)
+        await self.wait()
+        await self.stop()
+
+    def pause(self) -> None:
+        """Let the server stand still: its connections stay open and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a server that stood still go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+
+@asynccontextmanager
+async def client(url: str) -> AsyncIterator[Redis]:
+    """Yield a client that is closed with the block."""
+    redis = open_redis(url)
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+@asynccontextmanager
+async def real_cluster(folder: Path, *, program: str | None = None) -> AsyncIterator[tuple[str, list[RealServer]]]:
+    """Yield the URL of a cluster of three primaries, and its servers."""
+    arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+    async with AsyncExitStack() as stack:
+        nodes = []
+        for number in range(NODES):
+            place = folder / f"node-{number}"
+            place.mkdir(parents=True)
+            node = RealServer(place, port=cluster_port(), program=program, arguments=arguments)
+            nodes.append(await stack.enter_async_context(node))
+        clients = [await stack.enter_async_context(client(node.url)) for node in nodes]
+        bounds = [_SLOTS * number // NODES for number in range(NODES + 1)]
+        for first, last, redis in zip(bounds, bounds[1:], clients, strict=False):
+            await redis.execute_command("CLUSTER ADDSLOTS", *range(first, last))
+        for node in nodes[1:]:
+            await clients[0].execute_command("CLUSTER MEET", LOOPBACK, _port(node))
+        for redis in clients:
+            await until(lambda redis=redis: _is_whole(redis), "a cluster that is whole")  # type: ignore[misc]
+        yield f"redis+cluster://{','.join(f'{LOOPBACK}:{_port(node)}' for node in nodes)}", nodes
+
+
+class RealSentinels:
+    """A primary, a replica of it, and the Sentinels that replace the one by the other."""
+
+    def __init__(self, url: str, servers: Sequence[RealServer]) -> None:
+        self.url = url
+        self.servers = servers
+
+    async def primary(self) -> RealServer:
+        """Return the server that the Sentinels name now."""
+        async with client(self.url) as redis:
+            _, port = await redis.connection_pool.get_master_address()
+        return next(server for server in self.servers if _port(server) == port)
+
+    async def replicated(self) -> None:
+        """Wait until a replica is in step, so that Sentinels may promote it."""
+        async with client(self.url) as redis:
+
+            async def in_step() -> bool:
+                replica = (await redis.info("replication")).get("slave0", {})
+                return bool(replica.get("state") == "online")
+
+            await until(in_step, "a replica in step")
+
+
+@asynccontextmanager
+async def real_sentinels(
+    folder: Path, *, sentinels: int = 1, program: str | None = None
+) -> AsyncIterator[RealSentinels]:
+    """Yield a primary with one replica under ``sentinels`` Sentinels, of which most must agree on a failover."""
+    async with AsyncExitStack() as stack:
+        servers: list[RealServer] = []
+        for number in range(2):
+            place = folder / f"server-{number}"
+            place.mkdir(parents=True)
+            follows = ["--replicaof", LOOPBACK, str(_port(servers[0]))] if servers else []
+            server = RealServer(place, program=program, arguments=["--repl-diskless-sync-delay", "0", *follows])
+            servers.append(await stack.enter_async_context(server))
+        ports = [free_port() for _ in range(sentinels)]
+        for port in ports:
+            guard = await _start_sentinel(folder, port, _port(servers[0]), sentinels // 2 + 1, program)
+            stack.push_async_callback(guard.stop)
+        hosts = ",".join(f"{LOOPBACK}:{port}" for port in ports)
+        for port in ports:
+            await until(lambda port=port: _sees(port, sentinels - 1), "Sentinels that know each other")  # type: ignore[misc]
+        yield RealSentinels(f"redis+sentinel://{hosts}/{SERVICE}", servers)
+
+
+async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Ask again until something holds.
+
+    Raises:
+        RedisUnavailableError: it did not, for a minute.
+    """
+    try:
+        async with asyncio.timeout(READY_S):
+            while not await holds():  # noqa: ASYNC110 - a server gives no event to wait for
+                await asyncio.sleep(POLL_S)
+    except TimeoutError as error:
+        msg = f"expected {what} within {READY_S:.0f} s"
+        raise RedisUnavailableError(msg) from error
+
+
+async def _start_sentinel(folder: Path, port: int, primary: int, quorum: int, program: str | None) -> Child:
+    lines = [
+        f"port {port}",
+        f"bind {LOOPBACK}",
+        f"dir {folder}",
+        f"logfile sentinel-{port}.log",
+        f"sentinel monitor {SERVICE} {LOOPBACK} {primary} {quorum}",
+        f"sentinel down-after-milliseconds {SERVICE} {_DOWN_AFTER_MS}",
+        f"sentinel failover-timeout {SERVICE} 3000",
+    ]
+    place = folder / f"sentinel-{port}.conf"
+    place.write_text("\n".join(lines) + "\n")
+    return await spawn([program or find_server(), place, "--sentinel"])
+
+
+async def _sees(port: int, others: int) -> bool:
+    """Say whether a Sentinel knows the replica and that many others."""
+    async with client(f"redis://{LOOPBACK}:{port}") as redis:
+        try:
+            state: dict[str, Any] = (await redis.sentinel_masters())[SERVICE]
+        except RedisError:  # it is still starting
+            return False
+    return bool(state["num-other-sentinels"] >= others and state["num-slaves"] >= 1)
+
+
+async def _is_whole(redis: Redis) -> bool:
+    info: dict[str, Any] = await redis.execute_command("CLUSTER INFO")
+    return (info["cluster_state"], info["cluster_known_nodes"]) == ("ok", str(NODES))
+
+
+def _port(server: EmbeddedRedis) -> int:
+    return int(server.url.rsplit(":", 1)[1].split("/")[0])
+
+
+def cluster_port() -> int:
+    """Return a port that is free, as is the one at which a node speaks with the others."""
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with socket.socket() as one, socket.socket() as other:
+            try:
+                one.bind((LOOPBACK, port))
+                other.bind((LOOPBACK, port + _BUS))
+            except OSError:
+                continue
+        return port

@@ -1,0 +1,24 @@
+"""A Redis whose users may have selectors, with a file to keep them in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from dsdq.bus.embedded import EmbeddedRedis
+from tests.conftest import newest_server
+
+
+@pytest.fixture(scope="session")
+def newest_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a Redis 7 or newer on loopback and give its URL; skip where there is none."""
+    users = tmp_path_factory.mktemp("redis") / "users.acl"
+    users.touch()
+    options = ["--aclfile", str(users), "--enable-debug-command", "yes"]
+    with asyncio.Runner() as runner:
+        server = EmbeddedRedis(port=0, program=newest_server(), arguments=options)
+        runner.run(server.start())
+        yield server.url
+        runner.run(server.stop())

@@ -1,0 +1,137 @@
+"""Take a session over and rebuild it from its log: from a verifier that died, that is crowded, or from oneself.
+
+From oneself, where what we think of a session and what its log says have come apart: an ``open`` whose success we did
+not hear of, or a log whose last entries Redis has lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+
+from dsdq.bus.inbox import Entry
+from dsdq.bus.sessions import APPENDED, LogEntry, Owned, Place, SessionStore, Taken
+from dsdq.contract import Contract
+from dsdq.errors import RedisUnavailableError, SessionError, WireError
+from dsdq.session import SessionState, replay
+from dsdq.telemetry.logs import get_logger
+from dsdq.wire import Open, Opened, unpack, unpack_contract
+from workers.verifier.admission import Offer
+from workers.verifier.held import Held
+from workers.verifier.sessions import Sessions, saying
+
+log = get_logger("verifier")
+
+RETRY_S = 0.2
+
+
+class Adoption:
+    """Makes ``sessions`` hold what others, or nobody, held."""
+
+    def __init__(self, store: SessionStore, sessions: Sessions, offer: Offer, worker: str) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._offer = offer
+        self._worker = worker
+        self._adopting: set[str] = set()
+
+    async def adopt(self, place: Place, former: str) -> Held | None:
+        """Take a session over from ``former`` and rebuild it from its log.
+
+        None where nothing is to be taken over (it is closed or about to be, or another's by now), or where this
+        verifier would not go on as the session was promised.
+        """
+        # To take a session over from oneself would fence the end that was decided and is being written.
+        if place.session in self._adopting or self._sessions.commits.closes(place.session):
+            return None
+        self._adopting.add(place.session)
+        try:
+            return await self._adopt(place, former)
+        except (WireError, SessionError) as error:
+            log.warning("log unreadable", session=place.session, reason=str(error))
+            return None
+        finally:
+            self._adopting.discard(place.session)
+
+    async def recall(self, place: Place) -> bool:
+        """Hold a session again that is ours by its head; say whether any session of that place exists."""
+        head = await self._store.head(place)
+        if head is not None and head.is_open and head.worker == self._worker:
+            await self.adopt(place, self._worker)
+        return head is not None
+
+    async def repair_forever(self, take: Callable[[Entry], Awaitable[None]]) -> None:
+        """Rebuild the sessions that ``sessions`` has lost touch with, and take their messages in again."""
+        while True:
+            place, entries = await self._sessions.astray.get()
+            while True:
+                try:
+                    # A message may have called it back before its turn came here.
+                    if self._sessions.find(place.session, place.tenant) is None:
+                        await self.adopt(place, self._worker)
+                    for entry in entries:
+                        await take(entry)
+                    break
+                except RedisUnavailableError as error:
+                    log.warning("redis unavailable", reason=str(error))
+                    await asyncio.sleep(RETRY_S)
+
+    async def _adopt(self, place: Place, former: str) -> Held | None:
+        entries = await self._store.entries(place)
+        if entries and not self._suits(entries):
+            return None
+        if former != self._worker and (held := await self._held_already(place)) is not None:
+            await self._store.moved(place, former)  # we were told of it twice
+            return held
+        taken = await self._store.take_over(place, former)
+        if taken is None:
+            return None
+        self._sessions.abandon(place.session)  # we held it before its former owner took it from us
+        # Complete from here on: the former owner is fenced.
+        entries += await self._store.entries(place, after=len(entries))
+        held = await self._rebuild(entries, taken)
+        if held is not None:
+            await self._store.moved(place, former)
+            log.info("took over", session=place.session, former=former, epoch=taken.epoch)
+        return held
+
+    async def _held_already(self, place: Place) -> Held | None:
+        """Return the session if it is ours by its head too, and not only because nobody has told us otherwise yet."""
+        held = self._sessions.find(place.session, place.tenant)
+        if held is None:
+            return None
+        head = await self._store.head(place)
+        return held if head is not None and head.worker == self._worker else None
+
+    def _suits(self, entries: Sequence[LogEntry]) -> bool:
+        """Say whether this verifier goes on as the session was promised."""
+        _, contract = _opening(entries)
+        promised = [one for one in map(unpack, _messages(entries)) if isinstance(one, Opened)]
+        revision = promised[-1].target_revision if promised else self._offer.target_revision
+        return revision == self._offer.target_revision and contract.numerics in ("", self._offer.numerics)
+
+    async def _rebuild(self, entries: Sequence[LogEntry], taken: Taken) -> Held | None:
+        opening, _ = _opening(entries)
+        contract, transcript, counts = replay(opening, map(unpack, _messages(entries)))
+        state = SessionState(contract, transcript, taken.epoch, taken.owner, taken.round, taken.branch, counts)
+        owned = Owned(contract, taken.epoch, taken.owner)
+        message = self._sessions.opened(contract, transcript, taken.epoch)
+        (status,) = await self._store.commit([saying(state, owned, len(entries), message, closes=False)])
+        return self._sessions.keep(state, owned, len(entries) + 1) if status in APPENDED else None
+
+
+def _messages(entries: Iterable[LogEntry]) -> Iterator[bytes]:
+    return (entry.message for entry in entries)
+
+
+def _opening(entries: Sequence[LogEntry]) -> tuple[Open, Contract]:
+    """Return the request that a log begins with, and its contract.
+
+    Raises:
+        WireError: there is none.
+    """
+    request = unpack(entries[0].request or b"") if entries else None
+    if not isinstance(request, Open):
+        msg = "expected a log that begins with the open that it answers"
+        raise WireError(msg)
+    return request, unpack_contract(request.contract)

@@ -1,0 +1,165 @@
+"""What is done with a message that comes in: who sent it, what it is, whose session it is for.
+
+Whatever is wrong with it, the worker lives on: it is answered where its device looks, or kept for people.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from time import monotonic
+
+from dsdq import keys
+from dsdq.bus.dead import Kind
+from dsdq.bus.inbox import Entry, Inbox
+from dsdq.bus.sessions import Place
+from dsdq.errors import SealError, WireError
+from dsdq.sealing import Keyring, Seal
+from dsdq.telemetry.logs import get_logger
+from dsdq.wire import Cancel, Decode, Draft, ErrorCode, Message, Open, answer_to, unpack, unpack_contract
+from workers.verifier.adoption import Adoption
+from workers.verifier.gate import check_speaker, examine
+from workers.verifier.held import Held, Pending
+from workers.verifier.sessions import Sessions
+
+log = get_logger("verifier")
+
+
+class Reception:
+    """Takes messages in. At most ``depth`` rounds of one session wait; ``on_round`` is called when one does."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        sessions: Sessions,
+        adoption: Adoption,
+        keyring: Keyring,
+        *,
+        depth: int,
+        on_round: Callable[[], None],
+    ) -> None:
+        self._inbox = inbox
+        self._sessions = sessions
+        self._adoption = adoption
+        self._keyring = keyring
+        self._depth = depth
+        self._on_round = on_round
+
+    async def take(self, entry: Entry) -> None:
+        """Take one message in."""
+        try:
+            await self._take(entry, examine(entry.fields, entry.tenant, self._keyring))
+        except SealError as error:
+            log.warning("forged", entry=entry.id, tenant=entry.tenant, reason=str(error))
+            await self._inbox.bury(entry, Kind.FORGED, str(error))
+
+    async def _take(self, entry: Entry, seal: Seal | None) -> None:
+        """Take in what its seal does not speak against; raise :class:`SealError` where it does after all."""
+        try:
+            message = unpack(entry.payload)
+        except WireError as error:
+            await self._refuse(entry, error, seal)
+            return
+        if isinstance(message, Open):
+            await self._open(entry, message, seal)
+        elif isinstance(message, Draft | Decode | Cancel):
+            await self._route(entry, message, seal)
+        else:
+            name = type(message).__name__.lower()
+            await self._inbox.bury(entry, Kind.NOT_A_REQUEST, f"not a device's message: {name}")
+
+    def session_of(self, entry: Entry) -> str | None:
+        """Return the session that is held here to which a round belongs."""
+        message = self._heard(entry)
+        if message is None or isinstance(message, Open) or self._sessions.find(message.session, entry.tenant) is None:
+            return None
+        return message.session
+
+    def takes(self, entry: Entry) -> bool:
+        """Say whether this verifier is the one to answer what a lapsed one left."""
+        message = self._heard(entry)
+        return message is None or isinstance(message, Open) or self.session_of(entry) is not None
+
+    def _heard(self, entry: Entry) -> Message | None:
+        """Return the message of an entry; None where it is none, or nobody's who may speak here."""
+        with contextlib.suppress(WireError, SealError):
+            examine(entry.fields, entry.tenant, self._keyring)
+            return unpack(entry.payload)
+        return None
+
+    async def give_up(self, entry: Entry, reason: str, attempts: int) -> None:
+        """Put an entry away for good and end its session, if it is of who may speak there."""
+        with contextlib.suppress(WireError, SealError):
+            seal = examine(entry.fields, entry.tenant, self._keyring)
+            message = unpack(entry.payload)
+            if isinstance(message, Open):
+                contract = unpack_contract(message.contract, with_unknown=True)
+                check_speaker(seal, message.session, contract.producer)
+                await self._sessions.refuse(message, contract, ErrorCode.INTERNAL, reason)
+            elif (held := self._sessions.find(message.session, entry.tenant)) is not None:
+                check_speaker(seal, message.session, held.state.contract.producer)
+                self._sessions.fail(held, ErrorCode.INTERNAL, reason)
+        await self._inbox.bury(entry, Kind.FAILED, reason, attempts)
+
+    async def _refuse(self, entry: Entry, error: WireError, seal: Seal | None) -> None:
+        """Answer bytes that are no message when they name one of their tenant's sessions; else keep them for people."""
+        log.warning("malformed", entry=entry.id, tenant=entry.tenant, reason=str(error))
+        answer = answer_to(entry.payload, error)
+        held = self._sessions.find(answer.session, entry.tenant) if answer else None
+        if answer is None or held is None:
+            await self._inbox.bury(entry, Kind.MALFORMED, f"malformed: {error}")
+            return
+        check_speaker(seal, answer.session, held.state.contract.producer)
+        self._sessions.fail(held, answer.code, answer.message, [entry])
+
+    async def _open(self, entry: Entry, message: Open, seal: Seal | None) -> None:
+        # Terms that are not known here still say whose session it is: enough to refuse it where its device looks.
+        contract = unpack_contract(message.contract, with_unknown=True)
+        if contract.tenant != entry.tenant:
+            reason = f"the contract names tenant {contract.tenant}, another than its inbox"
+            await self._inbox.bury(entry, Kind.WRONG_TENANT, reason)
+            return
+        check_speaker(seal, message.session, contract.producer)
+        await self._sessions.receive(entry, message, contract)
+
+    async def _route(self, entry: Entry, message: Draft | Decode | Cancel, seal: Seal | None) -> None:
+        session = message.session
+        if isinstance(message, Cancel) and await self._forget(entry, message, seal):
+            return
+        held = self._sessions.find(session, entry.tenant) or await self._recalled(entry, session)
+        if held is None:
+            return
+        check_speaker(seal, session, held.state.contract.producer)
+        held.touched_s = monotonic()
+        if isinstance(message, Cancel):
+            self._sessions.cancel(held, entry)
+            return
+        waiting = held.in_flight()
+        if len(waiting) >= self._depth or any(one.message.round == message.round for one in waiting):
+            self._sessions.commits.settle(held, [entry])  # the device repeats what is not answered
+            return
+        held.pending.append(Pending(entry, message, monotonic()))
+        self._on_round()
+
+    async def _forget(self, entry: Entry, message: Cancel, seal: Seal | None) -> bool:
+        """Drop an ``open`` that waits, as its own device asks; say whether there was one."""
+        producer = None if seal is None else seal.producer
+        if not await self._sessions.forget_waiting(message.session, entry.tenant, producer):
+            return False
+        await self._inbox.settle([entry])
+        return True
+
+    async def _recalled(self, entry: Entry, session: str) -> Held | None:
+        """Return the session of a message that is not held here, if it should be; else deal with the message.
+
+        What was answered, or is another verifier's to answer, is settled: a device repeats what it has no answer to,
+        to whoever owns the session then. What belongs to no session at all is kept for people.
+        """
+        named = keys.NAME.fullmatch(entry.producer) is not None
+        known = named and await self._adoption.recall(Place(entry.producer, entry.tenant, session))
+        held = self._sessions.find(session, entry.tenant)
+        if held is None and known:
+            await self._inbox.settle([entry])
+        elif held is None:
+            await self._inbox.bury(entry, Kind.UNKNOWN_SESSION, f"unknown session {session}")
+        return held
