@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from dsdq import keys
 from dsdq.bus.inbox import publish
 from dsdq.bus.sessions import read_log
 from dsdq.contract import Contract
+from dsdq.models.names import HASH_TARGET
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.session import Transcript
+from dsdq.settings import Settings
 from dsdq.testing.reference import load_reference
 from dsdq.wire import Draft, Message, Open, Opened, pack, pack_contract, unpack
 from tests.conftest import Serve
+from workers.verifier.assembly import assemble
 from workers.verifier.service import Verifier
 
 PROMPT = (5, 9, 12, 7)
@@ -95,3 +98,28 @@ async def wire(serve: Serve, redis: Redis, tiny: Callable[[str], Path]) -> Async
 
 def another(wire: Wire, session: str, **changed: Any) -> Wire:
     return replace(wire, contract=replace(wire.contract, session=session, **changed), seen=0)
+
+
+@pytest.fixture
+async def mortal(redis: Redis, redis_url: str) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+    """Return a function that starts a verifier of the hash model; those that end unasked fail the test."""
+    from tests.workers.verifier.mortals import Mortal  # it needs what is defined here
+
+    started: list[Mortal] = []
+    blocks: list[Any] = []
+
+    async def start(**changed: Any) -> Mortal:
+        chosen = Settings(redis_url=redis_url, **{"tenants": ("acme",), **changed})
+        blocks.append(assemble(redis_url, HASH_TARGET, "cpu", "float32", chosen))
+        verifier, ready = (await blocks[-1].__aenter__())(), asyncio.Event()
+        started.append(Mortal(redis, verifier, asyncio.create_task(verifier.run(asyncio.Event(), ready))))
+        await ready.wait()
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.serving.done() and not one.killed:
+            one.serving.result()
+        await one.kill()
+    for block in blocks:
+        await block.__aexit__(None, None, None)

@@ -1,162 +1,44 @@
-"""Verifiers that die, pause or find their log cut: their sessions go on elsewhere, with the same text, at most once."""
+"""Verifiers that die or pause: their sessions go on elsewhere, with the same text, at most once."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 from redis.asyncio import Redis
 
 import dsdq
 from dsdq import keys
-from dsdq.bus.inbox import GROUP, count_tries, left_behind
-from dsdq.bus.sessions import Commit, CommitStatus, SessionStore, place_of, read_entries, read_log
-from dsdq.contract import Contract, FinishReason, Rule
+from dsdq.bus.inbox import count_tries, left_behind
+from dsdq.bus.sessions import place_of, read_entries, read_log
+from dsdq.contract import FinishReason
 from dsdq.drafting import Drafter
-from dsdq.errors import SessionError
 from dsdq.models.names import HASH_TARGET
-from dsdq.models.tokenizer import Tokenizer
 from dsdq.settings import Settings
-from dsdq.tasks import end
-from dsdq.testing.hashed import decode
-from dsdq.wire import Cancel, Closed, Decode, Error, ErrorCode, Gap, Message, Opened, Verdict, unpack
+from dsdq.wire import Cancel, Closed, Decode, Error, ErrorCode, Opened, Verdict, unpack
 from producers.drafters.recorded import RecordedDrafter
-from tests.conftest import Serve
-from tests.workers.verifier.conftest import PROMPT, Wire
+from tests.workers.verifier.conftest import PROMPT
+from tests.workers.verifier.mortals import (
+    OWN,
+    Start,
+    after,
+    device_of,
+    follow,
+    hold,
+    lapse,
+    until,
+    until_delivered,
+    until_forgotten,
+    verdict,
+)
 from workers.engine.hashed import HashEngine
 from workers.engine.rounds import Judged, Judgement
 from workers.engine.rows import Row
-from workers.verifier import service
 from workers.verifier.assembly import assemble
 from workers.verifier.incarnations import serve as serve_incarnations
 from workers.verifier.recovery import MOST_TRIES
 from workers.verifier.service import Verifier
-
-OWN = decode(PROMPT, 300)
-LIMIT_S = 30
-
-
-@dataclass
-class Mortal:
-    """A verifier that can be killed: it says nothing to anybody, and leaves all as it is."""
-
-    redis: Redis
-    verifier: Verifier
-    serving: asyncio.Task[None]
-    killed: bool = False
-
-    async def kill(self) -> None:
-        self.killed = True
-        await end(self.serving)
-        await lapse(self.redis, self.verifier)
-
-
-async def lapse(redis: Redis, verifier: Verifier) -> None:
-    """Let a verifier's lease lapse, without waiting for it."""
-    await redis.zadd(keys.workers(HASH_TARGET), {verifier.info.wid: 1}, xx=True)
-
-
-Start = Callable[..., Awaitable[Mortal]]
-
-
-@pytest.fixture
-async def mortal(redis: Redis, redis_url: str) -> AsyncIterator[Start]:
-    """Return a function that starts a verifier of the hash model; those that end unasked fail the test."""
-    started: list[Mortal] = []
-    blocks: list[Any] = []
-
-    async def start(**changed: Any) -> Mortal:
-        chosen = Settings(redis_url=redis_url, **{"tenants": ("acme",), **changed})
-        blocks.append(assemble(redis_url, HASH_TARGET, "cpu", "float32", chosen))
-        verifier, ready = (await blocks[-1].__aenter__())(), asyncio.Event()
-        started.append(Mortal(redis, verifier, asyncio.create_task(verifier.run(asyncio.Event(), ready))))
-        await ready.wait()
-        return started[-1]
-
-    yield start
-    for one in started:
-        if one.serving.done() and not one.killed:
-            one.serving.result()
-        await one.kill()
-    for block in blocks:
-        await block.__aexit__(None, None, None)
-
-
-@asynccontextmanager
-async def within() -> AsyncIterator[None]:
-    async with asyncio.timeout(LIMIT_S):
-        yield
-
-
-async def until(holds: Callable[[], Awaitable[object]]) -> None:
-    async with within():
-        while not await holds():
-            await asyncio.sleep(0.005)
-
-
-def device_of(redis: Redis, owner: Verifier, session: str = "s1", **changed: Any) -> Wire:
-    contract = Contract("acme", "phone", session, HASH_TARGET, Tokenizer.load(HASH_TARGET).fingerprint)
-    return Wire(redis, owner, replace(contract, **{"max_tokens": 100, "max_window": 8, **changed}), HASH_TARGET)
-
-
-def after(device: Wire, count: int) -> dict[str, Any]:
-    """Return the place of a round behind ``count`` tokens of the model's own."""
-    text = device.text
-    text.extend(OWN[:count])
-    return {"base": text.length, "digest": text.digest}
-
-
-async def follow(device: Wire, heir: Verifier, length: int = len(PROMPT)) -> Opened:
-    """Wait until ``heir`` says that it has a session, with a text of ``length`` tokens, and turn to it."""
-    opened = await device.next()
-    assert isinstance(opened, Opened)
-    assert (opened.worker, opened.epoch, opened.length) == (heir.info.wid, 2, length)
-    assert opened.digest == (await device_digest(device, length))
-    device.verifier = heir
-    return opened
-
-
-async def device_digest(device: Wire, length: int) -> bytes:
-    text = device.text
-    text.extend(OWN[: length - len(PROMPT)])
-    return text.digest
-
-
-async def verdict(device: Wire) -> Verdict:
-    message = await device.next()
-    assert isinstance(message, Verdict), message
-    return message
-
-
-async def until_forgotten(redis: Redis, worker: str) -> None:
-    async def gone() -> bool:
-        return not await redis.keys(f"{{w.{worker}}}*") and not await redis.zscore(keys.workers(HASH_TARGET), worker)
-
-    await until(gone)
-
-
-def hold(monkeypatch: pytest.MonkeyPatch, whose: Any, name: str) -> asyncio.Event:
-    """Let every call of a coroutine function wait for the event that is returned."""
-    gate, function = asyncio.Event(), getattr(whose, name)
-
-    async def held(*arguments: Any, **named: Any) -> Any:
-        await gate.wait()
-        return await function(*arguments, **named)
-
-    monkeypatch.setattr(whose, name, held)
-    return gate
-
-
-async def until_delivered(redis: Redis, worker: str, count: int) -> None:
-    async def delivered() -> bool:
-        return int((await redis.xpending(keys.inbox(worker, "acme"), GROUP))["pending"]) == count
-
-    await until(delivered)
-
 
 # Death
 
@@ -458,133 +340,3 @@ async def test_a_verifier_that_was_paused_comes_back_under_a_new_id_and_acknowle
         assert await read_log(redis, device.contract, device.seen) == []
         stop.set()
         await serving
-
-
-# A log that lost its end
-
-
-async def cut_log(redis: Redis, contract: Contract, lost: int) -> int:
-    """Let Redis forget the last entries of a log, and its head with them; return the length that is left."""
-    place = place_of(contract)
-    kept = (await redis.xrange(place.log))[:-lost]
-    *_, last = (one for one in (unpack(fields[b"m"]) for _, fields in kept) if isinstance(one, Verdict))
-    await redis.delete(place.log)
-    for entry_id, fields in kept:
-        await redis.xadd(place.log, fields, id=entry_id)
-    branch = last.branch + (last.accepted < last.drafted)
-    head = {"entries": len(kept), "length": last.length, "digest": last.digest, "round": last.last_round}
-    await redis.hset(place.head, mapping={**head, "branch": branch})
-    return last.length
-
-
-@asynccontextmanager
-async def nobody_writes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Lock]:
-    """Give the lock that every commit holds."""
-    writing, write = asyncio.Lock(), SessionStore.commit
-
-    async def locked(store: SessionStore, commits: Sequence[Commit]) -> list[CommitStatus]:
-        async with writing:
-            return await write(store, commits)
-
-    monkeypatch.setattr(SessionStore, "commit", locked)
-    yield writing
-
-
-@pytest.mark.parametrize("draft", ["none", "hash:0.5", RecordedDrafter(1.0)], ids=str)
-async def test_what_redis_lost_is_said_again_and_nothing_is_shown_twice(
-    mortal: Start, redis: Redis, redis_url: str, draft: str | Drafter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with nobody_writes(monkeypatch) as writing, dsdq.connect(redis_url, tenant="acme") as client:
-        one = await mortal(hash_step_ms=2)
-        generation = client.generate(PROMPT, draft=draft, max_tokens=300, window=4)
-        shown = []
-        async for token in generation:
-            shown.append(token.id)
-            if len(shown) in {40, 120}:
-                async with writing:
-                    (held,) = one.verifier._sessions
-                    assert await cut_log(redis, held.state.contract, lost=3) < len(PROMPT) + len(shown)
-    assert shown == OWN
-    assert generation.ids == OWN
-    assert generation.stats.takeovers == 2
-
-
-async def test_coins_that_were_tossed_are_not_tossed_again(
-    mortal: Start, redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with nobody_writes(monkeypatch) as writing, dsdq.connect(redis_url, tenant="acme") as client:
-        one = await mortal(hash_step_ms=2, trusted_tenants=("acme",))
-        generation = client.generate(PROMPT, draft="none", max_tokens=300, rule=Rule.REJECTION, trusted=True)
-        shown: list[int] = []
-
-        async def watch() -> None:
-            async for token in generation:
-                shown.append(token.id)
-                if len(shown) == 40:
-                    async with writing:
-                        (held,) = one.verifier._sessions
-                        await cut_log(redis, held.state.contract, lost=3)
-
-        with pytest.raises(SessionError) as error:
-            await watch()
-    assert error.value.code == ErrorCode.LOG_LOST
-    assert shown == OWN[: len(shown)]
-
-
-# Rounds ahead
-
-
-async def test_no_more_rounds_of_a_session_wait_than_its_depth(
-    serve: Serve, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with serve(HASH_TARGET, tenants=("acme",), session_rounds=2) as verifier:
-        device = device_of(redis, verifier)
-        await device.open()
-        await device.until_settled()
-        steps = hold(monkeypatch, verifier, "_step")
-        for number in range(4):
-            await device.send(device.draft((OWN[number],), number + 1, **after(device, number)))
-        await device.send(Gap("s1", 0))  # and behind them something that is put away, to see that all were read
-        await device.letters(1)
-        (held,) = verifier._sessions
-        assert [one.message.round for one in held.in_flight()] == [1, 2]
-        steps.set()
-        tokens: list[int] = []
-        while len(tokens) < 3:
-            tokens += (await verdict(device)).tokens
-        assert tokens == OWN[:3]
-        await device.until_settled()
-
-
-async def replies(serve: Serve, redis: Redis, first: int, then: int) -> list[Message]:
-    """Return what is said to two rounds of one token each, sent in this order."""
-    async with serve(HASH_TARGET, tenants=("acme",)) as verifier:
-        device, said = device_of(redis, verifier), list[Message]()
-        await device.open()
-        for number in (first, then):
-            await device.send(device.draft((OWN[number - 1],), number, **after(device, number - 1)))
-            if number == 2 and service.GAP_S == 0:
-                said.append(await device.next())
-        while sum(len(one.tokens) for one in said if isinstance(one, Verdict)) < 3:
-            said.append(await device.next())
-        await device.until_settled()
-        assert await read_log(redis, device.contract, device.seen) == []
-    return said
-
-
-async def test_a_round_that_overtook_another_waits_for_it(
-    serve: Serve, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "GAP_S", LIMIT_S)
-    said = await replies(serve, redis, 2, 1)
-    assert [token for one in said if isinstance(one, Verdict) for token in one.tokens] == OWN[:3]
-    assert not any(isinstance(one, Gap) for one in said)
-
-
-async def test_a_round_that_is_missing_is_asked_for_and_the_one_that_waits_is_answered_too(
-    serve: Serve, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "GAP_S", 0)
-    gap, *said = await replies(serve, redis, 2, 1)
-    assert gap == Gap("s1", len(PROMPT))
-    assert [token for one in said if isinstance(one, Verdict) for token in one.tokens] == OWN[:3]
