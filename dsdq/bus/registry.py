@@ -74,8 +74,12 @@ class Registry:
 
     async def claim(self, model: str, lapsed: str, claimant: str, ttl_ms: int) -> bool:
         """Ask to be the one that takes over a lapsed worker's sessions; the claim ends after ``ttl_ms``."""
+        claim = keys.recovery_claim(model, lapsed)
         with translated():
-            return bool(await self._redis.set(keys.recovery_claim(model, lapsed), claimant, nx=True, px=ttl_ms))
+            if await self._redis.set(claim, claimant, nx=True, px=ttl_ms):
+                return True
+            # It may be one that was made before and whose answer was lost.
+            return bool(await self._redis.get(claim) == claimant.encode())
 
     async def release(self, model: str, lapsed: str) -> None:
         """End a claim."""
