@@ -110,7 +110,7 @@ class Verifier:
             slots=limits.slots,
             on_ready=self._work.set,
         )
-        self._adoption = Adoption(self._store, self._sessions, offer, info.wid)
+        self._adoption = Adoption(self._store, self._registry, self._sessions, offer, info.wid)
         self._reception = Reception(
             self._inbox, self._sessions, self._adoption, keyring, depth=limits.depth, on_round=self._work.set
         )
