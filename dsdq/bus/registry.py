@@ -94,6 +94,11 @@ class Registry:
             if not await self._redis.zcard(keys.workers(model)):
                 await self._redis.srem(keys.MODELS, model)
 
+    async def knows(self, model: str, wid: str) -> bool:
+        """Say whether a worker is in the registry: it lives, or what it left is still to be taken over."""
+        with translated():
+            return await self._redis.zscore(keys.workers(model), wid) is not None
+
     async def list_models(self) -> list[str]:
         """Return the names of the models that have workers, whether or not they live."""
         with translated():

@@ -109,6 +109,7 @@ class Chaos:
             devices = self._devices()
             running = [asyncio.create_task(device.run(lambda: self._enough)) for device in devices]
             try:
+                await self._until_connected(devices, running)
                 await self._break_things()
                 await self._settle(running)
             finally:
@@ -130,6 +131,12 @@ class Chaos:
             msg = f"expected verifiers to start, they ended with {dict(self._killer.exits)}"
             raise ConfigError(msg)
         self._keeping = asyncio.create_task(self._killer.keep(self._plan.verifiers))
+
+    async def _until_connected(self, devices: Sequence[EmulatedDevice], running: Sequence[asyncio.Task[None]]) -> None:
+        """Let every device begin before anything goes wrong, or one of them fail."""
+        connecting = asyncio.ensure_future(_all_connected(devices))
+        await asyncio.wait([connecting, *running], return_when=asyncio.FIRST_COMPLETED)
+        connecting.cancel()
 
     def _command(self) -> list[str | Path]:
         module = "dsdq" if self._plan.fenced else "dsdq.testing.unfenced"
@@ -213,6 +220,11 @@ class Chaos:
             await redis.aclose()
         found = [finding for history in report.histories for finding in check(history)]
         report.failures += [(finding.kind, f"{finding.session}: {finding.detail}") for finding in found]
+
+
+async def _all_connected(devices: Sequence[EmulatedDevice]) -> None:
+    for device in devices:
+        await device.connected.wait()
 
 
 def _log_level() -> str:

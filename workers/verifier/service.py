@@ -88,7 +88,7 @@ class Verifier:
         self._stepper = Stepper(
             engine, planner, self._sessions, self._inbox, offer, work, step_tokens=limits.step_tokens, secret=secret
         )
-        self._adoption = Adoption(store, self._sessions, offer, info.wid)
+        self._adoption = Adoption(store, self._registry, self._sessions, offer, info.wid)
         self._reception = Reception(
             self._inbox, self._sessions, self._adoption, keyring, depth=limits.depth, on_round=work.set
         )
