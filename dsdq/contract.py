@@ -12,6 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from dsdq.errors import ConfigError
+from dsdq.versions import NEWEST
 
 MAX_SEED = (1 << 64) - 1
 MAX_STOP_IDS = 16
@@ -136,7 +137,8 @@ class Contract:
     tells apart several answers to one prompt. ``draft_fingerprint`` is empty for drafters without their own tokenizer.
     ``max_tokens`` bounds the generated tokens, ``max_window`` the draft tokens of one round. The text also ends with
     the first generated token after which it contains one of ``stop_strings``. ``logprobs`` above 0 asks for the
-    log-probability of every committed token and of so many likeliest ones.
+    log-probability of every committed token and of so many likeliest ones. ``version`` is the protocol's: all messages
+    of the session are of it.
     """
 
     tenant: str
@@ -158,6 +160,7 @@ class Contract:
     trusted: bool = False
     stop_strings: tuple[str, ...] = ()
     logprobs: int = 0
+    version: int = NEWEST
 
     def __post_init__(self) -> None:
         """Raise :class:`ConfigError` naming the field that is out of range."""

@@ -33,6 +33,7 @@ class Kind(StrEnum):
     WRONG_TENANT = "wrong_tenant"
     FORGED = "forged"
     FAILED = "failed"
+    FLOOD = "flood"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,12 @@ class DeadLetters:
             )
         return added is not None
 
+    async def count(self, kind: Kind, letters: int) -> None:
+        """Count what is not kept: there was too much of it."""
+        if letters:
+            with translated():
+                await self._redis.hincrby(keys.DEAD_COUNTS, kind, letters)
+
     async def counts(self) -> dict[str, int]:
         """Return how many letters of each kind there ever were, trimmed and dropped ones among them."""
         with translated():
@@ -153,7 +160,7 @@ class DeadLetters:
 
     async def drop_all(self) -> int:
         """Forget all letters and return how many they were; their counts stay."""
-        pipeline = self._redis.pipeline(transaction=True)
+        pipeline = self._redis.pipeline(transaction=False)  # a cluster's client has none
         pipeline.xlen(keys.DEAD_LETTERS)
         pipeline.delete(keys.DEAD_LETTERS)
         with translated():

@@ -16,10 +16,18 @@ from dsdq import keys
 from dsdq.bus import scripts, together
 from dsdq.bus.connection import translated
 from dsdq.bus.dead import SEAL, DeadLetters, Kind
-from dsdq.errors import BusyError, FencedError, GoneError
+from dsdq.errors import BusyError, FencedError, GoneError, RedisUnavailableError
 from dsdq.sealing import Seal
+from dsdq.telemetry.logs import get_logger
+
+log = get_logger("inbox")
 
 GROUP = "verify"
+_PAGE = 256
+SLACK = 2  # an inbox that holds more than so many times its bound was not filled by `publish`
+CUT_ENTRIES = 1_000  # what one call may delete: the server does nothing else meanwhile
+CUTS_PER_BEAT = 50  # no flood may keep a heartbeat from being the next one
+FLOOD_LETTERS = 8  # of each call, kept for people to see what it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +96,13 @@ class Inbox:
         self._dead = dead
         self._worker = worker
         self._tenants = {keys.inbox(worker, tenant): tenant for tenant in tenants}
+        self._held: set[tuple[str, str]] = set()  # tenant and id of what was read and is not settled
+        self._unsure = False
+        self._bound = 0
 
     async def open(self, bounds: Bounds) -> None:
         """Create the streams with their groups and let devices in."""
+        self._bound = bounds.entries
         with translated():
             for stream in self._tenants:
                 await self._create(stream)
@@ -107,21 +119,42 @@ class Inbox:
     async def read(self, count: int, block_ms: int) -> list[Entry]:
         """Return up to ``count`` new messages per tenant, oldest first; wait up to ``block_ms`` for the first one.
 
+        After an error the next call returns what the answer to the failed one held, if it was lost on its way.
+
         Raises:
             FencedError: another worker has closed the inboxes.
         """
-        with translated():
-            try:
-                answer = await self._redis.xreadgroup(
-                    GROUP, self._worker, dict.fromkeys(self._tenants, ">"), count=count, block=block_ms
-                )
-            except ResponseError as error:
-                if "NOGROUP" not in str(error):
-                    raise
+        if self._unsure:
+            found = await self._stranded()
+            self._unsure = False
+        else:
+            found = await self._ask(dict.fromkeys(self._tenants, ">"), count, block_ms)
+        self._held.update((entry.tenant, entry.id) for entry in found)
+        return found
+
+    async def _stranded(self) -> list[Entry]:
+        """Return what an answer held that was lost: entries that are pending here and were never seen."""
+        lost, held = [], set(self._held)  # as it is now: what is settled meanwhile was not lost
+        for stream in self._tenants:
+            last = "0"
+            while entries := await self._ask({stream: last}, _PAGE, None):
+                last = entries[-1].id
+                lost += [one for one in entries if one.fields and (one.tenant, one.id) not in held]
+        return lost
+
+    async def _ask(self, streams: Mapping[str, str], count: int, block_ms: int | None) -> list[Entry]:
+        try:
+            with translated():
+                answer = await self._redis.xreadgroup(GROUP, self._worker, streams, count=count, block=block_ms)
+        except GoneError:
+            with translated():
                 await self._restore()
-                answer = None
+            return []
+        except RedisUnavailableError:  # the client does not repeat it: the server may have given entries to nobody
+            self._unsure = True
+            raise
         return [
-            Entry(self._worker, self._tenants[stream.decode()], entry_id.decode(), fields)
+            Entry(self._worker, self._tenants[stream.decode()], entry_id.decode(), fields or {})
             for stream, entries in answer or ()
             for entry_id, fields in entries
         ]
@@ -140,15 +173,47 @@ class Inbox:
         if calls:
             with translated():
                 await scripts.call_many(self._redis, "settle", calls)
+        for settled in by_inbox.values():
+            self._held.difference_update((entry.tenant, entry.id) for entry in settled if entry.worker == self._worker)
 
     async def bury(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
         """Move an entry that cannot be answered to the dead letters."""
-        seal = {name: value for name in SEAL if (value := entry.fields.get(name.encode())) is not None}
-        await self._dead.add(entry.worker, entry.tenant, entry.id, entry.payload, kind, reason, attempts, seal)
+        await self._keep(entry, kind, reason, attempts)
         await self.settle([entry])
 
+    async def cut(self) -> int:
+        """Refuse what devices put past twice the bounds, the newest that nobody has read; return how much it was.
+
+        All of it is counted as dead letters, and a few are kept. Who dies before it has counted leaves some uncounted.
+        An honest device's message may be among them: it has no answer, and the device repeats it.
+        """
+        total = 0
+        for _ in range(CUTS_PER_BEAT):
+            cut = await self._cut_once()
+            total += sum(cut)
+            if max(cut, default=0) < CUT_ENTRIES:
+                break
+        return total
+
+    async def _cut_once(self) -> list[int]:
+        arguments: list[scripts.Argument] = [GROUP, SLACK * self._bound, CUT_ENTRIES, FLOOD_LETTERS]
+        calls: list[scripts.Call] = [([stream, f"{stream}:bytes"], arguments) for stream in self._tenants]
+        with translated():
+            answers = await scripts.call_many(self._redis, "cut", calls)
+        reason = f"the inbox held more than {SLACK} times its bound of {self._bound} entries"
+        for tenant, (cut, *sample) in zip(self._tenants.values(), answers, strict=True):
+            for entry_id, flat in sample:
+                fields = dict(zip(flat[::2], flat[1::2], strict=True))
+                await self._keep(Entry(self._worker, tenant, entry_id.decode(), fields), Kind.FLOOD, reason)
+            await self._dead.count(Kind.FLOOD, cut - len(sample))
+        return [cut for cut, *_ in answers]
+
+    async def _keep(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
+        seal = {name: value for name in SEAL if (value := entry.fields.get(name.encode())) is not None}
+        await self._dead.add(entry.worker, entry.tenant, entry.id, entry.payload, kind, reason, attempts, seal)
+
     async def beat(self, drained_per_s: float, ttl_ms: int) -> None:
-        """Say how fast entries are answered, and keep the inboxes for ``ttl_ms`` from now should nobody do so again.
+        """Say how fast entries are answered, keep the inboxes for ``ttl_ms`` should nobody beat again, cut floods back.
 
         A server that was restarted has lost the script by which devices publish, and they may not bring it.
         """
@@ -161,6 +226,8 @@ class Inbox:
         with translated():
             await pipeline.execute()
         await scripts.load(self._redis, "publish")
+        if cut := await self.cut():
+            log.warning("flooded", entries=cut)
 
     async def close(self) -> None:
         """Let no more messages in; what is in stays."""

@@ -19,7 +19,7 @@ class WorkerInfo:
 
     ``tokenizer`` is the name under which a device can load the target's tokenizer. ``rows / steps`` is the mean batch,
     ``row_ms`` the time that a session's round took of late: workers differ in speed. One that is ``leaving`` takes no
-    new session.
+    new session. ``versions`` are those of the protocol that it speaks.
     """
 
     wid: str
@@ -37,6 +37,7 @@ class WorkerInfo:
     rows: int = 0
     row_ms: float = 0.0
     leaving: bool = False
+    versions: tuple[int, ...] = (1,)
 
 
 _FIELDS = tuple(field.name for field in fields(WorkerInfo))
@@ -116,4 +117,5 @@ class Registry:
 
 def _unpack(packed: bytes) -> WorkerInfo:
     known = msgpack.unpackb(packed)
+    known["versions"] = tuple(known.get("versions", (1,)))
     return WorkerInfo(**{name: value for name, value in known.items() if name in _FIELDS})

@@ -31,34 +31,46 @@ def needed(role: Role) -> list[Command]:
     ]
     if role is Role.DEVICE:  # what else it may touch depends on its tenant, and is tried by using it
         return registry
-    inbox, state, sessions = keys.inbox(_NAME, _NAME), keys.worker_state(_NAME), keys.worker_sessions(_NAME)
+    inbox, size, state = keys.inbox(_NAME, _NAME), keys.inbox_bytes(_NAME, _NAME), keys.worker_state(_NAME)
+    sessions, claim = keys.worker_sessions(_NAME), keys.recovery_claim(_NAME, _NAME)
     log, head = (make(_NAME, _NAME, _NAME) for make in (keys.session_log, keys.session_head))
     return [
         *registry,
-        ("XGROUP", "CREATE", inbox, _NAME, "0", "MKSTREAM"),
-        ("XREADGROUP", "GROUP", _NAME, _NAME, "COUNT", "1", "STREAMS", inbox, ">"),
-        ("XAUTOCLAIM", inbox, _NAME, _NAME, "1", "0"),
-        ("XACK", inbox, _NAME, "0-1"),
-        ("XDEL", inbox, "0-1"),
-        ("DEL", inbox),
-        ("HSET", state, _NAME, "0"),
-        ("PEXPIRE", state, "1"),
-        ("SADD", sessions, _NAME),
-        ("SREM", sessions, _NAME),
-        ("SMEMBERS", sessions),
-        ("HGET", head, _NAME),
-        ("XRANGE", log, "-", "+", "COUNT", "1"),
-        ("XADD", log, "NOMKSTREAM", "*", _NAME, _NAME),
-        ("XADD", keys.feed(_NAME, _NAME), "NOMKSTREAM", "*", _NAME, _NAME),
         ("SCRIPT", "LOAD", "return 1"),
         ("EVAL", "return 1", "2", head, log),
         ("EVALSHA", "0" * 40, "2", head, log),
+        ("XGROUP", "CREATE", inbox, _NAME, "0", "MKSTREAM"),
+        ("XREADGROUP", "GROUP", _NAME, _NAME, "COUNT", "1", "STREAMS", inbox, ">"),
+        ("XRANGE", inbox, "-", "+", "COUNT", "1"),
+        ("XLEN", inbox),
+        ("XACK", inbox, _NAME, "0-1"),
+        ("XDEL", inbox, "0-1"),
+        ("DECRBY", size, "0"),
+        ("DEL", inbox, size, state, sessions),
+        ("HSET", state, _NAME, "0"),
+        ("HGET", state, _NAME),
+        ("PEXPIRE", state, "1"),
+        ("HINCRBY", keys.worker_tries(_NAME), _NAME, "0"),
+        ("SADD", sessions, _NAME),
+        ("SREM", sessions, _NAME),
+        ("SMEMBERS", sessions),
+        ("HMGET", head, _NAME),
+        ("HSET", head, _NAME, "0"),
+        ("XRANGE", log, "-", "+", "COUNT", "1"),
+        ("XADD", log, "NOMKSTREAM", "*", _NAME, _NAME),
+        ("XADD", keys.feed(_NAME, _NAME), "NOMKSTREAM", "*", _NAME, _NAME),
         ("SADD", keys.MODELS, _NAME),
+        ("SREM", keys.MODELS, _NAME),
         ("ZADD", workers, "0", _NAME),
         ("ZREM", workers, _NAME),
+        ("ZSCORE", workers, _NAME),
+        ("ZCARD", workers),
         ("HSET", infos, _NAME, "0"),
         ("HDEL", infos, _NAME),
+        ("SET", claim, _NAME, "NX", "PX", "1"),
+        ("DEL", claim),
         ("XADD", keys.DEAD_LETTERS, "NOMKSTREAM", "*", _NAME, _NAME),
+        ("HINCRBY", keys.DEAD_COUNTS, _NAME, "0"),
     ]
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dsdq.errors import WireError
 from dsdq.laws import DraftLaw
+from dsdq.versions import NEWEST, SPOKEN
 from dsdq.wire.envelope import from_bytes, read_map, to_bytes
 from dsdq.wire.layout import CANCEL, CLOSED, DECODE, DRAFT, ERROR, GAP, OPENED, VERDICT, open_layout
-from dsdq.wire.limits import MAX_MESSAGE_BYTES, MAX_OPEN_BYTES, NAME, SUPPORTED_VERSIONS, VERSION
+from dsdq.wire.limits import MAX_MESSAGE_BYTES, MAX_OPEN_BYTES, NAME
 from dsdq.wire.messages import (
     Cancel,
     Closed,
@@ -29,7 +30,6 @@ from dsdq.wire.terms import pack_contract, unpack_contract
 __all__ = [
     "MAX_MESSAGE_BYTES",
     "MAX_OPEN_BYTES",
-    "VERSION",
     "Cancel",
     "Closed",
     "Decode",
@@ -63,9 +63,13 @@ _BY_CODE = {layout.code: layout for layout in _LAYOUTS}
 _BY_TYPE = {layout.build: layout for layout in _LAYOUTS}
 
 
-def pack(message: Message) -> bytes:
-    """Return the message as bytes; raise :class:`WireError` naming the field that the wire cannot carry."""
-    return to_bytes(_BY_TYPE[type(message)], message)
+def pack(message: Message, version: int = NEWEST) -> bytes:
+    """Return the message as bytes of its session's version.
+
+    Raises:
+        WireError: the wire cannot carry a field; the message names it.
+    """
+    return to_bytes(_BY_TYPE[type(message)], message, version)
 
 
 def unpack(data: bytes) -> Message:
@@ -90,6 +94,6 @@ def answer_to(data: bytes, reason: WireError) -> Error | None:
     session, version = fields.get(2), fields.get(0)
     if not isinstance(session, str) or not NAME.fullmatch(session):
         return None
-    foreign = type(version) is int and version not in SUPPORTED_VERSIONS
+    foreign = type(version) is int and version not in SPOKEN
     code = ErrorCode.UNSUPPORTED_VERSION if foreign else ErrorCode.MALFORMED
     return Error(session, code, str(reason))

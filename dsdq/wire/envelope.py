@@ -8,9 +8,10 @@ from typing import Any
 import msgpack
 
 from dsdq.errors import WireError
+from dsdq.versions import SPOKEN
 from dsdq.wire.codecs import refuse
 from dsdq.wire.layout import Layout
-from dsdq.wire.limits import MAX_ARRAY, MAX_FIELDS, MAX_MESSAGE_BYTES, MAX_OPEN_BYTES, MAX_TEXT, SUPPORTED_VERSIONS
+from dsdq.wire.limits import MAX_ARRAY, MAX_FIELDS, MAX_MESSAGE_BYTES, MAX_OPEN_BYTES, MAX_TEXT
 
 _LIMITS = {
     "max_array_len": MAX_ARRAY,
@@ -23,9 +24,9 @@ _COUNT_IN_FIRST_BYTE = range(0x80, 0x90)
 _MAP_16, _MAP_32 = 0xDE, 0xDF
 
 
-def to_bytes(layout: Layout, message: object) -> bytes:
+def to_bytes(layout: Layout, message: object, version: int) -> bytes:
     """Return ``message`` as bytes, or raise :class:`WireError` if a field or the whole cannot travel."""
-    data: bytes = msgpack.packb(layout.to_map(message))
+    data: bytes = msgpack.packb(layout.to_map(message, version))
     if len(data) > layout.max_bytes:
         raise _too_long(layout, len(data))
     return data
@@ -37,8 +38,8 @@ def from_bytes(layouts: Mapping[int, Layout], data: bytes, max_bytes: int) -> An
     version, code = fields.get(0), fields.get(1)
     if type(version) is not int:
         raise _prefixed("version", refuse("an integer under key 0", version))
-    if version not in SUPPORTED_VERSIONS:
-        spoken = ", ".join(map(str, sorted(SUPPORTED_VERSIONS)))
+    if version not in SPOKEN:
+        spoken = ", ".join(map(str, SPOKEN))
         msg = f"version {version} is not spoken here, only {spoken}; update the older side"
         raise WireError(msg)
     layout = layouts.get(code) if type(code) is int else None

@@ -28,7 +28,6 @@ from dsdq.wire.limits import (
     MAX_PROMPT_TOKENS,
     MAX_VERDICT_TOKENS,
     NAME,
-    VERSION,
 )
 from dsdq.wire.messages import Cancel, Closed, Decode, Draft, Error, Gap, Open, Opened, Verdict
 
@@ -82,9 +81,9 @@ class Layout:
         object.__setattr__(self, "_encoders", encoders)
         object.__setattr__(self, "_decoders", decoders)
 
-    def to_map(self, message: object) -> dict[int, object]:
+    def to_map(self, message: object, version: int) -> dict[int, object]:
         """Return the msgpack map of ``message``, or raise :class:`WireError` naming the field that cannot travel."""
-        fields: dict[int, object] = {0: VERSION, 1: self.code}
+        fields: dict[int, object] = {0: version, 1: self.code}
         name = ""
         try:
             for (key, name, encode, optional, default), value in zip(  # noqa: B007 - an error names it

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 
-VERSION = 1
-SUPPORTED_VERSIONS = frozenset({VERSION})
-
 MAX_OPEN_BYTES = 1 << 20
 MAX_MESSAGE_BYTES = 1 << 16
 """Bound of every message but ``open``, which carries the prompt."""

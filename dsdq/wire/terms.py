@@ -23,7 +23,7 @@ from dsdq.errors import ConfigError, WireError
 from dsdq.wire import codecs
 from dsdq.wire.envelope import from_bytes, to_bytes
 from dsdq.wire.layout import Field, Layout
-from dsdq.wire.limits import MAX_CONTRACT_BYTES, MAX_POSITION, NAME
+from dsdq.wire.limits import MAX_CONTRACT_BYTES, MAX_COUNT, MAX_POSITION, NAME
 
 
 def _build(*values: object) -> Contract:
@@ -39,6 +39,7 @@ def _build(*values: object) -> Contract:
 _NESTED = "sampling."
 _NAME = codecs.matching(NAME)
 _FIELDS = (
+    Field(0, "version", codecs.integer(1, MAX_COUNT)),
     Field(2, "session", _NAME),
     Field(3, "tenant", _NAME),
     Field(4, "producer", _NAME),
@@ -72,7 +73,7 @@ _OPEN_ENDED = Layout(32, "contract", _build, _FIELDS, MAX_CONTRACT_BYTES)
 
 def pack_contract(contract: Contract) -> bytes:
     """Return the contract as bytes, or raise :class:`WireError` naming the field that cannot travel."""
-    return to_bytes(_CONTRACT, contract)
+    return to_bytes(_CONTRACT, contract, contract.version)
 
 
 def unpack_contract(data: bytes, *, with_unknown: bool = False) -> Contract:

@@ -8,9 +8,8 @@ import secrets
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from time import monotonic
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 from redis.asyncio import Redis
 from ulid import ULID
@@ -18,21 +17,20 @@ from ulid import ULID
 from dsdq.bus.address import shown
 from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.feed import FeedReader
-from dsdq.bus.registry import Registry, WorkerInfo
+from dsdq.bus.registry import WorkerInfo
 from dsdq.bus.rights import Role
 from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW, GREEDY, GenerationStats
 from dsdq.contract import Contract, Rule, Sampling
-from dsdq.errors import ConfigError, PromptError, RedisUnavailableError
+from dsdq.errors import ConfigError, PromptError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.routing import POLICIES, prefix_of
 from dsdq.policies.window import Static
 from dsdq.settings import settings
+from producers.device.finding import Finder, Found
 from producers.device.generation import Prepared, RedisGeneration
 from producers.device.link import Patience, SessionLink
 from producers.device.sealer import Sealer
 from producers.drafters import Drafter, load_drafter, model_of
-
-POLL_S = 0.1
 
 
 class RedisClient:
@@ -114,9 +112,10 @@ class RedisClient:
 
         async def _prepare(stats: GenerationStats) -> Prepared:
             beginning = prefix_of(prompt)
-            worker = await self._choose_worker(model, beginning)
-            link = self._link(worker.model, beginning, stats, deadline_s)
-            return await self._prepare(worker, prompt, draft, partial(terms, seed=_seed(seed)), link)
+            found = await self._finder.find(model, beginning)
+            link = self._link(found, beginning, stats, deadline_s)
+            fixed = partial(terms, seed=_seed(seed), version=found.version)
+            return await self._prepare(found.worker, prompt, draft, fixed, link)
 
         generation = RedisGeneration(_prepare)
         self._generations.add(generation)
@@ -147,10 +146,9 @@ class RedisClient:
         policy = Static(contract.max_window)
         return Prepared(contract, ids, tokenizer, drafter.start(contract), policy, link, worker.wid)
 
-    def _link(self, model: str, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
+    def _link(self, found: Found, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
         if self._redis is None or self._feed is None:
-            msg = "expected an entered client: use `async with dsdq.connect(url) as client`"
-            raise ConfigError(msg)
+            raise _not_entered()
         patience = Patience(
             self._settings.open_timeout_ms,
             self._settings.verdict_timeout_ms,
@@ -159,41 +157,21 @@ class RedisClient:
         )
 
         async def find_worker() -> str:
-            return (await self._choose_worker(model, beginning)).wid
+            return (await self._finder.find(found.worker.model, beginning, found.version)).worker.wid
 
         return SessionLink(self._redis, self._feed, find_worker, patience, stats, self._rng, self._sealer)
 
-    async def _choose_worker(self, model: str | None, beginning: bytes) -> WorkerInfo:
-        """Return a verifier of ``model`` (or of the only model served); wait a little for one that is starting."""
+    @property
+    def _finder(self) -> Finder:
         if self._redis is None:
-            msg = "expected an entered client: use `async with dsdq.connect(url) as client`"
-            raise ConfigError(msg)
-        registry = Registry(self._redis)
-        polls = max(1, round(self._settings.find_verifier_ms / 1000 / POLL_S))
-        for _ in range(polls):
-            workers = await self._list_workers(registry, model)
-            served = sorted({worker.model for worker in workers})
-            if len(served) > 1:
-                msg = f"expected a model's name, since several are served: {', '.join(served)}"
-                raise ConfigError(msg)
-            if workers:
-                return cast("WorkerInfo", self._route(workers, beginning))
-            await asyncio.sleep(POLL_S)
-        wanted = f"a verifier of {model}" if model else "a verifier"
-        msg = f"expected {wanted} at {shown(self._url)}, found none; start one with `dsdq verifier --redis URL`"
-        raise ConfigError(msg)
-
-    async def _list_workers(self, registry: Registry, model: str | None) -> list[WorkerInfo]:
-        """Return the verifiers of ``model``, or of all models; wait while Redis is away: it was there when we began."""
-        began_s = monotonic()
-        while True:
-            try:
-                names = [model] if model else await registry.list_models()
-                return [worker for name in names for worker in await registry.list_workers(name)]
-            except RedisUnavailableError:
-                if 1000 * (monotonic() - began_s) >= self._settings.give_up_ms:
-                    raise
-                await asyncio.sleep(POLL_S)
+            raise _not_entered()
+        return Finder(
+            self._redis,
+            self._route,
+            where=shown(self._url),
+            patience_ms=self._settings.find_verifier_ms,
+            outage_ms=self._settings.give_up_ms,
+        )
 
     async def _drafter(self, name: str | Drafter) -> Drafter:
         if not isinstance(name, str):
@@ -212,3 +190,7 @@ class RedisClient:
 
 def _seed(given: int | None) -> int:
     return secrets.randbits(64) if given is None else given
+
+
+def _not_entered() -> ConfigError:
+    return ConfigError("expected an entered client: use `async with dsdq.connect(url) as client`")

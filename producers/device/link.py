@@ -105,7 +105,7 @@ class SessionLink:
         self.log = self.log.bind(session=contract.session)
         self.contract_bytes = pack_contract(contract)
         self._subscription = self._feed.subscribe(contract)
-        request = pack(Open(contract.session, self.contract_bytes, prompt))
+        request = pack(Open(contract.session, self.contract_bytes, prompt), contract.version)
         await self._ask(request, opens=True)
         message = await self._next(request, opens=True)
         if isinstance(message, Error):
@@ -119,7 +119,7 @@ class SessionLink:
         """Publish a round."""
         self.log = self.log.bind(round=request.round)
         self._length = request.base
-        await self._ask(pack(request))
+        await self._ask(pack(request, self._subscribed.contract.version))
 
     async def answer(self) -> Verdict | Closed | Opened:
         """Return the next verdict, or the close; repeat the request while none comes.
@@ -174,7 +174,7 @@ class SessionLink:
         if cancel:
             with contextlib.suppress(BusError, TimeoutError):  # what cannot be told expires
                 async with asyncio.timeout(CANCEL_TRIES_S):
-                    await self._publish(pack(Cancel(self._contract.session)), subscription)
+                    await self._publish(pack(Cancel(self._contract.session), self._contract.version), subscription)
 
     # Asking
 
@@ -251,8 +251,10 @@ class SessionLink:
                     self._check_busy(error)
                     await self._look_for_owner(subscription, opens=opens)
             except GoneError:
-                if self._subscription is not None and await self._catch_up() and subscription.waits:
-                    return  # the answer came another way; or a new owner's word, upon which the round is repeated
+                if self._subscription is not None:
+                    await self._catch_up()
+                    if subscription.waits:
+                        return  # the answer came another way; or a new owner's word, upon which the round is repeated
                 await self._look_for_owner(subscription, opens=opens)
                 pause_ms = backoff.next_ms()
             except RedisUnavailableError:

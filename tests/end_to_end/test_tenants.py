@@ -25,7 +25,8 @@ from dsdq.sealing import Seal, producer_key, sealed
 from dsdq.settings import settings
 from dsdq.tasks import end
 from dsdq.testing.hashed import decode
-from dsdq.wire import VERSION, Cancel, pack
+from dsdq.versions import NEWEST
+from dsdq.wire import Cancel, pack
 from tests.conftest import Serve, newest_server
 
 TENANTS = ("acme", "globex")
@@ -132,7 +133,7 @@ async def test_no_sibling_ends_a_devices_session(serve: Serve, place: Place, be:
         tokens = aiter(generation)
         ids = [(await anext(tokens)).id]
         (held,) = verifier._sessions
-        cancel, malformed = pack(Cancel(held.session)), msgpack.packb({0: VERSION, 1: 99, 2: held.session})
+        cancel, malformed = pack(Cancel(held.session)), msgpack.packb({0: NEWEST, 1: 99, 2: held.session})
         forged = [
             (cancel, None),
             (cancel, sealed(key_of("phone-8"), "phone-7", held.session, cancel)),
@@ -161,7 +162,7 @@ async def test_several_tenants_need_a_server_that_keeps_them_apart(serve: Serve)
 
 async def test_nobody_is_shown_a_password(place: Place) -> None:
     wrong = place.url(device_name("acme")).replace(":password@", ":another-password@")
-    for url, expected in ((place.url(device_name("acme")), "expected a verifier at"), (wrong, "password")):
+    for url, expected in ((place.url(device_name("acme")), "expected a verifier that speaks"), (wrong, "password")):
         arguments = ("-m", "dsdq", "generate", "--redis", url, "--tenant", "acme", "--draft", "ngram", "x")
         ended = await asyncio.to_thread(subprocess.run, [sys.executable, *arguments], capture_output=True, text=True)
         assert ended.returncode == 2

@@ -38,10 +38,11 @@ class Adoption:
     async def adopt(self, place: Place, former: str) -> Held | None:
         """Take a session over from ``former`` and rebuild it from its log.
 
-        None where nothing is to be taken over (it is closed, or another's by now), or where this verifier would not
-        go on as the session was promised.
+        None where nothing is to be taken over (it is closed or about to be, or another's by now), or where this
+        verifier would not go on as the session was promised.
         """
-        if place.session in self._adopting:
+        # To take a session over from oneself would fence the end that was decided and is being written.
+        if place.session in self._adopting or self._sessions.commits.closes(place.session):
             return None
         self._adopting.add(place.session)
         try:
@@ -79,6 +80,9 @@ class Adoption:
         entries = await self._store.entries(place)
         if entries and not self._suits(entries):
             return None
+        if former != self._worker and (held := await self._held_already(place)) is not None:
+            await self._store.moved(place, former)  # we were told of it twice
+            return held
         taken = await self._store.take_over(place, former)
         if taken is None:
             return None
@@ -90,6 +94,14 @@ class Adoption:
             await self._store.moved(place, former)
             log.info("took over", session=place.session, former=former, epoch=taken.epoch)
         return held
+
+    async def _held_already(self, place: Place) -> Held | None:
+        """Return the session if it is ours by its head too, and not only because nobody has told us otherwise yet."""
+        held = self._sessions.find(place.session, place.tenant)
+        if held is None:
+            return None
+        head = await self._store.head(place)
+        return held if head is not None and head.worker == self._worker else None
 
     def _suits(self, entries: Sequence[LogEntry]) -> bool:
         """Say whether this verifier goes on as the session was promised."""

@@ -24,6 +24,7 @@ from dsdq.policies.paging import BLOCK
 from dsdq.sealing import Keyring
 from dsdq.settings import Settings
 from dsdq.testing.hashed import CONTEXT_TOKENS
+from dsdq.versions import SPOKEN
 from workers.engine.hashed import HashEngine
 from workers.engine.planner import Planner
 from workers.engine.protocol import RoundEngine
@@ -167,4 +168,5 @@ def info_of(engine: RoundEngine, fingerprint: str, chosen: Settings) -> WorkerIn
         context_tokens=min(target.context_tokens, engine.kv_tokens),
         max_window=MAX_WINDOW,
         slots=limits_of(chosen).slots,
+        versions=SPOKEN,
     )

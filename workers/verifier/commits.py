@@ -62,6 +62,13 @@ class Commits:
         if answers:
             self._queue(Append(held, None, answers))
 
+    def closes(self, session: str) -> bool:
+        """Say whether a session's end waits for its log: it is not held any more, and still this worker's."""
+        return any(
+            one.commit is not None and one.commit.closes and one.held.session == session and not one.held.lost
+            for one in self._waiting
+        )
+
     async def shorter_than(self, appends: int) -> None:
         """Wait until fewer than ``appends`` wait: an engine must not run far ahead of a log that cannot be written."""
         while len(self._waiting) >= appends:

@@ -103,8 +103,8 @@ class Sessions:
     async def refuse(self, message: Open, contract: Contract, code: str, reason: str) -> None:
         """Answer an ``open`` with an error, where its device looks for it."""
         log.info("refused", session=message.session, code=code)
-        answer = pack(Error(message.session, code, reason))
-        await self._store.refuse(contract, answer=answer, request=pack(message))
+        answer = pack(Error(message.session, code, reason), contract.version)
+        await self._store.refuse(contract, answer=answer, request=pack(message, contract.version))
 
     async def admit_forever(self) -> None:
         """Whenever a place becomes free, give it to who waits."""
@@ -133,8 +133,8 @@ class Sessions:
             contract,
             length=transcript.length,
             digest=transcript.digest,
-            answer=pack(self.opened(contract, transcript, 1)),
-            request=pack(message),
+            answer=pack(self.opened(contract, transcript, 1), contract.version),
+            request=pack(message, contract.version),
         )
         if owned is not None:
             self.keep(SessionState(contract, transcript, owned.epoch, owned.owner), owned, entries=1)
@@ -244,7 +244,7 @@ class Sessions:
             round=verdict.last_round if outcome.final else held.state.answered,
             branch=held.state.branch,
             closes=outcome.closed is not None,
-            messages=[pack(message) for message in messages],
+            messages=[pack(message, held.state.contract.version) for message in messages],
         )
 
     # Closing
@@ -304,5 +304,5 @@ def saying(state: SessionState, owned: Owned, entries: int, message: Message, *,
         round=state.answered,
         branch=state.branch,
         closes=closes,
-        messages=[pack(message)],
+        messages=[pack(message, state.contract.version)],
     )

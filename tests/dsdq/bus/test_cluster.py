@@ -15,7 +15,7 @@ from dsdq.bus import scripts
 from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.dead import DeadLetters, Kind
 from dsdq.bus.feed import FeedReader
-from dsdq.bus.inbox import Bounds, Inbox, publish
+from dsdq.bus.inbox import Bounds, Inbox, close_inboxes, count_tries, forget_inboxes, left_behind, publish
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import Commit, CommitStatus, Owned, SessionStore, read_log
 from dsdq.contract import Contract
@@ -53,8 +53,8 @@ async def mortal(tmp_path: Path) -> AsyncIterator[Cluster]:
         yield started
 
 
-def store_at(redis: RedisCluster) -> SessionStore:
-    return SessionStore(redis, "w1", feed_entries=100, open_ttl_ms=60_000, closed_ttl_ms=60_000)
+def store_at(redis: RedisCluster, worker: str = "w1") -> SessionStore:
+    return SessionStore(redis, worker, feed_entries=100, open_ttl_ms=60_000, closed_ttl_ms=60_000)
 
 
 async def opened(store: SessionStore, producer: str) -> Owned:
@@ -98,10 +98,29 @@ async def test_what_is_published_is_read_settled_and_closed(redis: RedisCluster)
     await inbox.settle(entries[1:])
     await inbox.bury(entries[0], Kind.FAILED, "a test")
     assert [await redis.xlen(keys.inbox("w1", tenant)) for tenant in tenants] == [0, 0, 0]
-    assert await redis.xlen(keys.DEAD_LETTERS) == 1
+    assert await DeadLetters(redis, 100).drop_all() == 1
+    await inbox.beat(1.0, 60_000)
     await inbox.close()
     with pytest.raises(GoneError):
         await publish(redis, "w1", "acme", b"late")
+
+
+async def test_a_worker_that_is_gone_is_inherited(redis: RedisCluster, store: SessionStore) -> None:
+    inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100))
+    await inbox.open(Bounds(entries=3, kept=1, bytes_=1 << 20))
+    await publish(redis, "w1", "acme", b"one")
+    await inbox.read(count=10, block_ms=100)
+    for device in DEVICES:
+        await opened(store, device)
+    heir = store_at(redis, "w2")
+    taken = [await heir.take_over(place, "w1") for place in await store.places("w1")]
+    assert len(taken) == len(DEVICES)
+    assert None not in taken
+    left = await left_behind(redis, "w1", await close_inboxes(redis, "w1"))
+    assert await count_tries(redis, "w1", left) == [1]
+    await Inbox(redis, "w2", ["acme"], DeadLetters(redis, 100)).settle(left)
+    await forget_inboxes(redis, "w1", ["acme"])
+    assert not await redis.exists(keys.worker_state("w1"))
 
 
 async def test_one_batch_commits_to_sessions_on_all_nodes_each_in_its_order(
@@ -129,6 +148,9 @@ async def test_workers_are_found_in_the_registry(redis: RedisCluster) -> None:
     info = WorkerInfo("w1", "m", "r", "f", "t", "n", 10, 10, 4, 1)
     await registry.join(info, 60_000)
     await registry.renew(info, 60_000)
+    assert await registry.claim("m", "w0", "w1", 60_000)
+    assert not await registry.claim("m", "w0", "w2", 60_000)
+    await registry.release("m", "w0")
     assert await registry.list_models() == ["m"]
     assert await registry.list_workers("m") == [info]
     await registry.forget("m", info.wid)

@@ -270,3 +270,60 @@ async def test_a_worker_that_is_forgotten_leaves_nothing(redis: Redis, inbox: In
 async def test_a_worker_that_never_was_has_no_inboxes_to_close(redis: Redis) -> None:
     assert await close_inboxes(redis, "never-was") == []
     assert await redis.keys("*") == []
+
+
+# Floods: what a device puts in by itself, past the bound
+
+
+async def flood(redis: Redis, tenant: str, entries: int) -> None:
+    pipeline = redis.pipeline(transaction=False)
+    for number in range(entries):
+        pipeline.xadd(keys.inbox("w1", tenant), {"m": b"%d" % number})
+    await pipeline.execute()
+
+
+async def test_what_is_put_in_past_twice_the_bound_is_cut_from_its_newest_end(redis: Redis, inbox: Inbox) -> None:
+    await flood(redis, "acme", 20)
+    await flood(redis, "globex", 4)
+    await inbox.beat(1, ttl_ms=60_000)
+    left = [fields[b"m"] for _, fields in await redis.xrange(keys.inbox("w1", "acme"))]
+    assert left == [b"%d" % number for number in range(6)]
+    assert await redis.xlen(keys.inbox("w1", "globex")) == 4
+
+
+async def test_what_was_cut_is_counted_and_a_sample_is_kept(redis: Redis, inbox: Inbox) -> None:
+    await flood(redis, "acme", 5_000)
+    await inbox.beat(1, ttl_ms=60_000)
+    dead = DeadLetters(redis, 100)
+    assert await redis.xlen(keys.inbox("w1", "acme")) == 6
+    assert await dead.counts() == {"flood": 4_994}
+    letters = await dead.list(100)
+    assert 0 < len(letters) < 100
+    assert {(letter.kind, letter.tenant) for letter in letters} == {("flood", "acme")}
+    assert await redis.get(keys.inbox_bytes("w1", "acme")) == b"0"
+
+
+async def test_what_a_worker_has_read_is_never_cut(redis: Redis, inbox: Inbox) -> None:
+    await flood(redis, "acme", 20)
+    assert len(await inbox.read(count=10, block_ms=1)) == 10
+    await inbox.beat(1, ttl_ms=60_000)
+    assert await redis.xlen(keys.inbox("w1", "acme")) == 10
+
+
+async def test_a_flooded_tenants_messages_do_not_come_before_anothers(redis: Redis, inbox: Inbox) -> None:
+    await flood(redis, "acme", 1_000)
+    await publish(redis, "w1", "globex", b"mine")
+    entries = await inbox.read(count=10, block_ms=1)
+    assert [entry.payload for entry in entries if entry.tenant == "globex"] == [b"mine"]
+    assert len(entries) == 11
+
+
+@pytest.mark.parametrize("count", [-(2**63), 2**63 - 1, -1])
+async def test_a_count_of_bytes_that_a_device_has_spoiled_harms_no_worker(
+    redis: Redis, inbox: Inbox, count: int
+) -> None:
+    await redis.incrby(keys.inbox_bytes("w1", "acme"), count)
+    await flood(redis, "acme", 20)
+    await inbox.settle(await inbox.read(count=3, block_ms=1))
+    await inbox.beat(1, ttl_ms=60_000)
+    assert int(await redis.get(keys.inbox_bytes("w1", "acme"))) >= 0

@@ -12,9 +12,10 @@ import pytest
 from redis.asyncio import Redis
 
 from dsdq import keys
-from dsdq.bus.connection import Role, check_server, open_redis, translated
+from dsdq.bus import acl, scripts
+from dsdq.bus.connection import Role, check_server, open_redis, server_version, translated
 from dsdq.bus.dead import DeadLetters
-from dsdq.bus.inbox import Bounds, Inbox, publish
+from dsdq.bus.inbox import GROUP, Bounds, Inbox, publish
 from dsdq.bus.sessions import Commit, CommitStatus, SessionStore, read_log
 from dsdq.contract import Contract
 from dsdq.errors import DeniedError, RedisUnavailableError
@@ -122,13 +123,28 @@ async def test_a_server_that_stands_still_is_an_error_when_the_time_is_over(serv
         assert await impatient.get("x") is None
 
 
-async def test_a_blocked_read_of_an_inbox_that_loses_its_connection_is_not_repeated(redis: Redis, inbox: Inbox) -> None:
+async def test_entries_whose_answer_was_lost_are_read_once_the_reader_knows(redis: Redis, inbox: Inbox) -> None:
+    for payload in (b"held", b"settled", b"lost", b"too"):
+        await publish(redis, "w1", "acme", payload)
+    _, settled = await inbox.read(count=2, block_ms=1)
+    await inbox.settle([settled])
+    await redis.xreadgroup(GROUP, "w1", {keys.inbox("w1", "acme"): ">"})  # an answer that never arrives
     reading = asyncio.create_task(inbox.read(count=1, block_ms=60_000))
     while not (await redis.info("clients"))["blocked_clients"]:
         await asyncio.sleep(0.01)
     await redis.client_kill_filter(_type="normal", skipme=True)
-    with pytest.raises(RedisUnavailableError):  # what it was given may have been lost: it has to look
+    with pytest.raises(RedisUnavailableError):  # not repeated behind the reader's back
         await reading
+    assert [entry.payload for entry in await inbox.read(count=1, block_ms=1)] == [b"lost", b"too"]
+    assert await inbox.read(count=1, block_ms=1) == []
+
+
+async def test_a_replica_is_refused_and_what_is_written_to_it_is_told_as_such(redis: Redis) -> None:
+    await redis.replicaof("127.0.0.1", 1)
+    with pytest.raises(RedisUnavailableError, match="replica"):
+        await check_server(redis)
+    with pytest.raises(RedisUnavailableError, match=r"replica.*READONLY"):
+        await store_at(redis).refuse(CONTRACT, answer=b"no", request=b"open")
 
 
 async def test_an_inbox_that_the_server_lost_is_made_again(redis: Redis, inbox: Inbox) -> None:
@@ -170,6 +186,18 @@ async def test_a_verifier_that_lacks_a_right_is_told_which_at_the_start(
         with pytest.raises(DeniedError, match=re.escape(missing)):
             await check_server(bob)
     assert await redis.keys("*") == []
+
+
+async def test_the_users_that_dsdq_makes_have_the_rights_that_are_asked_for(redis: Redis, server: RealServer) -> None:
+    if (version := await server_version(redis)) < acl.SELECTORS_SINCE:
+        pytest.skip("users of dsdq need a server of version 7")
+    for user in acl.users(["acme"], version):
+        await redis.execute_command("ACL SETUSER", user.name, "on", ">x", *user.rules)
+    async with client(as_user(server.url, acl.VERIFIER, "x")) as verifier:
+        await check_server(verifier)
+        await scripts.load(verifier)
+    async with client(as_user(server.url, acl.device_name("acme"), "x")) as device:
+        await check_server(device, role=Role.DEVICE)
 
 
 async def test_a_device_that_may_do_little_is_taken_as_it_is(redis: Redis, server: RealServer) -> None:

@@ -19,8 +19,8 @@ CONTRACT = Contract("acme", "phone-1", "s1", "m", "f")
 
 
 @pytest.fixture
-async def watched(program: str, tmp_path: Path) -> AsyncIterator[RealSentinels]:
-    async with real_sentinels(tmp_path, sentinels=3, program=program) as started:
+async def watched(tmp_path: Path) -> AsyncIterator[RealSentinels]:
+    async with real_sentinels(tmp_path, sentinels=3) as started:
         await started.replicated()
         yield started
 
@@ -95,15 +95,6 @@ async def test_a_client_that_keeps_writing_follows_when_a_primary_hands_over(wat
         writer.stop = True
         await writer.task
         assert await read_log(redis, CONTRACT, 1) == [b"v%d" % at for at in range(writer.committed)]
-
-
-async def test_a_replica_is_refused_and_what_is_written_to_it_is_told_as_such(watched: RealSentinels) -> None:
-    async with client(watched.servers[1].url) as replica:
-        with pytest.raises(RedisUnavailableError, match="replica"):
-            await check_server(replica)
-        store = SessionStore(replica, "w1", feed_entries=100, open_ttl_ms=60_000, closed_ttl_ms=60_000)
-        with pytest.raises(RedisUnavailableError, match=r"replica.*READONLY"):
-            await store.refuse(CONTRACT, answer=b"no", request=b"open")
 
 
 async def test_a_service_that_no_sentinel_knows_is_said() -> None:

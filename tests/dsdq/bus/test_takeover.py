@@ -233,3 +233,17 @@ async def test_a_refusal_is_never_anybodys_own(redis: Redis, former: SessionStor
         await former.refuse(CONTRACT, answer=b"error", request=b"open")
     assert await redis.xlen(PLACE.log) == 1
     assert await former.take_over(PLACE, "w1") is None
+
+
+async def test_a_takeover_that_was_interrupted_is_made_again_and_the_session_stays_in_the_heirs_set(
+    former: SessionStore, heir: SessionStore
+) -> None:
+    await opened(former)
+    first = await take_over(heir)
+    again = await take_over(heir)
+    assert again.epoch == first.epoch + 1
+    assert await heir.places("w2") == [PLACE]
+    assert await heir.commit([commit(first, 1, b"v1"), commit(again, 1, b"v1")]) == [
+        CommitStatus.FENCED,
+        CommitStatus.OK,
+    ]

@@ -12,7 +12,9 @@ from dsdq.bus.feed import Subscription
 from dsdq.bus.sessions import LogEntry
 from dsdq.client import GenerationStats
 from dsdq.contract import Contract, FinishReason
+from dsdq.errors import GoneError
 from dsdq.wire import Closed, Gap, Message, Opened, pack
+from producers.device import link as module
 from producers.device.link import Patience, SessionLink
 from producers.device.sealer import Sealer
 
@@ -60,3 +62,29 @@ def test_the_next_round_goes_to_the_newest_owner() -> None:
     link = link_with([owner("w2", LENGTH), owner("w3", LENGTH)])
     assert link.closed() is None
     assert link._worker == "w3"
+
+
+@pytest.mark.parametrize("through", ["the feed", "the log"])
+async def test_a_round_is_not_repeated_to_a_verifier_that_is_gone_once_its_answer_is_here(
+    monkeypatch: pytest.MonkeyPatch, through: str
+) -> None:
+    link = link_with([CLOSED] if through == "the feed" else [])
+    subscription = link._subscription
+    assert subscription is not None
+
+    async def gone(*_: object, **__: object) -> None:
+        raise GoneError("closed")
+
+    class Feed:
+        async def catch_up(self, _: Subscription) -> bool:
+            if through == "the log":
+                subscription.take(LogEntry(1, 1, pack(CLOSED)))
+            return through == "the log"
+
+        async def owner(self, _: Subscription) -> None:
+            return None  # the session is closed
+
+    monkeypatch.setattr(module, "publish", gone)
+    link._feed = Feed()  # type: ignore[assignment]
+    await link._publish(b"round", subscription)
+    assert link.closed() == CLOSED

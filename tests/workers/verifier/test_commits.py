@@ -72,8 +72,16 @@ async def running(store: Store, inbox: Inbox) -> AsyncIterator[Commits]:
         task.cancel()
 
 
-def commit(name: str) -> Commit:
-    return name  # type: ignore[return-value]
+class Named(str):
+    """Stands for a commit."""
+
+    __slots__ = ("closes",)
+
+
+def commit(name: str, *, closes: bool = False) -> Commit:
+    named = Named(name)
+    named.closes = closes
+    return named  # type: ignore[return-value]
 
 
 async def test_what_waits_is_appended_together_and_in_order(held: Held) -> None:
@@ -125,6 +133,31 @@ async def test_nothing_of_a_session_that_is_not_ours_any_more_is_acknowledged(he
         queue.settle(held, [entry("3")])
         await queue.shorter_than(1)
     assert inbox.settled == ["left behind"]
+
+
+async def test_the_end_of_a_session_is_known_until_it_is_in_the_log(held: Held) -> None:
+    store, inbox = Store(), Inbox()
+    store.gate.clear()
+    async with running(store, inbox) as queue:
+        queue.add(held, commit("a"))
+        assert not queue.closes("s1")
+        queue.add(held, commit("b", closes=True))
+        assert queue.closes("s1")
+        assert not queue.closes("s2")
+        store.gate.set()
+        await queue.shorter_than(1)
+        assert not queue.closes("s1")
+
+
+async def test_an_end_that_failed_ends_nothing(held: Held) -> None:
+    store, inbox = Store(), Inbox()
+    store.lost = {"a": CommitStatus.BEHIND}
+    seen: list[bool] = []
+    async with running(store, inbox) as queue:
+        queue._on_lost = lambda *_: seen.append(queue.closes("s1")) or ()
+        queue.add(held, commit("a", closes=True))
+        await queue.shorter_than(1)
+    assert seen == [False]
 
 
 async def test_whoever_runs_ahead_too_far_waits(held: Held) -> None:
