@@ -35,7 +35,7 @@ class Adoption:
         self._sessions = sessions
         self._offer = offer
         self._worker = worker
-        self._adopting: set[str] = set()
+        self._adopting: dict[Place, asyncio.Event] = {}
 
     async def adopt(self, place: Place, former: str) -> Held | None:
         """Take a session over from ``former`` and rebuild it from its log.
@@ -43,17 +43,21 @@ class Adoption:
         None where nothing is to be taken over (it is closed or about to be, or another's by now), or where this
         verifier would not go on as the session was promised.
         """
+        if (adopted := self._adopting.get(place)) is not None:  # a message came before it was done
+            await adopted.wait()
+            return self._sessions.find(place.session, place.tenant)
         # To take a session over from oneself would fence the end that was decided and is being written.
-        if place.session in self._adopting or self._sessions.commits.closes(place.session):
+        if self._sessions.commits.closes(place.session):
             return None
-        self._adopting.add(place.session)
+        adopted = self._adopting[place] = asyncio.Event()
         try:
             return await self._adopt(place, former)
         except (WireError, SessionError) as error:
             log.warning("log unreadable", session=place.session, reason=str(error))
             return None
         finally:
-            self._adopting.discard(place.session)
+            del self._adopting[place]
+            adopted.set()
 
     async def recall(self, place: Place) -> bool:
         """Hold a session that is ours by its head, or an orphan's; say whether any session of that place exists.
