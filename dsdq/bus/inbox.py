@@ -7,7 +7,7 @@ worker finds all of it, read or not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -32,12 +32,17 @@ FLOOD_LETTERS = 8  # of each call, kept for people to see what it was
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message as it lies in an inbox of ``worker``: ``tenant`` is whose inbox, not what the message claims."""
+    """One message as it lies in an inbox of ``worker``: ``tenant`` is whose inbox, not what the message claims.
+
+    ``tries`` is how many of a dead worker's heirs died in a step with it; one that ``passed`` has been in a step since.
+    """
 
     worker: str
     tenant: str
     id: str
     fields: Mapping[bytes, bytes]
+    tries: int = 0
+    passed: bool = False
 
     @property
     def payload(self) -> bytes:
@@ -212,6 +217,24 @@ class Inbox:
         seal = {name: value for name in SEAL if (value := entry.fields.get(name.encode())) is not None}
         await self._dead.add(entry.worker, entry.tenant, entry.id, entry.payload, kind, reason, attempts, seal)
 
+    async def begin(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Count that a step begins with these entries; return those that were counted: a dead worker's, the first time.
+
+        Should this worker die in that step too, its heir knows.
+        """
+        begun = [one for one in entries if one.worker != self._worker and not one.passed]
+        await count_tries(self._redis, begun)
+        return begun
+
+    async def passed(self, entries: Sequence[Entry]) -> None:
+        """Take back what :meth:`begin` counted: the step went well."""
+        if entries:
+            pipeline = self._redis.pipeline(transaction=False)
+            for entry in entries:
+                pipeline.hdel(keys.worker_tries(entry.worker), f"{entry.tenant}/{entry.id}")
+            with translated():
+                await pipeline.execute()
+
     async def beat(self, drained_per_s: float, ttl_ms: int) -> None:
         """Say how fast entries are answered, keep the inboxes for ``ttl_ms`` should nobody beat again, cut floods back.
 
@@ -285,14 +308,23 @@ async def left_behind(redis: Redis, worker: str, tenants: Iterable[str]) -> list
     return entries
 
 
-async def count_tries(redis: Redis, worker: str, entries: Sequence[Entry]) -> list[int]:
-    """Count that each of these entries of a dead worker is tried once more, and return how often they were now."""
+async def count_tries(redis: Redis, entries: Sequence[Entry]) -> None:
+    """Count that a step begins with each of these entries of dead workers."""
     pipeline = redis.pipeline(transaction=False)
     for entry in entries:
-        pipeline.hincrby(keys.worker_tries(worker), f"{entry.tenant}/{entry.id}", 1)
+        pipeline.hincrby(keys.worker_tries(entry.worker), f"{entry.tenant}/{entry.id}", 1)
+    if entries:
+        with translated():
+            await pipeline.execute()
+
+
+async def with_tries(redis: Redis, worker: str, entries: Sequence[Entry]) -> list[Entry]:
+    """Return a dead worker's entries with the steps that others have begun with them."""
+    if not entries:
+        return []
     with translated():
-        counts: list[int] = await pipeline.execute()
-    return counts
+        counts = await redis.hmget(keys.worker_tries(worker), [f"{entry.tenant}/{entry.id}" for entry in entries])
+    return [replace(entry, tries=int(count or 0)) for entry, count in zip(entries, counts, strict=True)]
 
 
 async def forget_inboxes(redis: Redis, worker: str, tenants: Iterable[str]) -> None:

@@ -230,7 +230,8 @@ class Sessions:
         # A rejected draft leaves keys and values behind it, which the next row overwrites.
         self._planner.computed(held.session, held.state.transcript.tokens, verdict.base + verdict.accepted)
         if not outcome.final:  # the rest of a grant waits from now on
-            held.pending[0] = replace(outcome.ready.rounds[0], received_s=monotonic())
+            rest = outcome.ready.rounds[0]
+            held.pending[0] = replace(rest, entry=replace(rest.entry, passed=True), received_s=monotonic())
 
     def _commit_of(self, outcome: Outcome) -> Commit:
         held, verdict = outcome.ready.held, outcome.verdict

@@ -6,13 +6,14 @@ This module knows neither Redis nor leases: rounds come from the sessions, verdi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Iterable, Sequence
 from time import monotonic
 
 from dsdq.bus.dead import Kind
-from dsdq.bus.inbox import Inbox
-from dsdq.errors import DsdqError
+from dsdq.bus.inbox import Entry, Inbox
+from dsdq.errors import DsdqError, RedisUnavailableError
 from dsdq.session import Ahead, Live, liveness
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import ErrorCode, Gap
@@ -84,11 +85,13 @@ class Stepper:
         """
         ready = {one.held.session: one for one in map(self._next_ready, self._sessions)}
         started_s = monotonic()
-        requests = [one.request for one in ready.values() if self._sessions.holds(one.held)]
+        suspects = [one for one in ready.values() if self._is_suspect(one)]
+        requests = [one.request for one in suspects[:1] or ready.values() if self._sessions.holds(one.held)]
         rows = self._planner.plan(self._isolated(requests), started_s)
         if not rows:
             return self._wait_for_room(ready.values())
         verified = [ready[row.session] for row in rows if row.keep]
+        begun = await self._begin(verified)
         judged = [one.judged for one in verified]
         try:
             judgements = await self._engine.run(self._engine.engine.verify, rows, judged, self._secret)
@@ -98,6 +101,7 @@ class Stepper:
             log.exception("step failed", sessions=[row.session for row in rows])
             await self._suspect([ready[row.session].held for row in rows])
             return True
+        await self._passed(begun)
         for row in rows:
             held = ready[row.session].held
             if not row.keep and self._sessions.holds(held):
@@ -115,6 +119,20 @@ class Stepper:
         self.rows += timing.batch_rows
         row_ms = 1000 * (timing.ended_s - timing.started_s) / timing.batch_rows
         self.row_ms += (RECENT if self.row_ms else 1.0) * (row_ms - self.row_ms)
+
+    async def _begin(self, verified: Sequence[Ready]) -> Sequence[Entry]:
+        with contextlib.suppress(RedisUnavailableError):  # then the next one to die is counted
+            return await self._inbox.begin([pending.entry for one in verified for pending in one.rounds])
+        return ()
+
+    async def _passed(self, begun: Sequence[Entry]) -> None:
+        with contextlib.suppress(RedisUnavailableError):
+            await self._inbox.passed(begun)
+
+    @staticmethod
+    def _is_suspect(ready: Ready) -> bool:
+        """Say whether a verifier died in a step with one of these rounds: then others had better not be in the next."""
+        return any(pending.entry.tries and not pending.entry.passed for pending in ready.rounds)
 
     def _isolated(self, requests: Sequence[Request]) -> Sequence[Request]:
         """Return all requests, or, after a step that failed, one of those it had: whose fault it was is seen alone."""
