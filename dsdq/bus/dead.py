@@ -171,22 +171,22 @@ class DeadLetters:
 def _read(letter_id: bytes, fields: Mapping[bytes, bytes]) -> Letter:
     """Return a letter, whatever somebody wrote into the stream."""
 
-    def text(name: str) -> str:
+    def _text(name: str) -> str:
         return fields.get(name.encode(), b"").decode(errors="replace")
 
-    def number(name: str) -> int:
+    def _number(name: str) -> int:
         digits = fields.get(name.encode(), b"")
         return int(digits) if digits.isdigit() else 0
 
     return Letter(
         id=letter_id.decode(),
-        worker=text("worker"),
-        tenant=text("tenant"),
-        entry=text("entry"),
-        kind=text("kind"),
-        reason=text("reason"),
-        attempts=number("attempts"),
-        size_bytes=number("size"),
+        worker=_text("worker"),
+        tenant=_text("tenant"),
+        entry=_text("entry"),
+        kind=_text("kind"),
+        reason=_text("reason"),
+        attempts=_number("attempts"),
+        size_bytes=_number("size"),
         payload=fields.get(b"m", b""),
         seal={name: fields[name.encode()] for name in SEAL if name.encode() in fields},
     )

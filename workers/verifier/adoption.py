@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from dsdq.bus.inbox import Entry
+from dsdq.bus.registry import Registry
 from dsdq.bus.sessions import APPENDED, LogEntry, Owned, Place, SessionStore, Taken
 from dsdq.contract import Contract
 from dsdq.errors import RedisUnavailableError, SessionError, WireError
@@ -28,12 +29,13 @@ RETRY_S = 0.2
 class Adoption:
     """Makes ``sessions`` hold what others, or nobody, held."""
 
-    def __init__(self, store: SessionStore, sessions: Sessions, offer: Offer, worker: str) -> None:
+    def __init__(self, store: SessionStore, registry: Registry, sessions: Sessions, offer: Offer, worker: str) -> None:
+        self._registry = registry
         self._store = store
         self._sessions = sessions
         self._offer = offer
         self._worker = worker
-        self._adopting: set[str] = set()
+        self._adopting: dict[Place, asyncio.Event] = {}
 
     async def adopt(self, place: Place, former: str) -> Held | None:
         """Take a session over from ``former`` and rebuild it from its log.
@@ -41,23 +43,33 @@ class Adoption:
         None where nothing is to be taken over (it is closed or about to be, or another's by now), or where this
         verifier would not go on as the session was promised.
         """
+        if (adopted := self._adopting.get(place)) is not None:  # a message came before it was done
+            await adopted.wait()
+            return self._sessions.find(place.session, place.tenant)
         # To take a session over from oneself would fence the end that was decided and is being written.
-        if place.session in self._adopting or self._sessions.commits.closes(place.session):
+        if self._sessions.commits.closes(place.session):
             return None
-        self._adopting.add(place.session)
+        adopted = self._adopting[place] = asyncio.Event()
         try:
             return await self._adopt(place, former)
         except (WireError, SessionError) as error:
             log.warning("log unreadable", session=place.session, reason=str(error))
             return None
         finally:
-            self._adopting.discard(place.session)
+            del self._adopting[place]
+            adopted.set()
 
     async def recall(self, place: Place) -> bool:
-        """Hold a session again that is ours by its head; say whether any session of that place exists."""
+        """Hold a session that is ours by its head, or an orphan's; say whether any session of that place exists.
+
+        An orphan's owner was taken over from before it opened the session: it was stopped meanwhile, or its word to
+        Redis was late.
+        """
         head = await self._store.head(place)
-        if head is not None and head.is_open and head.worker == self._worker:
-            await self.adopt(place, self._worker)
+        if head is not None and head.is_open:
+            ours = head.worker == self._worker
+            if ours or not await self._registry.knows(self._offer.target, head.worker):
+                await self.adopt(place, head.worker)
         return head is not None
 
     async def repair_forever(self, take: Callable[[Entry], Awaitable[None]]) -> None:
