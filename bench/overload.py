@@ -165,7 +165,7 @@ def figures(load: float, ended: Sequence[Ended], seen: Watch, seconds: float) ->
         "goodput_tokens_per_s": sum(one.tokens for one in finished) / (0.75 * seconds),
         "committed_in_vain": sum(one.tokens for one in ended if one.how != "finished"),
         "p50_s": took[len(took) // 2],
-        "p99_s": quantiles(took, n=100)[98] if len(took) > 1 else took[0],
+        "p99_s": quantiles(took, n=100, method="inclusive")[98] if len(took) > 1 else took[0],
         "longest_until_any_end_s": max(one.took_s for one in ended),
         "redis_max_mib": max(seen.redis_bytes) / 2**20,
         "redis_after_mib": seen.redis_bytes[-1] / 2**20,
