@@ -28,6 +28,8 @@ bench: setup           ## the tables in README.md
 	$(BIN)/python bench/single.py
 	$(BIN)/python bench/engine.py
 	$(BIN)/python bench/offline.py
+	$(BIN)/python bench/roundtrip.py
+	$(BIN)/python bench/overload.py
 
 pair: setup            ## train the built-in pair again, from scratch
 	$(BIN)/python -m training.make_pair
