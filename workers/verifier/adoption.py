@@ -72,6 +72,11 @@ class Adoption:
                 await self.adopt(place, head.worker)
         return head is not None
 
+    async def is_open(self, place: Place) -> bool:
+        """Say whether a session is open, here or elsewhere."""
+        head = await self._store.head(place)
+        return head is not None and head.is_open
+
     async def repair_forever(self, take: Callable[[Entry], Awaitable[None]]) -> None:
         """Rebuild the sessions that ``sessions`` has lost touch with, and take their messages in again."""
         while True:

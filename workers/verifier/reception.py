@@ -75,10 +75,13 @@ class Reception:
             return None
         return message.session
 
-    def takes(self, entry: Entry) -> bool:
-        """Say whether this verifier is the one to answer what a lapsed one left."""
+    async def takes(self, entry: Entry) -> bool:
+        """Say whether this verifier deals with what a lapsed one left: not where it is for a session held elsewhere."""
         message = self._heard(entry)
-        return message is None or isinstance(message, Open) or self.session_of(entry) is not None
+        if not isinstance(message, Draft | Decode | Cancel) or self.session_of(entry) is not None:
+            return True
+        place = _place(entry, message.session)
+        return place is None or not await self._adoption.is_open(place)
 
     def _heard(self, entry: Entry) -> Message | None:
         """Return the message of an entry; None where it is none, or nobody's who may speak here."""
@@ -155,11 +158,16 @@ class Reception:
         What was answered, or is another verifier's to answer, is settled: a device repeats what it has no answer to,
         to whoever owns the session then. What belongs to no session at all is kept for people.
         """
-        named = keys.NAME.fullmatch(entry.producer) is not None
-        known = named and await self._adoption.recall(Place(entry.producer, entry.tenant, session))
+        place = _place(entry, session)
+        known = place is not None and await self._adoption.recall(place)
         held = self._sessions.find(session, entry.tenant)
         if held is None and known:
             await self._inbox.settle([entry])
         elif held is None:
             await self._inbox.bury(entry, Kind.UNKNOWN_SESSION, f"unknown session {session}")
         return held
+
+
+def _place(entry: Entry, session: str) -> Place | None:
+    """Return where the session of a message is, if its producer has a name that could have one."""
+    return Place(entry.producer, entry.tenant, session) if keys.NAME.fullmatch(entry.producer) else None

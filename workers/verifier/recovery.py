@@ -128,10 +128,10 @@ class Recovery:
             await asyncio.gather(*(self._adoption.adopt(place, former) for place in places[start : start + TOGETHER]))
 
     async def _drain(self, wid: str, tenants: Sequence[str]) -> None:
-        """Take in what the sessions that came here were sent, and opens that nobody has answered."""
+        """Take in what the sessions that came here were sent, what is for none any more, and unanswered opens."""
         taken = self._taken.setdefault(wid, set())
         found = await left_behind(self._redis, wid, tenants)
-        entries = [one for one in found if (one.tenant, one.id) not in taken and self._reception.takes(one)]
+        entries = [one for one in found if (one.tenant, one.id) not in taken and await self._reception.takes(one)]
         for entry in await with_tries(self._redis, wid, entries):
             taken.add((entry.tenant, entry.id))
             if entry.tries >= MOST_TRIES:

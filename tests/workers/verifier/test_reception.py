@@ -82,8 +82,8 @@ async def test_giving_a_message_up_ends_the_session_of_its_own_device_only(
     assert [call.args[1] for call in inbox.bury.await_args_list] == [Kind.FAILED, Kind.FAILED]
 
 
-def test_nothing_is_read_of_what_is_not_sealed(reception: Reception) -> None:
+async def test_nothing_is_read_of_what_is_not_sealed(reception: Reception) -> None:
     unsealed = Entry("w1", "acme", "1-0", {b"m": CANCEL, b"p": b"phone-7"})
     assert reception.session_of(unsealed) is None
     assert reception.session_of(entry(CANCEL, "phone-7")) == "s1"
-    assert reception.takes(unsealed)  # to put it away
+    assert await reception.takes(unsealed)  # to put it away

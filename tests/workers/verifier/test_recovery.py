@@ -70,7 +70,7 @@ async def mortal(redis: Redis, redis_url: str) -> AsyncIterator[Start]:
     blocks: list[Any] = []
 
     async def start(**changed: Any) -> Mortal:
-        chosen = Settings(redis_url=redis_url, **{"tenants": ("default", "acme"), **changed})
+        chosen = Settings(redis_url=redis_url, **{"tenants": ("acme",), **changed})
         blocks.append(assemble(redis_url, HASH_TARGET, "cpu", "float32", chosen))
         verifier, ready = (await blocks[-1].__aenter__())(), asyncio.Event()
         started.append(Mortal(redis, verifier, asyncio.create_task(verifier.run(asyncio.Event(), ready))))
@@ -164,7 +164,7 @@ async def until_delivered(redis: Redis, worker: str, count: int) -> None:
 @pytest.mark.parametrize("draft", ["none", "ngram", "hash:0.5", RecordedDrafter(0.8)], ids=str)
 async def test_a_text_goes_on_as_if_nothing_had_happened(mortal: Start, redis_url: str, draft: str | Drafter) -> None:
     first = await mortal(hash_step_ms=2)
-    async with dsdq.connect(redis_url) as client:
+    async with dsdq.connect(redis_url, tenant="acme") as client:
         generation = client.generate(PROMPT, draft=draft, max_tokens=300, window=4)
         shown = []
         async for token in generation:
