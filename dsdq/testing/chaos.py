@@ -39,6 +39,7 @@ from dsdq.testing.proxy import NO_FAULTS, Fault, FaultProxy
 from dsdq.testing.records import Publications, read_histories
 from dsdq.testing.scenarios import SCENARIOS, Scenario, find_scenario
 from dsdq.testing.schedule import Act, Event
+from dsdq.threads import share_cores
 from dsdq.wire import Opened
 
 LEASE_S = 2.0
@@ -190,18 +191,19 @@ class Chaos:
                 proxy.set_faults(event.faults)
 
     async def _choose(self, choice: float) -> Victim:
-        """Return one of the verifiers that work, as soon as one does.
+        """Return one of the verifiers that work, as soon as enough do.
 
         Raises:
-            ConfigError: none does, for too long.
+            ConfigError: too few do, for too long.
         """
         ends_s = monotonic() + STARTS_S
         while monotonic() < ends_s:
             able = [victim for victim in self._killer.running if victim.was_ready and not victim.stopped]
-            if able:
+            if len(able) >= self._plan.scenario.working:
                 return able[int(choice * len(able))]
             await asyncio.sleep(LOOK_S)
-        msg = f"expected a verifier that works within {STARTS_S:.0f} s; those that ended did with {self._killer.exits}"
+        wanted = f"expected {self._plan.scenario.working} verifiers that work within {STARTS_S:.0f} s"
+        msg = f"{wanted}; those that ended did with {dict(self._killer.exits)}"
         raise ConfigError(msg)
 
     async def _restart(self, *, killed: bool) -> None:
@@ -275,6 +277,7 @@ def main(
         not broken_fence,
     )
     configure(_log_level())
+    share_cores()
     size = f"{plan.verifiers} verifiers of {target}, {plan.devices} devices, {plan.seconds:.0f} s of faults"
     typer.echo(f"seed {plan.seed}: {size}")
     report = asyncio.run(run(plan))
