@@ -180,6 +180,7 @@ class Verifier:
     async def _leave(self) -> None:
         """End the lease, so that others take over what is left; if nothing is, leave no trace."""
         with contextlib.suppress(BusError):
+            await self._inbox.bury_condemned()
             if len(self._sessions) or await self._inbox.holds_any():
                 await self._registry.hand_over(self.info)
             else:
@@ -198,9 +199,10 @@ class Verifier:
         while True:
             try:
                 if not unread:
+                    await self._inbox.bury_condemned()
                     unread.extend(await self._inbox.read(count=READ_ENTRIES, block_ms=BLOCK_MS))
                 while unread:
-                    await self._reception.take(unread[0])
+                    await self._reception.hear(unread[0])
                     unread.popleft()
             except RedisUnavailableError as error:
                 await self._hope(error)
