@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from structlog.contextvars import bind_contextvars
 
 from dsdq.bus.dead import DeadLetters, Kind
-from dsdq.bus.inbox import Bounds, Entry, Inbox
+from dsdq.bus.inbox import SLACK, Bounds, Entry, Inbox
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import SessionStore
 from dsdq.errors import BusError, DsdqError, FencedError, RedisUnavailableError
@@ -108,6 +108,7 @@ class Verifier:
             tokenizer,
             worker=info.wid,
             slots=limits.slots,
+            most_waiting=SLACK * limits.inbox.entries,
             on_ready=self._work.set,
         )
         self._adoption = Adoption(self._store, self._sessions, offer, info.wid)
