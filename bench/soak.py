@@ -6,7 +6,8 @@ Two verifier processes of the target ``testing/hash``, with a fixed time for eac
 Each device opens one session after another: most finish, some are cancelled on the way, some are opened by a device
 that is never heard of again; now and then a device goes, and one with a new name comes. Every 5 s: the resident memory
 of each verifier and what Redis uses. Of each, the least-squares slope per hour with its standard error, from when it
-has settled. At the end all is closed, and when the times to live have passed, Redis must hold the keys that it began with.
+has settled. At the end all is closed, and when the times to live have passed, Redis must hold the keys that it began
+with.
 """
 
 from __future__ import annotations
