@@ -5,8 +5,8 @@
 Verifier and devices are processes of their own; the target is ``testing/hash``. Every device connects as
 ``dsdq.connect`` does, opens a session and generates a little. When all have, every connection to Redis is killed, those
 of the verifier too, and every device asks for the rest of its text at that moment. Shown: how all ended and with which
-refusals, whether the texts are right, how long it took until the first new verdict and until the end of the text, the largest
-output buffers that Redis held for anybody, and memory before, with all devices, and after.
+refusals, whether the texts are right, how long it took until the first new verdict and until the end of the text, the
+largest output buffers that Redis held for anybody, and memory before, with all devices, and after.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ async def test_a_flood_of_opens_takes_no_more_than_twice_the_bound(redis: Redis,
         dead = DeadLetters(redis, 1)
 
         async def cut() -> bool:
-            left = await redis.xlen(keys.inbox(verifier.info.wid, "acme"))
+            left: int = await redis.xlen(keys.inbox(verifier.info.wid, "acme"))
             return left + 1 + (await dead.counts()).get("flood", 0) == len(contracts) and left <= 2 * BOUND
 
         await until(cut, "an inbox of no more than twice its bound")
