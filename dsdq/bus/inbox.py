@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from dsdq import keys
 from dsdq.bus import scripts, together
 from dsdq.bus.connection import translated
-from dsdq.bus.dead import SEAL, DeadLetters, Kind
+from dsdq.bus.dead import SEAL, Burial, DeadLetters, Kind
 from dsdq.errors import BusyError, FencedError, GoneError, RedisUnavailableError
 from dsdq.sealing import Seal
 from dsdq.telemetry.logs import get_logger
@@ -104,6 +104,7 @@ class Inbox:
         self._held: set[tuple[str, str]] = set()  # tenant and id of what was read and is not settled
         self._unsure = False
         self._bound = 0
+        self._condemned: list[tuple[Entry, Burial]] = []
 
     async def open(self, bounds: Bounds) -> None:
         """Create the streams with their groups and let devices in."""
@@ -183,8 +184,19 @@ class Inbox:
 
     async def bury(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
         """Move an entry that cannot be answered to the dead letters."""
-        await self._keep(entry, kind, reason, attempts)
-        await self.settle([entry])
+        self.condemn(entry, kind, reason, attempts)
+        await self.bury_condemned()
+
+    def condemn(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
+        """Let an entry be buried with others, by the next :meth:`bury_condemned`; until then it lies in its inbox."""
+        self._condemned.append((entry, _burial(entry, kind, reason, attempts)))
+
+    async def bury_condemned(self) -> None:
+        """Move what was condemned to the dead letters; it is still condemned if Redis does not answer."""
+        if condemned := list(self._condemned):
+            await self._dead.add_all([burial for _, burial in condemned])
+            await self.settle([entry for entry, _ in condemned])
+            self._condemned = [one for one in self._condemned if one not in condemned]
 
     async def cut(self) -> int:
         """Refuse what devices put past twice the bounds, the newest that nobody has read; return how much it was.
@@ -207,15 +219,10 @@ class Inbox:
             answers = await scripts.call_many(self._redis, "cut", calls)
         reason = f"the inbox held more than {SLACK} times its bound of {self._bound} entries"
         for tenant, (cut, *sample) in zip(self._tenants.values(), answers, strict=True):
-            for entry_id, flat in sample:
-                fields = dict(zip(flat[::2], flat[1::2], strict=True))
-                await self._keep(Entry(self._worker, tenant, entry_id.decode(), fields), Kind.FLOOD, reason)
+            entries = [_entry(self._worker, tenant, *one) for one in sample]
+            await self._dead.add_all([_burial(entry, Kind.FLOOD, reason) for entry in entries])
             await self._dead.count(Kind.FLOOD, cut - len(sample))
         return [cut for cut, *_ in answers]
-
-    async def _keep(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
-        seal = {name: value for name in SEAL if (value := entry.fields.get(name.encode())) is not None}
-        await self._dead.add(entry.worker, entry.tenant, entry.id, entry.payload, kind, reason, attempts, seal)
 
     async def begin(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Count that a step begins with these entries; return those that were counted: a dead worker's, the first time.
@@ -280,6 +287,16 @@ class Inbox:
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+
+
+def _burial(entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> Burial:
+    seal = {name: value for name in SEAL if (value := entry.fields.get(name.encode())) is not None}
+    return Burial(entry.worker, entry.tenant, entry.id, entry.payload, kind, reason, attempts, seal)
+
+
+def _entry(worker: str, tenant: str, entry_id: bytes, flat: Sequence[bytes]) -> Entry:
+    """Return an entry of which a script gave id and fields, name and value in turn."""
+    return Entry(worker, tenant, entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
 
 
 async def close_inboxes(redis: Redis, worker: str) -> list[str]:

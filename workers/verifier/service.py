@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from structlog.contextvars import bind_contextvars
 
 from dsdq.bus.dead import DeadLetters
-from dsdq.bus.inbox import Bounds, Entry, Inbox
+from dsdq.bus.inbox import SLACK, Bounds, Entry, Inbox
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import SessionStore
 from dsdq.errors import BusError, FencedError, RedisUnavailableError
@@ -83,7 +83,15 @@ class Verifier:
         self._inbox = Inbox(redis, info.wid, tenants, DeadLetters(redis, limits.dead_letters))
         store, work = _store(redis, info.wid, limits), asyncio.Event()
         self._sessions = Sessions(
-            store, self._inbox, planner, offer, tokenizer, worker=info.wid, slots=limits.slots, on_ready=work.set
+            store,
+            self._inbox,
+            planner,
+            offer,
+            tokenizer,
+            worker=info.wid,
+            slots=limits.slots,
+            most_waiting=SLACK * limits.inbox.entries,
+            on_ready=work.set,
         )
         self._stepper = Stepper(
             engine, planner, self._sessions, self._inbox, offer, work, step_tokens=limits.step_tokens, secret=secret
@@ -153,6 +161,7 @@ class Verifier:
     async def _leave(self) -> None:
         """End the lease, so that others take over what is left; if nothing is, leave no trace."""
         with contextlib.suppress(BusError):
+            await self._inbox.bury_condemned()
             if len(self._sessions) or await self._inbox.holds_any():
                 await self._registry.hand_over(self.info)
             else:
@@ -171,9 +180,10 @@ class Verifier:
         while True:
             try:
                 if not unread:
+                    await self._inbox.bury_condemned()
                     unread.extend(await self._inbox.read(count=READ_ENTRIES, block_ms=BLOCK_MS))
                 while unread:
-                    await self._reception.take(unread[0])
+                    await self._reception.hear(unread[0])
                     unread.popleft()
             except RedisUnavailableError as error:
                 await self._hope(error)

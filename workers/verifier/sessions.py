@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import monotonic
 
+from dsdq.bus.dead import Kind
 from dsdq.bus.inbox import Entry, Inbox
 from dsdq.bus.sessions import Commit, CommitStatus, Owned, Place, SessionStore, place_of
 from dsdq.contract import Contract, FinishReason
@@ -35,7 +36,7 @@ class Sessions:
     but not as it thought, with the entries that have to be taken in once more.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of it, each named
         self,
         store: SessionStore,
         inbox: Inbox,
@@ -45,6 +46,7 @@ class Sessions:
         *,
         worker: str,
         slots: int,
+        most_waiting: int,
         on_ready: Callable[[], None],
     ) -> None:
         self.commits = Commits(store, inbox, self._lose)
@@ -56,6 +58,7 @@ class Sessions:
         self._tokenizer = tokenizer
         self._worker = worker
         self._slots = slots
+        self._most_waiting = most_waiting
         self._on_ready = on_ready
         self._held: dict[str, Held] = {}
         self._waiting = WaitingRoom()
@@ -87,7 +90,10 @@ class Sessions:
     # Opening
 
     async def receive(self, entry: Entry, message: Open, contract: Contract) -> None:
-        """Refuse an ``open``, or let it wait for a place; it stays in the inbox until it has one."""
+        """Refuse an ``open``, or let it wait for a place; it stays in the inbox until it has one.
+
+        More than ``most_waiting`` of one tenant were not published by honest devices, and are buried.
+        """
         try:
             unpack_contract(message.contract)
             admission.check(self._offer, contract, message.prompt)
@@ -96,7 +102,10 @@ class Sessions:
             await self.refuse(message, contract, code, str(refusal))
             await self._inbox.settle([entry])
             return
-        if not self._waiting.add(Waiting(entry, message, contract)):  # asked again while it waits
+        if self._waiting.count(contract.tenant) >= self._most_waiting:
+            reason = f"more than {self._most_waiting} opens of tenant {contract.tenant} waited for a place"
+            self._inbox.condemn(entry, Kind.FLOOD, reason)
+        elif not self._waiting.add(Waiting(entry, message, contract)):  # asked again while it waits
             await self._inbox.settle([entry])
         await self.admit()
 
