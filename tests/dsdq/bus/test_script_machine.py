@@ -38,11 +38,12 @@ from dsdq.errors import BusError, BusyError, DsdqError, GoneError
 T = TypeVar("T")
 
 TENANT, PRODUCER = "acme", "phone"
-WORKERS = ("w1", "w2", "w3")
-CONTRACTS = {name: Contract(TENANT, PRODUCER, name, "m", "f") for name in ("s1", "s2")}
+WORKERS = ("w1", "w2")
+CONTRACTS = {name: Contract(TENANT, PRODUCER, name, "m", "f") for name in ("s1",)}
 BOUNDS = Bounds(entries=4, kept=1, bytes_=100)
 PROMPT_TOKENS, TTL_MS = 3, 600_000
 
+RARELY = st.integers(0, 9).map(lambda number: number == 9)
 worker_names, session_names = st.sampled_from(WORKERS), st.sampled_from(sorted(CONTRACTS))
 
 
@@ -180,7 +181,7 @@ class ScriptMachine(RuleBasedStateMachine):
         assert status == self.committed(commit)
         return status
 
-    @rule(grip=grips, tokens=st.integers(0, 2), appended=st.integers(1, 2), closes=st.booleans())
+    @rule(grip=grips, tokens=st.integers(0, 2), appended=st.integers(1, 2), closes=RARELY)
     def commit(self, grip: Grip, tokens: int, appended: int, closes: bool) -> None:
         view = self.views[grip.owned.owner]
         commit = Commit(
@@ -304,8 +305,10 @@ class ScriptMachine(RuleBasedStateMachine):
     def settle_twice(self, entry: Entry) -> None:
         self.settle([entry, entry])
 
-    @rule(worker=worker_names)
-    def close(self, worker: str) -> None:
+    @rule(worker=worker_names, closes=RARELY)
+    def close(self, worker: str, closes: bool) -> None:
+        if not closes:
+            return
         assert self.run(close_inboxes(self.redis, worker)) == [TENANT]
         self.boxes[worker].closed = True
 
@@ -398,7 +401,7 @@ def test_the_model_notices_a_script_that_lets_through(
     found = (broken, sha1(broken.encode()).hexdigest())  # noqa: S324 - the name that Redis gives a script
     monkeypatch.setattr(scripts, "_source", lambda asked: found if asked == name else source(asked))
     chosen = settings(
-        max_examples=400,
+        max_examples=200,
         stateful_step_count=40,
         deadline=None,
         derandomize=True,
