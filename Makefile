@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check bench pair clean
+.PHONY: setup demo test check chaos bench pair clean
+
+CHAOS_SECONDS ?= 180
+SEED ?=
 
 setup: $(READY)
 
@@ -24,10 +27,16 @@ check: setup           ## style and types
 test: check            ## everything that must hold
 	$(BIN)/python -m pytest
 
+chaos: setup           ## everything goes wrong, about 3 minutes; SEED=... replays a run
+	$(BIN)/python -m dsdq.testing.chaos --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m dsdq.testing.chaos --target builtin/target $(if $(SEED),--seed $(SEED))
+
 bench: setup           ## the tables in README.md
 	$(BIN)/python bench/single.py
 	$(BIN)/python bench/engine.py
 	$(BIN)/python bench/offline.py
+	$(BIN)/python bench/roundtrip.py
+	$(BIN)/python bench/overload.py
 
 pair: setup            ## train the built-in pair again, from scratch
 	$(BIN)/python -m training.make_pair

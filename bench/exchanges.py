@@ -246,23 +246,24 @@ async def measure(ask: Ask, sessions: int, duration_s: float) -> dict[str, float
     """Let all sessions ask at once, each again as soon as it is answered, for ``duration_s``."""
     seconds: list[float] = []
 
+    over = asyncio.Event()
+
     async def session(number: int) -> None:
-        while True:
+        while not over.is_set():
             seconds.append(await ask(number))
 
     await asyncio.gather(*map(ask, range(sessions)))  # what happens once is not measured
     started = perf_counter()
     asking = [asyncio.create_task(session(number)) for number in range(sessions)]
-    failed, _ = await asyncio.wait(asking, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(asking, timeout=duration_s, return_when=asyncio.FIRST_EXCEPTION)
     figures = _figures(list(seconds), perf_counter() - started)
-    await end(*asking)
-    for task in failed:
-        task.result()
+    over.set()
+    await asyncio.gather(*asking)  # each ends its round
     return figures
 
 
 def _figures(seconds: list[float], duration_s: float) -> dict[str, float]:
-    cuts = quantiles(seconds, n=100)
+    cuts = quantiles(seconds, n=100, method="inclusive")
     return {"p50_ms": 1000 * cuts[49], "p99_ms": 1000 * cuts[98], "rounds_per_s": len(seconds) / duration_s}
 
 

@@ -47,6 +47,7 @@ import psutil
 
 import dsdq
 from dsdq.bus.connection import open_redis
+from dsdq.bus.dead import DeadLetters
 from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.errors import BusyError, DsdqError
 from dsdq.processes import spawn
@@ -143,6 +144,15 @@ async def offer(clients: Sequence[dsdq.Client], sessions_per_s: float, seconds: 
     return [one.result() for one in arrived]
 
 
+async def dead_letters(url: str) -> dict[str, int]:
+    """Return how many messages no verifier could answer, by kind: overload should leave none."""
+    redis = open_redis(url)
+    try:
+        return await DeadLetters(redis, kept=1).counts()
+    finally:
+        await redis.aclose()
+
+
 def figures(load: float, ended: Sequence[Ended], seen: Watch, seconds: float) -> dict[str, Any]:
     """Return one load's row."""
     within = [one for one in ended if seconds / 4 <= one.at_s < seconds]
@@ -155,7 +165,7 @@ def figures(load: float, ended: Sequence[Ended], seen: Watch, seconds: float) ->
         "goodput_tokens_per_s": sum(one.tokens for one in finished) / (0.75 * seconds),
         "committed_in_vain": sum(one.tokens for one in ended if one.how != "finished"),
         "p50_s": took[len(took) // 2],
-        "p99_s": quantiles(took, n=100)[98] if len(took) > 1 else took[0],
+        "p99_s": quantiles(took, n=100, method="inclusive")[98] if len(took) > 1 else took[0],
         "longest_until_any_end_s": max(one.took_s for one in ended),
         "redis_max_mib": max(seen.redis_bytes) / 2**20,
         "redis_after_mib": seen.redis_bytes[-1] / 2**20,
@@ -180,7 +190,10 @@ async def measure(loads: Sequence[float], seconds: float) -> dict[str, Any]:
             await asyncio.wait([watching])
             rows.append(figures(load, ended, seen, seconds))
             print_row(rows[-1], full)
+        letters = await dead_letters(server.url)
+    print(f"dead letters: {letters or 'none'}")
     return {
+        "dead_letters": letters,
         "capacity_tokens_per_s": full,
         "goodput_over_capacity_at_most_load": rows[-1]["goodput_tokens_per_s"] / full,
         "loads": rows,

@@ -116,6 +116,7 @@ class _Nodes(dict[str, Any]):
     """Nodes by name. redis-py walks over them while other tasks take out those that failed."""
 
     def values(self) -> list[Any]:  # type: ignore[override]
+        """Return the nodes as they are now."""
         return list(super().values())
 
 

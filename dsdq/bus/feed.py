@@ -16,7 +16,7 @@ from dsdq import keys
 from dsdq.bus.connection import BLOCK_MS, translated
 from dsdq.bus.sessions import LogEntry, Place, place_of, read_entries, read_head
 from dsdq.contract import Contract
-from dsdq.errors import BusError, GoneError
+from dsdq.errors import BusError, DeniedError, GoneError
 from dsdq.tasks import end
 from dsdq.telemetry.logs import get_logger
 
@@ -170,6 +170,11 @@ class FeedReader:
                     for entry_id, fields in entries:
                         self._last = entry_id.decode()
                         await self._hand_out(fields)
+            except DeniedError as error:
+                log.error("feed denied", reason=str(error))  # noqa: TRY400 - it says all there is to say
+                for subscription in self._subscriptions.values():
+                    subscription.close()
+                return
             except BusError as error:
                 log.warning("feed interrupted", reason=str(error))
                 await asyncio.sleep(RETRY_S)

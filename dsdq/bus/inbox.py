@@ -7,7 +7,7 @@ worker finds all of it, read or not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from dsdq import keys
 from dsdq.bus import scripts, together
 from dsdq.bus.connection import translated
-from dsdq.bus.dead import SEAL, DeadLetters, Kind
+from dsdq.bus.dead import SEAL, Burial, DeadLetters, Kind
 from dsdq.errors import BusyError, FencedError, GoneError, RedisUnavailableError
 from dsdq.sealing import Seal
 from dsdq.telemetry.logs import get_logger
@@ -32,12 +32,17 @@ FLOOD_LETTERS = 8  # of each call, kept for people to see what it was
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message as it lies in an inbox of ``worker``: ``tenant`` is whose inbox, not what the message claims."""
+    """One message as it lies in an inbox of ``worker``: ``tenant`` is whose inbox, not what the message claims.
+
+    ``tries`` is how many of a dead worker's heirs died in a step with it; one that ``passed`` has been in a step since.
+    """
 
     worker: str
     tenant: str
     id: str
     fields: Mapping[bytes, bytes]
+    tries: int = 0
+    passed: bool = False
 
     @property
     def payload(self) -> bytes:
@@ -99,6 +104,7 @@ class Inbox:
         self._held: set[tuple[str, str]] = set()  # tenant and id of what was read and is not settled
         self._unsure = False
         self._bound = 0
+        self._condemned: list[tuple[Entry, Burial]] = []
 
     async def open(self, bounds: Bounds) -> None:
         """Create the streams with their groups and let devices in."""
@@ -176,10 +182,26 @@ class Inbox:
         for settled in by_inbox.values():
             self._held.difference_update((entry.tenant, entry.id) for entry in settled if entry.worker == self._worker)
 
+    async def dismiss(self, entry: Entry, kind: Kind) -> None:
+        """Settle an entry that needs neither an answer nor people; it is counted among the dead letters of its kind."""
+        await self._dead.count(kind, 1)
+        await self.settle([entry])
+
     async def bury(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
         """Move an entry that cannot be answered to the dead letters."""
-        await self._keep(entry, kind, reason, attempts)
-        await self.settle([entry])
+        self.condemn(entry, kind, reason, attempts)
+        await self.bury_condemned()
+
+    def condemn(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
+        """Let an entry be buried with others, by the next :meth:`bury_condemned`; until then it lies in its inbox."""
+        self._condemned.append((entry, _burial(entry, kind, reason, attempts)))
+
+    async def bury_condemned(self) -> None:
+        """Move what was condemned to the dead letters; it is still condemned if Redis does not answer."""
+        if condemned := list(self._condemned):
+            await self._dead.add_all([burial for _, burial in condemned])
+            await self.settle([entry for entry, _ in condemned])
+            self._condemned = [one for one in self._condemned if one not in condemned]
 
     async def cut(self) -> int:
         """Refuse what devices put past twice the bounds, the newest that nobody has read; return how much it was.
@@ -202,15 +224,28 @@ class Inbox:
             answers = await scripts.call_many(self._redis, "cut", calls)
         reason = f"the inbox held more than {SLACK} times its bound of {self._bound} entries"
         for tenant, (cut, *sample) in zip(self._tenants.values(), answers, strict=True):
-            for entry_id, flat in sample:
-                fields = dict(zip(flat[::2], flat[1::2], strict=True))
-                await self._keep(Entry(self._worker, tenant, entry_id.decode(), fields), Kind.FLOOD, reason)
+            entries = [_entry(self._worker, tenant, *one) for one in sample]
+            await self._dead.add_all([_burial(entry, Kind.FLOOD, reason) for entry in entries])
             await self._dead.count(Kind.FLOOD, cut - len(sample))
         return [cut for cut, *_ in answers]
 
-    async def _keep(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
-        seal = {name: value for name in SEAL if (value := entry.fields.get(name.encode())) is not None}
-        await self._dead.add(entry.worker, entry.tenant, entry.id, entry.payload, kind, reason, attempts, seal)
+    async def begin(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Count that a step begins with these entries; return those that were counted: a dead worker's, the first time.
+
+        Should this worker die in that step too, its heir knows.
+        """
+        begun = [one for one in entries if one.worker != self._worker and not one.passed]
+        await count_tries(self._redis, begun)
+        return begun
+
+    async def passed(self, entries: Sequence[Entry]) -> None:
+        """Take back what :meth:`begin` counted: the step went well."""
+        if entries:
+            pipeline = self._redis.pipeline(transaction=False)
+            for entry in entries:
+                pipeline.hdel(keys.worker_tries(entry.worker), f"{entry.tenant}/{entry.id}")
+            with translated():
+                await pipeline.execute()
 
     async def beat(self, drained_per_s: float, ttl_ms: int) -> None:
         """Say how fast entries are answered, keep the inboxes for ``ttl_ms`` should nobody beat again, cut floods back.
@@ -259,6 +294,16 @@ class Inbox:
                 raise
 
 
+def _burial(entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> Burial:
+    seal = {name: value for name in SEAL if (value := entry.fields.get(name.encode())) is not None}
+    return Burial(entry.worker, entry.tenant, entry.id, entry.payload, kind, reason, attempts, seal)
+
+
+def _entry(worker: str, tenant: str, entry_id: bytes, flat: Sequence[bytes]) -> Entry:
+    """Return an entry of which a script gave id and fields, name and value in turn."""
+    return Entry(worker, tenant, entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
+
+
 async def close_inboxes(redis: Redis, worker: str) -> list[str]:
     """Let no more messages into a worker's inboxes, and return the tenants that have one."""
     tenants = await inbox_tenants(redis, worker)
@@ -285,14 +330,23 @@ async def left_behind(redis: Redis, worker: str, tenants: Iterable[str]) -> list
     return entries
 
 
-async def count_tries(redis: Redis, worker: str, entries: Sequence[Entry]) -> list[int]:
-    """Count that each of these entries of a dead worker is tried once more, and return how often they were now."""
+async def count_tries(redis: Redis, entries: Sequence[Entry]) -> None:
+    """Count that a step begins with each of these entries of dead workers."""
     pipeline = redis.pipeline(transaction=False)
     for entry in entries:
-        pipeline.hincrby(keys.worker_tries(worker), f"{entry.tenant}/{entry.id}", 1)
+        pipeline.hincrby(keys.worker_tries(entry.worker), f"{entry.tenant}/{entry.id}", 1)
+    if entries:
+        with translated():
+            await pipeline.execute()
+
+
+async def with_tries(redis: Redis, worker: str, entries: Sequence[Entry]) -> list[Entry]:
+    """Return a dead worker's entries with the steps that others have begun with them."""
+    if not entries:
+        return []
     with translated():
-        counts: list[int] = await pipeline.execute()
-    return counts
+        counts = await redis.hmget(keys.worker_tries(worker), [f"{entry.tenant}/{entry.id}" for entry in entries])
+    return [replace(entry, tries=int(count or 0)) for entry, count in zip(entries, counts, strict=True)]
 
 
 async def forget_inboxes(redis: Redis, worker: str, tenants: Iterable[str]) -> None:

@@ -74,8 +74,12 @@ class Registry:
 
     async def claim(self, model: str, lapsed: str, claimant: str, ttl_ms: int) -> bool:
         """Ask to be the one that takes over a lapsed worker's sessions; the claim ends after ``ttl_ms``."""
+        claim = keys.recovery_claim(model, lapsed)
         with translated():
-            return bool(await self._redis.set(keys.recovery_claim(model, lapsed), claimant, nx=True, px=ttl_ms))
+            if await self._redis.set(claim, claimant, nx=True, px=ttl_ms):
+                return True
+            # It may be one that was made before and whose answer was lost.
+            return bool(await self._redis.get(claim) == claimant.encode())
 
     async def release(self, model: str, lapsed: str) -> None:
         """End a claim."""
@@ -89,6 +93,11 @@ class Registry:
             await self._redis.hdel(keys.worker_infos(model), wid)
             if not await self._redis.zcard(keys.workers(model)):
                 await self._redis.srem(keys.MODELS, model)
+
+    async def knows(self, model: str, wid: str) -> bool:
+        """Say whether a worker is in the registry: it lives, or what it left is still to be taken over."""
+        with translated():
+            return await self._redis.zscore(keys.workers(model), wid) is not None
 
     async def list_models(self) -> list[str]:
         """Return the names of the models that have workers, whether or not they live."""

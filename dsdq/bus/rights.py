@@ -22,23 +22,25 @@ class Role(StrEnum):
 
 def needed(role: Role) -> list[Command]:
     """Return one command of each kind that a role sends, on keys of the kind that it touches."""
-    workers, infos = keys.workers(_NAME), keys.worker_infos(_NAME)
-    registry: list[Command] = [
+    # What else a device may touch depends on its tenant, and is tried by using it.
+    return (
+        _of_the_registry() if role is Role.DEVICE else [*_of_the_registry(), *_of_inboxes(), *_of_logs(), *_of_leases()]
+    )
+
+
+def _of_the_registry() -> list[Command]:
+    return [
         ("TIME",),
         ("SMEMBERS", keys.MODELS),
-        ("ZRANGEBYSCORE", workers, "0", "1"),
-        ("HMGET", infos, _NAME),
+        ("ZRANGEBYSCORE", keys.workers(_NAME), "0", "1"),
+        ("HMGET", keys.worker_infos(_NAME), _NAME),
     ]
-    if role is Role.DEVICE:  # what else it may touch depends on its tenant, and is tried by using it
-        return registry
+
+
+def _of_inboxes() -> list[Command]:
     inbox, size, state = keys.inbox(_NAME, _NAME), keys.inbox_bytes(_NAME, _NAME), keys.worker_state(_NAME)
-    sessions, claim = keys.worker_sessions(_NAME), keys.recovery_claim(_NAME, _NAME)
-    log, head = (make(_NAME, _NAME, _NAME) for make in (keys.session_log, keys.session_head))
+    sessions = keys.worker_sessions(_NAME)
     return [
-        *registry,
-        ("SCRIPT", "LOAD", "return 1"),
-        ("EVAL", "return 1", "2", head, log),
-        ("EVALSHA", "0" * 40, "2", head, log),
         ("XGROUP", "CREATE", inbox, _NAME, "0", "MKSTREAM"),
         ("XREADGROUP", "GROUP", _NAME, _NAME, "COUNT", "1", "STREAMS", inbox, ">"),
         ("XRANGE", inbox, "-", "+", "COUNT", "1"),
@@ -54,11 +56,28 @@ def needed(role: Role) -> list[Command]:
         ("SADD", sessions, _NAME),
         ("SREM", sessions, _NAME),
         ("SMEMBERS", sessions),
+        ("XADD", keys.DEAD_LETTERS, "NOMKSTREAM", "*", _NAME, _NAME),
+        ("HINCRBY", keys.DEAD_COUNTS, _NAME, "0"),
+    ]
+
+
+def _of_logs() -> list[Command]:
+    log, head = (make(_NAME, _NAME, _NAME) for make in (keys.session_log, keys.session_head))
+    return [
+        ("SCRIPT", "LOAD", "return 1"),
+        ("EVAL", "return 1", "2", head, log),
+        ("EVALSHA", "0" * 40, "2", head, log),
         ("HMGET", head, _NAME),
         ("HSET", head, _NAME, "0"),
         ("XRANGE", log, "-", "+", "COUNT", "1"),
         ("XADD", log, "NOMKSTREAM", "*", _NAME, _NAME),
         ("XADD", keys.feed(_NAME, _NAME), "NOMKSTREAM", "*", _NAME, _NAME),
+    ]
+
+
+def _of_leases() -> list[Command]:
+    workers, infos, claim = keys.workers(_NAME), keys.worker_infos(_NAME), keys.recovery_claim(_NAME, _NAME)
+    return [
         ("SADD", keys.MODELS, _NAME),
         ("SREM", keys.MODELS, _NAME),
         ("ZADD", workers, "0", _NAME),
@@ -68,9 +87,8 @@ def needed(role: Role) -> list[Command]:
         ("HSET", infos, _NAME, "0"),
         ("HDEL", infos, _NAME),
         ("SET", claim, _NAME, "NX", "PX", "1"),
+        ("GET", claim),
         ("DEL", claim),
-        ("XADD", keys.DEAD_LETTERS, "NOMKSTREAM", "*", _NAME, _NAME),
-        ("HINCRBY", keys.DEAD_COUNTS, _NAME, "0"),
     ]
 
 

@@ -41,10 +41,10 @@ def list_letters(
 ) -> None:
     """List dead letters, newest first, and how many there ever were of each kind."""
 
-    async def look(letters: DeadLetters, _: Redis) -> tuple[list[Letter], dict[str, int]]:
+    async def _look(letters: DeadLetters, _: Redis) -> tuple[list[Letter], dict[str, int]]:
         return list(await letters.list(count, after)), await letters.counts()
 
-    found, counts = _run(redis, look)
+    found, counts = _run(redis, _look)
     if as_json:
         typer.echo(json.dumps({"letters": [_facts(letter) for letter in found], "counts": counts}, indent=2))
         return
@@ -103,11 +103,11 @@ def drop(
 
 
 def _run(url: str | None, ask: Callable[[DeadLetters, Redis], Awaitable[T]]) -> T:
-    async def connected() -> T:
+    async def _connected() -> T:
         async with aclosing(open_redis(url or settings().redis_url)) as redis:
             return await ask(DeadLetters(redis, settings().dead_letters), redis)
 
-    return asyncio.run(connected())
+    return asyncio.run(_connected())
 
 
 def _facts(letter: Letter) -> dict[str, Any]:

@@ -70,42 +70,42 @@ def power_of_two(rng: random.Random) -> Policy[W]:
     Devices that all join the shortest queue on a stale figure herd onto one verifier; two random choices do not.
     """
 
-    def choose(workers: Sequence[W], _prompt: bytes) -> W:
+    def _choose(workers: Sequence[W], _prompt: bytes) -> W:
         if len(workers) == 1:
             return workers[0]
         pair = rng.sample(list(workers), 2)
         return min(pair, key=lambda worker: expected_wait_ms(worker, workers))
 
-    return choose
+    return _choose
 
 
 def shortest_queue(rng: random.Random) -> Policy[W]:
     """Take the verifier with the shortest expected wait (JSQ); one of them at random where several are equal."""
 
-    def choose(workers: Sequence[W], _prompt: bytes) -> W:
+    def _choose(workers: Sequence[W], _prompt: bytes) -> W:
         return min(rng.sample(list(workers), len(workers)), key=lambda worker: expected_wait_ms(worker, workers))
 
-    return choose
+    return _choose
 
 
 def round_robin(rng: random.Random) -> Policy[W]:
     """Take one after the other, beginning anywhere."""
     turns = count(rng.randrange(1 << 16))
 
-    def choose(workers: Sequence[W], _prompt: bytes) -> W:
+    def _choose(workers: Sequence[W], _prompt: bytes) -> W:
         ordered = sorted(workers, key=lambda worker: worker.wid)
         return ordered[next(turns) % len(ordered)]
 
-    return choose
+    return _choose
 
 
 def uniform(rng: random.Random) -> Policy[W]:
     """Take any."""
 
-    def choose(workers: Sequence[W], _prompt: bytes) -> W:
+    def _choose(workers: Sequence[W], _prompt: bytes) -> W:
         return rng.choice(list(workers))
 
-    return choose
+    return _choose
 
 
 def prefix_aware(rng: random.Random) -> Policy[W]:
@@ -116,13 +116,13 @@ def prefix_aware(rng: random.Random) -> Policy[W]:
     """
     spread: Policy[W] = power_of_two(rng)
 
-    def choose(workers: Sequence[W], prompt: bytes) -> W:
+    def _choose(workers: Sequence[W], prompt: bytes) -> W:
         home = max(workers, key=lambda worker: blake2b(prompt + worker.wid.encode(), digest_size=8).digest())
         least = min(expected_wait_ms(worker, workers) for worker in workers)
         crowded = home.sessions >= home.slots or expected_wait_ms(home, workers) > CROWDED * least
         return spread(workers, prompt) if crowded and home.sessions else home
 
-    return choose
+    return _choose
 
 
 POLICIES: dict[str, Callable[[random.Random], Policy[Loaded]]] = {

@@ -28,21 +28,24 @@ import typer
 from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.errors import ConfigError
+from dsdq.models.names import HASH_TARGET
 from dsdq.tasks import end
 from dsdq.telemetry.logs import configure
 from dsdq.testing.checker import check
-from dsdq.testing.devices import EmulatedDevice, Habits, Text
+from dsdq.testing.devices import EmulatedDevice, Text
 from dsdq.testing.history import History
-from dsdq.testing.killer import Killer, Victim
+from dsdq.testing.killer import LOOK_S, Killer, Victim
 from dsdq.testing.proxy import NO_FAULTS, Fault, FaultProxy
 from dsdq.testing.records import Publications, read_histories
-from dsdq.testing.schedule import Act, Event, draw
+from dsdq.testing.scenarios import SCENARIOS, Scenario, find_scenario
+from dsdq.testing.schedule import Act, Event
+from dsdq.threads import share_cores
 from dsdq.wire import Opened
 
 LEASE_S = 2.0
 STEP_MS = 2
 SETTLE_S = 90.0
-HABITS = (Habits(draft="hash:0.8:1"), Habits(draft="hash:0.4:1", window=4), Habits(draft="none", most_tokens=32))
+STARTS_S = 120.0
 SHOWN = 5
 ALWAYS = ("--appendfsync", "always")  # on disk before it is answered: a killed server has lost nothing
 ON_VERIFIERS = (Act.KILL_VERIFIER, Act.END_VERIFIER, Act.STOP_VERIFIER)
@@ -50,12 +53,13 @@ ON_VERIFIERS = (Act.KILL_VERIFIER, Act.END_VERIFIER, Act.STOP_VERIFIER)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How large a run is, and how long things go wrong in it."""
+    """What a run does, how large it is, and how long things go wrong in it."""
 
+    scenario: Scenario
     seed: int
     seconds: float
-    devices: int = 64
-    verifiers: int = 3
+    devices: int
+    verifiers: int
     fenced: bool = True
 
 
@@ -109,6 +113,7 @@ class Chaos:
             devices = self._devices()
             running = [asyncio.create_task(device.run(lambda: self._enough)) for device in devices]
             try:
+                await self._until_connected(devices, running)
                 await self._break_things()
                 await self._settle(running)
             finally:
@@ -131,16 +136,23 @@ class Chaos:
             raise ConfigError(msg)
         self._keeping = asyncio.create_task(self._killer.keep(self._plan.verifiers))
 
+    async def _until_connected(self, devices: Sequence[EmulatedDevice], running: Sequence[asyncio.Task[None]]) -> None:
+        """Let every device begin before anything goes wrong, or one of them fail."""
+        connecting = asyncio.ensure_future(_all_connected(devices))
+        await asyncio.wait([connecting, *running], return_when=asyncio.FIRST_COMPLETED)
+        connecting.cancel()
+
     def _command(self) -> list[str | Path]:
         module = "dsdq" if self._plan.fenced else "dsdq.testing.unfenced"
         settings = {"LEASE_MS": round(1000 * LEASE_S), "HASH_STEP_MS": STEP_MS, "LOG_LEVEL": _log_level()}
         words = [f"DSDQ_{name}={value}" for name, value in settings.items()]
-        serve = ["verifier", "--redis", self._to_verifiers.url, "--target", "testing/hash"]
+        serve = ["verifier", "--redis", self._to_verifiers.url, "--target", self._plan.scenario.target]
         return ["env", *words, sys.executable, "-m", module, *serve]
 
     def _devices(self) -> list[EmulatedDevice]:
+        habits = self._plan.scenario.habits
         return [
-            EmulatedDevice(self._to_devices.url, self._rng(f"device {number}"), HABITS[number % len(HABITS)])
+            EmulatedDevice(self._to_devices.url, self._rng(f"device {number}"), habits[number % len(habits)])
             for number in range(self._plan.devices)
         ]
 
@@ -152,16 +164,14 @@ class Chaos:
     async def _break_things(self) -> None:
         started_s = monotonic()
         acting: list[asyncio.Task[None]] = []
-        for event in draw(self._rng("schedule"), self._plan.seconds, LEASE_S):
+        for event in self._plan.scenario.schedule(self._rng("schedule"), self._plan.seconds, LEASE_S):
             await asyncio.sleep(started_s + event.at_s - monotonic())
             acting.append(asyncio.create_task(self._act(event)))
         await asyncio.sleep(started_s + self._plan.seconds - monotonic())
         await asyncio.gather(*acting)
 
     async def _act(self, event: Event) -> None:
-        victim = self._choose(event.choice)
-        if event.act in ON_VERIFIERS and victim is None:  # none works just now
-            return
+        victim = await self._choose(event.choice) if event.act in ON_VERIFIERS else None
         self._report.acts[event.act] += 1
         proxy = self._to_verifiers if event.choice < 0.5 else self._to_devices
         match event.act:
@@ -180,10 +190,21 @@ class Chaos:
             case Act.WEATHER:
                 proxy.set_faults(event.faults)
 
-    def _choose(self, choice: float) -> Victim | None:
-        """Return one of the verifiers that work."""
-        able = [victim for victim in self._killer.running if victim.was_ready and not victim.stopped]
-        return able[int(choice * len(able))] if able else None
+    async def _choose(self, choice: float) -> Victim:
+        """Return one of the verifiers that work, as soon as enough do.
+
+        Raises:
+            ConfigError: too few do, for too long.
+        """
+        ends_s = monotonic() + STARTS_S
+        while monotonic() < ends_s:
+            able = [victim for victim in self._killer.running if victim.was_ready and not victim.stopped]
+            if len(able) >= self._plan.scenario.working:
+                return able[int(choice * len(able))]
+            await asyncio.sleep(LOOK_S)
+        wanted = f"expected {self._plan.scenario.working} verifiers that work within {STARTS_S:.0f} s"
+        msg = f"{wanted}; those that ended did with {dict(self._killer.exits)}"
+        raise ConfigError(msg)
 
     async def _restart(self, *, killed: bool) -> None:
         async with self._restarting:
@@ -206,13 +227,21 @@ class Chaos:
         report = self._report
         report.started = self._killer.started
         report.failures += [("a text failed", text.error) for text in report.texts if text.error]
-        redis = open_redis(self._redis.url)
+        redis, decode = open_redis(self._redis.url), self._plan.scenario.load_decoder()
         try:
-            report.histories = await read_histories(redis, self._published, report.texts)
+            report.histories = await read_histories(redis, self._published, report.texts, decode)
         finally:
             await redis.aclose()
         found = [finding for history in report.histories for finding in check(history)]
         report.failures += [(finding.kind, f"{finding.session}: {finding.detail}") for finding in found]
+
+
+async def _all_connected(devices: Sequence[EmulatedDevice]) -> None:
+    for device in devices:
+        await device.connected.wait()
+
+
+_USUAL = "as the target's scenario has it"
 
 
 def _log_level() -> str:
@@ -228,18 +257,29 @@ async def run(plan: Plan) -> Report:
 
 
 def main(
-    seconds: Annotated[float, typer.Option(min=1, help="How long things go wrong.")] = 180,
+    target: Annotated[str, typer.Option(help=f"What is served: {' or '.join(SCENARIOS)}.")] = HASH_TARGET,
+    seconds: Annotated[float | None, typer.Option(min=1, help="How long things go wrong.", show_default=_USUAL)] = None,
     seed: Annotated[int | None, typer.Option(help="Replays a run's faults.", show_default="random")] = None,
-    devices: Annotated[int, typer.Option(min=1, help="Emulated devices.")] = 64,
-    verifiers: Annotated[int, typer.Option(min=1, help="Verifier processes.")] = 3,
+    devices: Annotated[int | None, typer.Option(min=1, help="Emulated devices.", show_default=_USUAL)] = None,
+    verifiers: Annotated[int | None, typer.Option(min=1, help="Verifier processes.", show_default=_USUAL)] = None,
     broken_fence: Annotated[  # noqa: FBT002 - a command's flag
         bool, typer.Option("--broken-fence", help="Let stale verifiers commit: the checker must find it.")
     ] = False,
 ) -> None:
     """Break everything, then check every session. Exit with 1 when anything was found."""
-    plan = Plan(secrets.randbits(32) if seed is None else seed, seconds, devices, verifiers, not broken_fence)
+    scenario = find_scenario(target)
+    plan = Plan(
+        scenario,
+        secrets.randbits(32) if seed is None else seed,
+        seconds or scenario.seconds,
+        devices or scenario.devices,
+        verifiers or scenario.verifiers,
+        not broken_fence,
+    )
     configure(_log_level())
-    typer.echo(f"seed {plan.seed}: {verifiers} verifiers, {devices} devices, {seconds:.0f} s of faults")
+    share_cores()
+    size = f"{plan.verifiers} verifiers of {target}, {plan.devices} devices, {plan.seconds:.0f} s of faults"
+    typer.echo(f"seed {plan.seed}: {size}")
     report = asyncio.run(run(plan))
     for line in report.lines():
         typer.echo(line)

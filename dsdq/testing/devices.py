@@ -6,6 +6,7 @@ loaded and every text is known beforehand.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,13 +43,14 @@ class Text:
 
 
 class EmulatedDevice:
-    """One device. ``texts`` are those it asked for; the last may still grow.
+    """One device. ``texts`` are those it asked for; the last may still grow. ``connected`` says that it has begun.
 
     Every prompt is drawn from ``rng`` and is unlike any other's, so that its session can be told by it.
     """
 
     def __init__(self, url: str, rng: random.Random, habits: Habits) -> None:
         self.texts: list[Text] = []
+        self.connected = asyncio.Event()
         self._url = url
         self._rng = rng
         self._habits = habits
@@ -60,6 +62,7 @@ class EmulatedDevice:
             BusError: there is no way into the service at the start.
         """
         async with dsdq.connect(self._url) as client:
+            self.connected.set()
             while not enough():
                 await self._ask(client)
 

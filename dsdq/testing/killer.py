@@ -16,7 +16,7 @@ LOOK_S = 0.1
 
 
 class Victim:
-    """One process of a :class:`Killer`."""
+    """One process of a :class:`Killer`. ``said`` is the last line that it wrote."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
@@ -24,6 +24,7 @@ class Victim:
         self._ended = asyncio.Event()
         self._stopped = False
         self.was_ready = False
+        self.said = ""
         self.exit_code: int | None = None
         self._reading = asyncio.create_task(self._read())
 
@@ -77,10 +78,11 @@ class Victim:
 
     async def _read(self) -> None:
         """Wait for the first line, then read on: a pipe that nobody reads would stop who writes into it."""
-        self.was_ready = bool(await self._child.read_line())
+        while line := await self._child.read_line():
+            self.said = line
+            self.was_ready = True
+            self._heard.set()
         self._heard.set()
-        while self.was_ready and await self._child.read_line():
-            pass
         self.exit_code = await self._child.wait()
         self._ended.set()
 

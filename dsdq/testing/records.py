@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from redis.asyncio import Redis
 
 from dsdq.bus.connection import translated
 from dsdq.bus.sessions import CLOSED, place_of, read_entries
+from dsdq.contract import Sampling
 from dsdq.errors import WireError
 from dsdq.testing.devices import Text
-from dsdq.testing.hashed import decode
 from dsdq.testing.history import DeviceRecord, Head, History, Logged
 from dsdq.wire import Decode, Draft, Message, Open, unpack, unpack_contract
+
+Decoder = Callable[[Sequence[int], int, Sampling, int, int], list[int]]
+"""Gives the text of a quiet run for prompt, greatest number of tokens, sampling, seed and choice."""
 
 
 class Publications:
@@ -43,21 +46,25 @@ def _message(word: bytes) -> Message | None:
         return None
 
 
-async def read_histories(redis: Redis, published: Publications, texts: Iterable[Text]) -> list[History]:
-    """Return the histories of all sessions that have a log, for a service whose target is the hash model."""
+async def read_histories(
+    redis: Redis, published: Publications, texts: Iterable[Text], decode: Decoder
+) -> list[History]:
+    """Return the histories of all sessions that have a log; ``decode`` gives the texts they should have."""
     by_prompt = {text.prompt: text for text in texts}
     # Should a device have asked twice for one text, the session that it came to follow is the later one.
     followed = {opening.prompt: session for session, opening in published.opens.items()}
     histories = []
     for session, opening in published.opens.items():
         text = by_prompt[opening.prompt] if followed[opening.prompt] == session else Text(opening.prompt)
-        history = await _read_history(redis, opening, text, published.rounds.get(session, ()))
+        history = await _read_history(redis, opening, text, published.rounds.get(session, ()), decode)
         if history is not None:
             histories.append(history)
     return histories
 
 
-async def _read_history(redis: Redis, opening: Open, text: Text, rounds: Sequence[Draft | Decode]) -> History | None:
+async def _read_history(
+    redis: Redis, opening: Open, text: Text, rounds: Sequence[Draft | Decode], decode: Decoder
+) -> History | None:
     contract = unpack_contract(opening.contract)
     place = place_of(contract)
     entries = await read_entries(redis, place)

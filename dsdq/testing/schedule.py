@@ -39,6 +39,8 @@ PERIODS_S = {
 }
 """The least and the most time between two acts of a kind."""
 
+KILLS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -66,6 +68,16 @@ def draw(rng: random.Random, seconds: float, lease_s: float) -> list[Event]:
             events.append(Event(at_s, act, rng.random(), rng.uniform(0.2, 1.0), lasts_s, draw_weather(rng)))
             at_s += rng.uniform(least_s, most_s)
     return sorted(events, key=lambda event: event.at_s)
+
+
+def draw_kills(rng: random.Random, seconds: float, lease_s: float) -> list[Event]:
+    """Return :data:`KILLS` kills of verifiers in ``seconds``, in order, and nothing else.
+
+    They are spread, so that a verifier with a real model can start in between.
+    """
+    part_s = seconds / KILLS
+    times_s = [part_s * (number + rng.uniform(0.2, 0.5)) for number in range(KILLS)]
+    return [Event(at_s, Act.KILL_VERIFIER, rng.random(), 1.0, lease_s, NO_FAULTS) for at_s in times_s]
 
 
 def draw_weather(rng: random.Random) -> Faults:

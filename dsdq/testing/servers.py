@@ -113,11 +113,11 @@ class RealSentinels:
         """Wait until a replica is in step, so that Sentinels may promote it."""
         async with client(self.url) as redis:
 
-            async def in_step() -> bool:
+            async def _in_step() -> bool:
                 replica = (await redis.info("replication")).get("slave0", {})
                 return bool(replica.get("state") == "online")
 
-            await until(in_step, "a replica in step")
+            await until(_in_step, "a replica in step")
 
 
 @asynccontextmanager

@@ -156,10 +156,10 @@ class RedisClient:
             None if deadline_s is None else round(1000 * deadline_s),
         )
 
-        async def find_worker() -> str:
+        async def _find_worker() -> str:
             return (await self._finder.find(found.worker.model, beginning, found.version)).worker.wid
 
-        return SessionLink(self._redis, self._feed, find_worker, patience, stats, self._rng, self._sealer)
+        return SessionLink(self._redis, self._feed, _find_worker, patience, stats, self._rng, self._sealer)
 
     @property
     def _finder(self) -> Finder:

@@ -266,10 +266,13 @@ class SessionLink:
             await asyncio.sleep(self._within(pause_ms) / 1000)
 
     async def _look_for_owner(self, subscription: Subscription, *, opens: bool) -> None:
-        """Turn to who owns the session now; where nobody does yet, to any verifier that takes sessions."""
+        """Turn to who owns the session now; where nobody does yet, to any verifier that takes sessions.
+
+        So too where the owner is the verifier that is gone: should nobody have found what it left, this shows it.
+        """
         with contextlib.suppress(BusError, ConfigError):
             owner = await self._feed.owner(subscription)
-            if owner is None and opens:
+            if owner == self._worker or (owner is None and opens):
                 owner = await self._find_worker()
             self._worker = owner or self._worker
 

@@ -38,7 +38,7 @@ async def test_every_device_gets_its_text_while_memory_goes_from_one_to_another(
     ):
         each = (generate(client, prompt, drafts[number % 4], number) for number, prompt in enumerate(prompts))
         await asyncio.gather(*each)
-        assert verifier._planner.evictions > 0
+        assert verifier._stepper._planner.evictions > 0
 
 
 async def test_a_perfect_draft_stands_whole(serve: Serve, redis_url: str) -> None:

@@ -61,7 +61,8 @@ async def test_a_session_outlives_the_upgrade_of_its_verifiers_to_the_next_relea
 ) -> None:
     async with dsdq.connect(redis_url) as client, verifier(redis_url, later=False) as old:
         running = asyncio.create_task(generate(client, tokens=900))
-        await asyncio.sleep(0.5)
+        while not await redis.keys("*:log"):
+            await asyncio.sleep(0.005)
         async with verifier(redis_url, later=True):
             await old.stop()
             generation = await running

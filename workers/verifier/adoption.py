@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from dsdq.bus.inbox import Entry
+from dsdq.bus.registry import Registry
 from dsdq.bus.sessions import APPENDED, LogEntry, Owned, Place, SessionStore, Taken
 from dsdq.contract import Contract
 from dsdq.errors import RedisUnavailableError, SessionError, WireError
@@ -28,7 +29,8 @@ RETRY_S = 0.2
 class Adoption:
     """Makes ``sessions`` hold what others, or nobody, held."""
 
-    def __init__(self, store: SessionStore, sessions: Sessions, offer: Offer, worker: str) -> None:
+    def __init__(self, store: SessionStore, registry: Registry, sessions: Sessions, offer: Offer, worker: str) -> None:
+        self._registry = registry
         self._store = store
         self._sessions = sessions
         self._offer = offer
@@ -58,10 +60,16 @@ class Adoption:
             adopted.set()
 
     async def recall(self, place: Place) -> bool:
-        """Hold a session again that is ours by its head; say whether any session of that place exists."""
+        """Hold a session that is ours by its head, or an orphan's; say whether any session of that place exists.
+
+        An orphan's owner was taken over from before it opened the session: it was stopped meanwhile, or its word to
+        Redis was late.
+        """
         head = await self._store.head(place)
-        if head is not None and head.is_open and head.worker == self._worker:
-            await self.adopt(place, self._worker)
+        if head is not None and head.is_open:
+            ours = head.worker == self._worker
+            if ours or not await self._registry.knows(self._offer.target, head.worker):
+                await self.adopt(place, head.worker)
         return head is not None
 
     async def is_open(self, place: Place) -> bool:

@@ -47,11 +47,16 @@ class Reception:
 
     async def take(self, entry: Entry) -> None:
         """Take one message in."""
+        await self.hear(entry)
+        await self._inbox.bury_condemned()
+
+    async def hear(self, entry: Entry) -> None:
+        """Take one of several messages in; what has to be buried is condemned, for the caller to bury with others."""
         try:
             await self._take(entry, examine(entry.fields, entry.tenant, self._keyring))
         except SealError as error:
             log.warning("forged", entry=entry.id, tenant=entry.tenant, reason=str(error))
-            await self._inbox.bury(entry, Kind.FORGED, str(error))
+            self._inbox.condemn(entry, Kind.FORGED, str(error))
 
     async def _take(self, entry: Entry, seal: Seal | None) -> None:
         """Take in what its seal does not speak against; raise :class:`SealError` where it does after all."""
@@ -66,7 +71,7 @@ class Reception:
             await self._route(entry, message, seal)
         else:
             name = type(message).__name__.lower()
-            await self._inbox.bury(entry, Kind.NOT_A_REQUEST, f"not a device's message: {name}")
+            self._inbox.condemn(entry, Kind.NOT_A_REQUEST, f"not a device's message: {name}")
 
     def session_of(self, entry: Entry) -> str | None:
         """Return the session that is held here to which a round belongs."""
@@ -110,7 +115,7 @@ class Reception:
         answer = answer_to(entry.payload, error)
         held = self._sessions.find(answer.session, entry.tenant) if answer else None
         if answer is None or held is None:
-            await self._inbox.bury(entry, Kind.MALFORMED, f"malformed: {error}")
+            self._inbox.condemn(entry, Kind.MALFORMED, f"malformed: {error}")
             return
         check_speaker(seal, answer.session, held.state.contract.producer)
         self._sessions.fail(held, answer.code, answer.message, [entry])
@@ -120,7 +125,7 @@ class Reception:
         contract = unpack_contract(message.contract, with_unknown=True)
         if contract.tenant != entry.tenant:
             reason = f"the contract names tenant {contract.tenant}, another than its inbox"
-            await self._inbox.bury(entry, Kind.WRONG_TENANT, reason)
+            self._inbox.condemn(entry, Kind.WRONG_TENANT, reason)
             return
         check_speaker(seal, message.session, contract.producer)
         await self._sessions.receive(entry, message, contract)
@@ -129,7 +134,7 @@ class Reception:
         session = message.session
         if isinstance(message, Cancel) and await self._forget(entry, message, seal):
             return
-        held = self._sessions.find(session, entry.tenant) or await self._recalled(entry, session)
+        held = self._sessions.find(session, entry.tenant) or await self._recalled(entry, message)
         if held is None:
             return
         check_speaker(seal, session, held.state.contract.producer)
@@ -152,19 +157,23 @@ class Reception:
         await self._inbox.settle([entry])
         return True
 
-    async def _recalled(self, entry: Entry, session: str) -> Held | None:
+    async def _recalled(self, entry: Entry, message: Draft | Decode | Cancel) -> Held | None:
         """Return the session of a message that is not held here, if it should be; else deal with the message.
 
         What was answered, or is another verifier's to answer, is settled: a device repeats what it has no answer to,
-        to whoever owns the session then. What belongs to no session at all is kept for people.
+        to whoever owns the session then. A round that belongs to no session at all is kept for people; nobody has to
+        look at a cancel that came too late.
         """
+        session = message.session
         place = _place(entry, session)
         known = place is not None and await self._adoption.recall(place)
         held = self._sessions.find(session, entry.tenant)
         if held is None and known:
             await self._inbox.settle([entry])
+        elif held is None and isinstance(message, Cancel):
+            await self._inbox.dismiss(entry, Kind.LATE_CANCEL)
         elif held is None:
-            await self._inbox.bury(entry, Kind.UNKNOWN_SESSION, f"unknown session {session}")
+            self._inbox.condemn(entry, Kind.UNKNOWN_SESSION, f"unknown session {session}")
         return held
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from redis.asyncio import Redis
 
-from dsdq.bus.inbox import close_inboxes, count_tries, forget_inboxes, inbox_tenants, left_behind
+from dsdq.bus.inbox import close_inboxes, forget_inboxes, inbox_tenants, left_behind, with_tries
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import Place, SessionStore
 from dsdq.errors import RedisUnavailableError
@@ -132,10 +132,10 @@ class Recovery:
         taken = self._taken.setdefault(wid, set())
         found = await left_behind(self._redis, wid, tenants)
         entries = [one for one in found if (one.tenant, one.id) not in taken and await self._reception.takes(one)]
-        tries = await count_tries(self._redis, wid, entries)
-        for entry, tried in zip(entries, tries, strict=True):
+        for entry in await with_tries(self._redis, wid, entries):
             taken.add((entry.tenant, entry.id))
-            if tried > MOST_TRIES:
-                await self._reception.give_up(entry, f"verifiers died {MOST_TRIES} times with it in their hands", tried)
+            if entry.tries >= MOST_TRIES:
+                reason = f"{entry.tries} verifiers began a step with it and died"
+                await self._reception.give_up(entry, reason, entry.tries)
             else:
                 await self._reception.take(entry)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import monotonic
 
+from dsdq.bus.dead import Kind
 from dsdq.bus.inbox import Entry, Inbox
 from dsdq.bus.sessions import Commit, CommitStatus, Owned, Place, SessionStore, place_of
 from dsdq.contract import Contract, FinishReason
@@ -32,10 +33,12 @@ class Sessions:
     """What this verifier holds, and who waits to be let in.
 
     ``on_ready`` is called when a session could use a step. ``astray`` has the places of sessions that are this worker's
-    but not as it thought, with the entries that have to be taken in once more.
+    but not as it thought, with the entries that have to be taken in once more. ``unowned`` are entries of sessions that
+    another took from this one: theirs to answer if they have this worker's inboxes too, else nobody's, since their
+    devices repeat them to the new owner.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of it, each named
         self,
         store: SessionStore,
         inbox: Inbox,
@@ -45,10 +48,12 @@ class Sessions:
         *,
         worker: str,
         slots: int,
+        most_waiting: int,
         on_ready: Callable[[], None],
     ) -> None:
         self.commits = Commits(store, inbox, self._lose)
         self.astray: asyncio.Queue[tuple[Place, Sequence[Entry]]] = asyncio.Queue()
+        self.unowned: list[Entry] = []
         self._store = store
         self._inbox = inbox
         self._planner = planner
@@ -56,6 +61,7 @@ class Sessions:
         self._tokenizer = tokenizer
         self._worker = worker
         self._slots = slots
+        self._most_waiting = most_waiting
         self._on_ready = on_ready
         self._held: dict[str, Held] = {}
         self._waiting = WaitingRoom()
@@ -87,7 +93,10 @@ class Sessions:
     # Opening
 
     async def receive(self, entry: Entry, message: Open, contract: Contract) -> None:
-        """Refuse an ``open``, or let it wait for a place; it stays in the inbox until it has one."""
+        """Refuse an ``open``, or let it wait for a place; it stays in the inbox until it has one.
+
+        More than ``most_waiting`` of one tenant were not published by honest devices, and are buried.
+        """
         try:
             unpack_contract(message.contract)
             admission.check(self._offer, contract, message.prompt)
@@ -96,7 +105,10 @@ class Sessions:
             await self.refuse(message, contract, code, str(refusal))
             await self._inbox.settle([entry])
             return
-        if not self._waiting.add(Waiting(entry, message, contract)):  # asked again while it waits
+        if self._waiting.count(contract.tenant) >= self._most_waiting:
+            reason = f"more than {self._most_waiting} opens of tenant {contract.tenant} waited for a place"
+            self._inbox.condemn(entry, Kind.FLOOD, reason)
+        elif not self._waiting.add(Waiting(entry, message, contract)):  # asked again while it waits
             await self._inbox.settle([entry])
         await self.admit()
 
@@ -186,7 +198,7 @@ class Sessions:
         """Forget a session that another verifier has taken; what it was sent is that one's to answer."""
         if (held := self._held.get(session)) is not None:
             held.lost = True
-            self._drop(held)
+            self.unowned += self._drop(held)
 
     async def drop_strays(self) -> None:
         """Forget sessions that another worker took from this one."""
@@ -201,6 +213,8 @@ class Sessions:
         log.info("lost session", session=held.session, status=str(status))
         if status is CommitStatus.BEHIND:
             self.astray.put_nowait((held.place, [*answered, *left]))
+        if status is CommitStatus.FENCED:
+            self.unowned += [*answered, *left]
         return left if status is CommitStatus.GONE else ()
 
     # Committing
@@ -230,7 +244,8 @@ class Sessions:
         # A rejected draft leaves keys and values behind it, which the next row overwrites.
         self._planner.computed(held.session, held.state.transcript.tokens, verdict.base + verdict.accepted)
         if not outcome.final:  # the rest of a grant waits from now on
-            held.pending[0] = replace(outcome.ready.rounds[0], received_s=monotonic())
+            rest = outcome.ready.rounds[0]
+            held.pending[0] = replace(rest, entry=replace(rest.entry, passed=True), received_s=monotonic())
 
     def _commit_of(self, outcome: Outcome) -> Commit:
         held, verdict = outcome.ready.held, outcome.verdict

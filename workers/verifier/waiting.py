@@ -37,6 +37,10 @@ class WaitingRoom:
         self._queues.setdefault(waiting.contract.tenant, deque()).append(waiting)
         return True
 
+    def count(self, tenant: str) -> int:
+        """Return how many of a tenant's opens wait."""
+        return len(self._queues.get(tenant, ()))
+
     def find(self, session: str, tenant: str) -> Waiting | None:
         """Return the open of a tenant's session if it waits."""
         return next((one for one in self._queues.get(tenant, ()) if one.contract.session == session), None)

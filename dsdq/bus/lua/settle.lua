@@ -13,9 +13,11 @@ for i = 2, #ARGV, 2 do
     freed = freed + tonumber(ARGV[i + 1])
   end
 end
-if freed > 0 then
+-- A device may have put in what it did not count, or have set the count to anything, to where it overflows too.
+if redis.call("XLEN", KEYS[1]) == 0 then
+  redis.call("DEL", KEYS[2])
+elseif freed > 0 then
   local left = redis.pcall("DECRBY", KEYS[2], freed)
-  -- A device may have put in what it did not count, or have set the count to anything, to where it overflows too.
   if type(left) == "table" or left < 0 then
     redis.call("SET", KEYS[2], "0", "KEEPTTL")
   end

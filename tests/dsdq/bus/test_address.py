@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from redis.asyncio import Redis, RedisCluster
 
 from dsdq.bus.address import parse_address, shown
 from dsdq.bus.connection import open_redis
@@ -57,7 +58,9 @@ def test_the_name_in_a_certificate_is_checked_unless_nothing_is() -> None:
     ],
 )
 async def test_every_shape_opens_without_asking_anybody(url: str) -> None:
-    await open_redis(url).aclose()
+    client = open_redis(url)
+    await client.aclose()
+    assert isinstance(client, Redis | RedisCluster)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ async def started(killer: Killer) -> Victim:
 async def test_a_killed_process_ends_at_once_and_its_guard_with_it() -> None:
     async with Killer([sys.executable, "-c", GENTLE]) as killer:
         victim = await started(killer)
+        assert victim.said == "ready\n"
         victim.kill()
         await victim.wait()
         assert victim.exit_code == 137

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from dsdq.models.names import HASH_TARGET
 from dsdq.testing.checker import check
 from dsdq.testing.devices import EmulatedDevice, Habits
+from dsdq.testing.hashed import decode
 from dsdq.testing.history import History, Kind
 from dsdq.testing.proxy import FaultProxy
 from dsdq.testing.records import Publications, read_histories
@@ -35,7 +36,7 @@ async def histories_of_a_quiet_run(serve: Serve, redis: Redis, redis_url: str) -
             return len(device.texts) == TEXTS
 
         await asyncio.gather(*(device.run(partial(enough, device)) for device in devices))
-    return await read_histories(redis, published, [text for device in devices for text in device.texts])
+    return await read_histories(redis, published, [text for device in devices for text in device.texts], decode)
 
 
 async def test_a_quiet_run_is_a_good_history(serve: Serve, redis: Redis, redis_url: str) -> None:

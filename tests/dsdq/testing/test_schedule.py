@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
-from dsdq.testing.schedule import Act, draw
+from dsdq.testing.schedule import KILLS, Act, draw, draw_kills
 
 LEASE_S = 2.0
 
@@ -24,3 +25,12 @@ def test_a_verifier_is_stopped_for_longer_than_its_lease() -> None:
     stops = [event for event in draw(random.Random(5), 600, LEASE_S) if event.act is Act.STOP_VERIFIER]
     assert stops
     assert all(event.lasts_s > LEASE_S for event in stops)
+
+
+def test_the_kills_are_three_with_time_for_a_start_in_between() -> None:
+    for seed in range(50):
+        events = draw_kills(random.Random(seed), 30, LEASE_S)
+        assert [event.act for event in events] == [Act.KILL_VERIFIER] * KILLS, f"seed {seed}"
+        pauses_s = [after.at_s - before.at_s for before, after in pairwise(events)]
+        assert min(pauses_s) > 30 / KILLS / 2
+        assert 0 < events[0].at_s < events[-1].at_s < 30

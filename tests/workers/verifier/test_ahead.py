@@ -18,7 +18,7 @@ from tests.workers.verifier.mortals import (
     hold,
     verdict,
 )
-from workers.verifier import service
+from workers.verifier import stepping
 
 
 async def test_no_more_rounds_of_a_session_wait_than_its_depth(
@@ -28,7 +28,7 @@ async def test_no_more_rounds_of_a_session_wait_than_its_depth(
         device = device_of(redis, verifier)
         await device.open()
         await device.until_settled()
-        steps = hold(monkeypatch, verifier, "_step")
+        steps = hold(monkeypatch, verifier._stepper, "step")
         for number in range(4):
             await device.send(device.draft((OWN[number],), number + 1, **after(device, number)))
         await device.send(Gap("s1", 0))  # and behind them something that is put away, to see that all were read
@@ -50,7 +50,7 @@ async def replies(serve: Serve, redis: Redis, first: int, then: int) -> list[Mes
         await device.open()
         for number in (first, then):
             await device.send(device.draft((OWN[number - 1],), number, **after(device, number - 1)))
-            if number == 2 and service.GAP_S == 0:
+            if number == 2 and stepping.GAP_S == 0:
                 said.append(await device.next())
         while sum(len(one.tokens) for one in said if isinstance(one, Verdict)) < 3:
             said.append(await device.next())
@@ -62,7 +62,7 @@ async def replies(serve: Serve, redis: Redis, first: int, then: int) -> list[Mes
 async def test_a_round_that_overtook_another_waits_for_it(
     serve: Serve, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "GAP_S", LIMIT_S)
+    monkeypatch.setattr(stepping, "GAP_S", LIMIT_S)
     said = await replies(serve, redis, 2, 1)
     assert [token for one in said if isinstance(one, Verdict) for token in one.tokens] == OWN[:3]
     assert not any(isinstance(one, Gap) for one in said)
@@ -71,7 +71,7 @@ async def test_a_round_that_overtook_another_waits_for_it(
 async def test_a_round_that_is_missing_is_asked_for_and_the_one_that_waits_is_answered_too(
     serve: Serve, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "GAP_S", 0)
+    monkeypatch.setattr(stepping, "GAP_S", 0)
     gap, *said = await replies(serve, redis, 2, 1)
     assert gap == Gap("s1", len(PROMPT))
     assert [token for one in said if isinstance(one, Verdict) for token in one.tokens] == OWN[:3]

@@ -191,7 +191,7 @@ async def test_forwards_go_on_while_verdicts_are_written(
         opened = await device.open()
         await device.send(Decode("s1", 0, 1, opened.length, opened.digest, budget=30))
         async with asyncio.timeout(30):
-            while verifier._steps < 10:
+            while verifier._stepper.steps < 10:
                 await asyncio.sleep(0.005)
         gate.set()
         text: list[int] = []

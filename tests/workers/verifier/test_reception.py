@@ -59,7 +59,7 @@ async def test_what_a_sibling_says_in_a_session_is_kept_for_people(
 ) -> None:
     await reception.take(entry(payload, "phone-8"))
     assert untouched(sessions)
-    assert inbox.bury.await_args.args[1] is Kind.FORGED
+    assert inbox.condemn.call_args.args[1] is Kind.FORGED
 
 
 @pytest.mark.parametrize("payload", [OPEN, CANCEL, NO_MESSAGE], ids=["open", "cancel", "no message"])
@@ -68,7 +68,7 @@ async def test_what_its_own_device_says_is_taken(
 ) -> None:
     await reception.take(entry(payload, "phone-7"))
     assert not untouched(sessions)
-    assert not inbox.bury.called
+    assert not inbox.condemn.called
 
 
 @pytest.mark.parametrize("payload", [OPEN, CANCEL], ids=["open", "cancel"])

@@ -82,7 +82,7 @@ async def test_what_was_read_and_what_nobody_read_is_answered_by_the_heir(
 ) -> None:
     first = await mortal()
     device, late = device_of(redis, first.verifier), device_of(redis, first.verifier, "s2")
-    hold(monkeypatch, first.verifier, "_step")
+    hold(monkeypatch, first.verifier._stepper, "step")
     await device.open()
     await device.send(device.draft(tuple(OWN[:3])))
     await until_delivered(redis, first.verifier.info.wid, 1)
@@ -202,7 +202,7 @@ async def test_a_cancel_reaches_the_new_owner(mortal: Start, redis: Redis, redis
             return bool(await redis.scard(keys.worker_sessions(heir.info.wid)))
 
         await until(taken_over)
-        (place,) = await heir._store.places(heir.info.wid)
+        (place,) = await heir._sessions._store.places(heir.info.wid)
         await generation.aclose()
 
         async def ended() -> bool:
@@ -224,10 +224,10 @@ async def test_a_cancel_that_comes_while_the_heir_rebuilds_the_session_is_not_fo
     await device.until_settled()
     await first.kill()
     heir = (await mortal()).verifier
-    gate = hold(monkeypatch, heir._store, "commit")
+    gate = hold(monkeypatch, heir._sessions._store, "commit")
 
     async def owned() -> bool:
-        head = await heir._store.head(place_of(device.contract))
+        head = await heir._sessions._store.head(place_of(device.contract))
         return head is not None and head.worker == heir.info.wid
 
     await until(owned)
@@ -280,14 +280,14 @@ async def test_a_message_that_verifiers_died_with_three_times_is_put_away_with_i
     first = await mortal()
     wid = first.verifier.info.wid
     bad, good = device_of(redis, first.verifier, "bad"), device_of(redis, first.verifier, "good")
-    hold(monkeypatch, first.verifier, "_step")
+    hold(monkeypatch, first.verifier._stepper, "step")
     await bad.open()
     await good.open()
     await bad.send(bad.draft((1,)))
     await until_delivered(redis, wid, 1)
     await first.kill()
     for _ in range(MOST_TRIES):
-        await count_tries(redis, wid, await left_behind(redis, wid, ["acme"]))
+        await count_tries(redis, await left_behind(redis, wid, ["acme"]))
     await good.send(good.draft(tuple(OWN[:2])))
     heir = (await mortal()).verifier
     await follow(bad, heir)
@@ -297,7 +297,7 @@ async def test_a_message_that_verifiers_died_with_three_times_is_put_away_with_i
     await follow(good, heir)
     assert (await verdict(good)).tokens == tuple(OWN[:3])
     (letter,) = await bad.letters(1)
-    assert b"died 3 times" in letter[b"reason"]
+    assert b"3 verifiers began a step with it and died" in letter[b"reason"]
     await until_forgotten(redis, wid)
 
 
@@ -315,7 +315,10 @@ async def test_a_verifier_that_was_paused_comes_back_under_a_new_id_and_acknowle
         device = device_of(redis, paused)
         await device.open()
         await device.until_settled()
-        wakes, writes = hold(monkeypatch, paused._registry, "renew"), hold(monkeypatch, paused._store, "commit")
+        wakes, writes = (
+            hold(monkeypatch, paused._registry, "renew"),
+            hold(monkeypatch, paused._sessions._store, "commit"),
+        )
         await device.send(device.draft(tuple(OWN[:3])))
 
         async def decided() -> bool:
@@ -324,7 +327,7 @@ async def test_a_verifier_that_was_paused_comes_back_under_a_new_id_and_acknowle
         await until(decided)
         await lapse(redis, paused)
         heir = (await mortal()).verifier
-        answers = hold(monkeypatch, heir, "_step")
+        answers = hold(monkeypatch, heir._stepper, "step")
         await follow(device, heir)
         writes.set()
         await paused._sessions.commits.shorter_than(1)

@@ -132,5 +132,5 @@ async def test_sessions_that_do_not_fit_together_take_turns_and_lose_no_token(
             while isinstance(message := await wire.next(), Verdict):
                 text += message.tokens
             texts.append(text)
-        assert verifier._planner.evictions > 0
+        assert verifier._stepper._planner.evictions > 0
     assert texts == [tuple(load_reference(target).decode(prompt, 100, contract.sampling, 0))] * 2

@@ -1,0 +1,36 @@
+"""A session whose owner was forgotten before it opened it: the next message to a living verifier saves it."""
+
+from __future__ import annotations
+
+from dsdq import keys
+from dsdq.bus.sessions import read_log
+from dsdq.wire import Opened, Verdict
+from tests.workers.verifier.conftest import Wire
+
+GHOST = "ghost"
+
+
+async def orphaned(wire: Wire) -> None:
+    """Open a session, and let it be a verifier's that is not there."""
+    await wire.open()
+    wire.verifier._sessions.abandon("s1")
+    head = keys.session_head(wire.contract.producer, wire.contract.tenant, "s1")
+    await wire.redis.hset(head, "worker", GHOST)
+
+
+async def test_an_orphan_is_taken_over_and_answered(wire: Wire) -> None:
+    await orphaned(wire)
+    await wire.send(wire.draft(tuple(wire.own(2))))
+    opened, verdict = await wire.next(), await wire.next()
+    assert isinstance(opened, Opened)
+    assert (opened.epoch, opened.worker) == (2, wire.verifier.info.wid)
+    assert isinstance(verdict, Verdict)
+    assert list(verdict.tokens) == wire.own(3)
+
+
+async def test_a_session_of_a_verifier_that_is_known_is_left_to_it(wire: Wire) -> None:
+    await orphaned(wire)
+    await wire.redis.zadd(keys.workers(wire.verifier.info.model), {GHOST: 1e18})
+    await wire.send(wire.draft(tuple(wire.own(2))))
+    await wire.until_settled()
+    assert await read_log(wire.redis, wire.contract, wire.seen) == []

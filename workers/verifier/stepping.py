@@ -1,0 +1,192 @@
+"""Step while anything is ready: choose rounds, run one forward, queue verdicts; a session that breaks it ends alone.
+
+This module knows neither Redis nor leases: rounds come from the sessions, verdicts go to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Iterable, Sequence
+from time import monotonic
+
+from dsdq.bus.dead import Kind
+from dsdq.bus.inbox import Entry, Inbox
+from dsdq.errors import DsdqError, RedisUnavailableError
+from dsdq.session import Ahead, Live, liveness
+from dsdq.telemetry.logs import get_logger
+from dsdq.wire import ErrorCode, Gap
+from workers.engine.planner import Planner, Request
+from workers.verifier import admission
+from workers.verifier.engine_thread import EngineThread
+from workers.verifier.held import Held, Pending
+from workers.verifier.sessions import Sessions
+from workers.verifier.step import Ready, Timing, conclude, ready_rounds
+
+log = get_logger("verifier")
+
+ROOM_S = 0.05  # how soon to look again for KV cache that nobody has given up yet
+GAP_S = 0.2  # how long a round may be ahead of one that is missing before the device is asked for that
+MOST_UNCOMMITTED = 256  # verdicts that may wait for their logs before the engine waits for them
+MOST_FAILURES = 3
+RECENT = 0.2  # weight of the newest step in the moving average
+
+
+class Stepper:
+    """Steps the engine. ``work`` is set when a session could use a step.
+
+    ``steps`` and ``rows`` count what was verified; ``row_ms`` is what one session's round took of a step of late.
+    """
+
+    def __init__(
+        self,
+        engine: EngineThread,
+        planner: Planner,
+        sessions: Sessions,
+        inbox: Inbox,
+        offer: admission.Offer,
+        work: asyncio.Event,
+        *,
+        step_tokens: int,
+        secret: int,
+    ) -> None:
+        self.work = work
+        self.steps = 0
+        self.rows = 0
+        self.row_ms = 0.0
+        self._engine = engine
+        self._planner = planner
+        self._sessions = sessions
+        self._inbox = inbox
+        self._offer = offer
+        self._step_tokens = step_tokens
+        self._secret = secret
+        self._stopping = False
+        self._alone: deque[str] = deque()
+
+    async def run(self) -> None:
+        """Step until :meth:`stop`."""
+        while not self._stopping:
+            await self.work.wait()
+            self.work.clear()
+            while not self._stopping and await self.step():
+                await self._sessions.commits.shorter_than(MOST_UNCOMMITTED)
+
+    def stop(self) -> None:
+        """Let the step that runs be the last."""
+        self._stopping = True
+        self.work.set()
+
+    async def step(self) -> bool:
+        """Run one forward for whoever is ready; say whether anybody was.
+
+        Verdicts are queued for their logs, so that the next forward starts while they are written.
+        """
+        ready = {one.held.session: one for one in map(self._next_ready, self._sessions)}
+        started_s = monotonic()
+        suspects = [one for one in ready.values() if self._is_suspect(one)]
+        requests = [one.request for one in suspects[:1] or ready.values() if self._sessions.holds(one.held)]
+        rows = self._planner.plan(self._isolated(requests), started_s)
+        if not rows:
+            return self._wait_for_room(ready.values())
+        verified = [ready[row.session] for row in rows if row.keep]
+        begun = await self._begin(verified)
+        judged = [one.judged for one in verified]
+        try:
+            judgements = await self._engine.run(self._engine.engine.verify, rows, judged, self._secret)
+        except DsdqError:
+            raise
+        except Exception:
+            log.exception("step failed", sessions=[row.session for row in rows])
+            await self._suspect([ready[row.session].held for row in rows])
+            return True
+        await self._passed(begun)
+        for row in rows:
+            held = ready[row.session].held
+            if not row.keep and self._sessions.holds(held):
+                self._planner.computed(row.session, held.state.transcript.tokens, row.end)
+        if verified:
+            waiting = sum(bool(one.rounds) for one in ready.values())
+            timing = Timing(started_s, monotonic(), len(verified), waiting, self._step_tokens)
+            self._count(timing)
+            pairs = zip(verified, judgements, strict=True)
+            self._sessions.commit([conclude(one, judgement, self._offer.eos_ids, timing) for one, judgement in pairs])
+        return True
+
+    def _count(self, timing: Timing) -> None:
+        self.steps += 1
+        self.rows += timing.batch_rows
+        row_ms = 1000 * (timing.ended_s - timing.started_s) / timing.batch_rows
+        self.row_ms += (RECENT if self.row_ms else 1.0) * (row_ms - self.row_ms)
+
+    async def _begin(self, verified: Sequence[Ready]) -> Sequence[Entry]:
+        with contextlib.suppress(RedisUnavailableError):  # then the next one to die is counted
+            return await self._inbox.begin([pending.entry for one in verified for pending in one.rounds])
+        return ()
+
+    async def _passed(self, begun: Sequence[Entry]) -> None:
+        with contextlib.suppress(RedisUnavailableError):
+            await self._inbox.passed(begun)
+
+    @staticmethod
+    def _is_suspect(ready: Ready) -> bool:
+        """Say whether a verifier died in a step with one of these rounds: then others had better not be in the next."""
+        return any(pending.entry.tries and not pending.entry.passed for pending in ready.rounds)
+
+    def _isolated(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """Return all requests, or, after a step that failed, one of those it had: whose fault it was is seen alone."""
+        while self._alone:
+            session = self._alone.popleft()
+            if suspects := [one for one in requests if one.session == session]:
+                return suspects
+        return requests
+
+    async def _suspect(self, helds: Sequence[Held]) -> None:
+        """Try each of several sessions alone; end one that failed alone too often, and keep its round for people."""
+        if len(helds) > 1:
+            self._alone.extend(held.session for held in helds)
+            return
+        held = helds[0]
+        held.failures += 1
+        self._alone.append(held.session)
+        if held.failures < MOST_FAILURES or not self._sessions.holds(held):
+            return
+        reason = f"the forward failed {MOST_FAILURES} times on it"
+        culprit = held.pending.popleft().entry if held.pending else None
+        self._sessions.fail(held, ErrorCode.INTERNAL, reason)
+        if culprit is not None:
+            await self._inbox.bury(culprit, Kind.FAILED, reason, MOST_FAILURES)
+
+    def _wait_for_room(self, ready: Iterable[Ready]) -> bool:
+        """Look again soon if somebody waits for KV cache: time alone makes room."""
+        if any(one.rounds for one in ready):
+            asyncio.get_running_loop().call_later(ROOM_S, self.work.set)
+        return False
+
+    def _next_ready(self, held: Held) -> Ready:
+        """Return the session with its next live rounds; what is stale, repeated, ahead or wrong is dealt with."""
+        while held.pending:
+            pending = held.pending[0]
+            status = liveness(held.state, pending.message)
+            if isinstance(status, Live):
+                objection = admission.object_to(held.state.contract, pending.message)
+                if objection is None:
+                    return ready_rounds(held, status, self._offer.vocab_size)
+                self._sessions.fail(held, *objection)
+                break
+            held.pending.popleft()
+            if isinstance(status, Ahead):
+                self._set_aside(held, pending)
+            else:
+                self._sessions.commits.settle(held, [pending.entry])
+        return Ready(held)
+
+    def _set_aside(self, held: Held, pending: Pending) -> None:
+        """Keep a round whose predecessor is missing; should that not come soon, ask the device for it."""
+        held.ahead.append(pending)
+        asyncio.get_running_loop().call_later(GAP_S, self._miss, held, pending)
+
+    def _miss(self, held: Held, pending: Pending) -> None:
+        if self._sessions.holds(held) and pending in held.ahead:
+            self._sessions.say(held, Gap(held.session, held.state.transcript.length))
