@@ -202,6 +202,7 @@ class SessionLink:
                 wait_ms = self._timeout.ms + backoff.next_ms()
             if not await self._catch_up():
                 self.log.info("repeat", waited_ms=round(1000 * (monotonic() - silent_since)))
+                await self._follow_owner()
                 await self._repeat(request, opens=opens)
 
     def _received(self, payload: bytes) -> Message:
@@ -264,6 +265,11 @@ class SessionLink:
                 return
             self._check_time(began_s)
             await asyncio.sleep(self._within(pause_ms) / 1000)
+
+    async def _follow_owner(self) -> None:
+        """Turn to who owns the session by its head: should Redis have lost a takeover, no other word would come."""
+        with contextlib.suppress(BusError):
+            self._worker = await self._feed.owner(self._subscribed) or self._worker
 
     async def _look_for_owner(self, subscription: Subscription, *, opens: bool) -> None:
         """Turn to who owns the session now; where nobody does yet, to any verifier that takes sessions.

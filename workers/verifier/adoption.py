@@ -47,7 +47,7 @@ class Adoption:
             await adopted.wait()
             return self._sessions.find(place.session, place.tenant)
         # To take a session over from oneself would fence the end that was decided and is being written.
-        if self._sessions.commits.closes(place.session):
+        if self._sessions.commits.closes(place):
             return None
         adopted = self._adopting[place] = asyncio.Event()
         try:
@@ -100,10 +100,12 @@ class Adoption:
         if former != self._worker and (held := await self._held_already(place)) is not None:
             await self._store.moved(place, former)  # we were told of it twice
             return held
+        if self._sessions.is_taken(place):
+            return None
         taken = await self._store.take_over(place, former)
         if taken is None:
             return None
-        self._sessions.abandon(place.session)  # we held it before its former owner took it from us
+        self._sessions.abandon(place)  # we held it before its former owner took it from us
         # Complete from here on: the former owner is fenced.
         entries += await self._store.entries(place, after=len(entries))
         held = await self._rebuild(entries, taken)

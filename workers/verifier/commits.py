@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dsdq.bus.inbox import Entry, Inbox
-from dsdq.bus.sessions import APPENDED, Commit, CommitStatus, SessionStore
+from dsdq.bus.sessions import APPENDED, Commit, CommitStatus, Place, SessionStore
 from dsdq.errors import RedisUnavailableError
 from dsdq.telemetry.logs import get_logger
 from workers.verifier.held import Held
@@ -62,10 +62,10 @@ class Commits:
         if answers:
             self._queue(Append(held, None, answers))
 
-    def closes(self, session: str) -> bool:
+    def closes(self, place: Place) -> bool:
         """Say whether a session's end waits for its log: it is not held any more, and still this worker's."""
         return any(
-            one.commit is not None and one.commit.closes and one.held.session == session and not one.held.lost
+            one.commit is not None and one.commit.closes and one.held.place == place and not one.held.lost
             for one in self._waiting
         )
 

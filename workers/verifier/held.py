@@ -46,6 +46,11 @@ class Held:
         return self.state.contract.session
 
     @property
+    def key(self) -> str:
+        """Return what tells it from the others of a verifier: a session's name is its tenant's to choose."""
+        return key_of(self.state.contract.tenant, self.session)
+
+    @property
     def place(self) -> Place:
         """Return where its keys are."""
         return place_of(self.state.contract)
@@ -60,3 +65,8 @@ class Held:
         if due:
             self.ahead = [one for one in self.ahead if one not in due]
             self.pending.extend(sorted(due, key=lambda one: one.message.round))
+
+
+def key_of(tenant: str, session: str) -> str:
+    """Return the key of a tenant's session; see :attr:`Held.key`."""
+    return f"{tenant}/{session}"

@@ -133,9 +133,9 @@ class Recovery:
         found = await left_behind(self._redis, wid, tenants)
         entries = [one for one in found if (one.tenant, one.id) not in taken and await self._reception.takes(one)]
         for entry in await with_tries(self._redis, wid, entries):
-            taken.add((entry.tenant, entry.id))
             if entry.tries >= MOST_TRIES:
                 reason = f"{entry.tries} verifiers began a step with it and died"
                 await self._reception.give_up(entry, reason, entry.tries)
             else:
                 await self._reception.take(entry)
+            taken.add((entry.tenant, entry.id))

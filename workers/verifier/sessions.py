@@ -20,7 +20,7 @@ from dsdq.wire import Closed, Error, ErrorCode, Message, Open, Opened, pack, unp
 from workers.engine.planner import Planner
 from workers.verifier import admission
 from workers.verifier.commits import Commits
-from workers.verifier.held import Held
+from workers.verifier.held import Held, key_of
 from workers.verifier.step import Outcome
 from workers.verifier.waiting import Waiting, WaitingRoom
 
@@ -83,12 +83,16 @@ class Sessions:
 
     def holds(self, held: Held) -> bool:
         """Say whether a session is still open."""
-        return self._held.get(held.session) is held
+        return self._held.get(held.key) is held
 
     def find(self, session: str, tenant: str) -> Held | None:
         """Return an open session of this tenant; another tenant's does not exist for it."""
-        held = self._held.get(session)
-        return held if held is not None and held.state.contract.tenant == tenant else None
+        return self._held.get(key_of(tenant, session))
+
+    def is_taken(self, place: Place) -> bool:
+        """Say whether a session of another producer has this one's name and tenant here."""
+        held = self.find(place.session, place.tenant)
+        return held is not None and held.place != place
 
     # Opening
 
@@ -134,7 +138,7 @@ class Sessions:
         """Open what waits, while there is a place."""
         async with self._admitting:
             while self.room and (waiting := self._waiting.first()) is not None:
-                if waiting.message.session not in self._held:
+                if self.find(waiting.contract.session, waiting.contract.tenant) is None:
                     await self._hold(waiting.message, waiting.contract)
                 self._waiting.remove(waiting)
                 await self._inbox.settle([waiting.entry])
@@ -174,11 +178,12 @@ class Sessions:
     def keep(self, state: SessionState, owned: Owned, entries: int) -> Held:
         """Hold a session from now on."""
         contract, transcript = state.contract, state.transcript
+        key = key_of(contract.tenant, contract.session)
         # Tenants share no prefixes: how fast a prompt is taken in must not tell what another tenant asked.
-        self._planner.admit(contract.session, salt=contract.tenant)
+        self._planner.admit(key, salt=contract.tenant)
         stops = StopFinder(self._tokenizer.stream(), contract.stop_strings)
         stops.extend(transcript.tokens[transcript.prompt_tokens :])
-        held = self._held[contract.session] = Held(state, owned, monotonic(), stops, entries)
+        held = self._held[key] = Held(state, owned, monotonic(), stops, entries)
         self._on_ready()
         return held
 
@@ -194,9 +199,9 @@ class Sessions:
 
     # Losing
 
-    def abandon(self, session: str) -> None:
+    def abandon(self, place: Place) -> None:
         """Forget a session that another verifier has taken; what it was sent is that one's to answer."""
-        if (held := self._held.get(session)) is not None:
+        if (held := self.find(place.session, place.tenant)) is not None:
             held.lost = True
             self.unowned += self._drop(held)
 
@@ -205,7 +210,7 @@ class Sessions:
         mine = {str(place) for place in await self._store.places(self._worker)}
         for held in self:
             if str(held.place) not in mine and not held.in_flight():
-                self.abandon(held.session)
+                self.abandon(held.place)
 
     def _lose(self, held: Held, status: CommitStatus, answered: Sequence[Entry]) -> Sequence[Entry]:
         """Forget a session that is not as we thought; return the waiting entries that nobody else will answer."""
@@ -242,7 +247,7 @@ class Sessions:
         held.state.commit(verdict, final=outcome.final)
         held.stops.extend(verdict.tokens)
         # A rejected draft leaves keys and values behind it, which the next row overwrites.
-        self._planner.computed(held.session, held.state.transcript.tokens, verdict.base + verdict.accepted)
+        self._planner.computed(held.key, held.state.transcript.tokens, verdict.base + verdict.accepted)
         if not outcome.final:  # the rest of a grant waits from now on
             rest = outcome.ready.rounds[0]
             held.pending[0] = replace(rest, entry=replace(rest.entry, passed=True), received_s=monotonic())
@@ -301,9 +306,9 @@ class Sessions:
         left = [pending.entry for pending in held.in_flight()]
         held.pending.clear()
         held.ahead.clear()
-        if self._held.get(held.session) is held:
-            del self._held[held.session]
-            self._planner.release(held.session)
+        if self._held.get(held.key) is held:
+            del self._held[held.key]
+            self._planner.release(held.key)
             self._vacant.set()
         return left
 

@@ -39,7 +39,7 @@ class Ready:
         held = self.held
         since_s = self.rounds[0].received_s if self.rounds else held.touched_s
         drafted = self.drafted[: self.fed] if self.rounds else None
-        return Request(held.session, held.state.transcript.tokens, drafted, since_s)
+        return Request(held.key, held.state.transcript.tokens, drafted, since_s)
 
     @property
     def judged(self) -> Judged:

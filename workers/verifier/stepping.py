@@ -83,7 +83,7 @@ class Stepper:
 
         Verdicts are queued for their logs, so that the next forward starts while they are written.
         """
-        ready = {one.held.session: one for one in map(self._next_ready, self._sessions)}
+        ready = {one.held.key: one for one in map(self._next_ready, self._sessions)}
         started_s = monotonic()
         suspects = [one for one in ready.values() if self._is_suspect(one)]
         requests = [one.request for one in suspects[:1] or ready.values() if self._sessions.holds(one.held)]
@@ -145,11 +145,11 @@ class Stepper:
     async def _suspect(self, helds: Sequence[Held]) -> None:
         """Try each of several sessions alone; end one that failed alone too often, and keep its round for people."""
         if len(helds) > 1:
-            self._alone.extend(held.session for held in helds)
+            self._alone.extend(held.key for held in helds)
             return
         held = helds[0]
         held.failures += 1
-        self._alone.append(held.session)
+        self._alone.append(held.key)
         if held.failures < MOST_FAILURES or not self._sessions.holds(held):
             return
         reason = f"the forward failed {MOST_FAILURES} times on it"
