@@ -210,11 +210,15 @@ class Verifier:
                 row_ms=stepper.row_ms,
             )
             drained_per_s += RECENT * ((self._sessions.commits.settled - settled) / pause_s - drained_per_s)
+            unowned = list(self._sessions.unowned)
             try:
                 # An answer that is lost on its way must not be waited for as long as the lease lasts.
                 async with asyncio.timeout(lease_s / BEATS_LOST):
                     self._recovery.tell(await self._registry.renew(self.info, self._limits.lease_ms))
                     silent_since = monotonic()
+                    # With the lease the inboxes are still ours alone, and nobody else would take these out.
+                    await self._inbox.settle(unowned)
+                    del self._sessions.unowned[: len(unowned)]
                     await self._inbox.beat(drained_per_s, self._keys_ttl_ms)
             except (RedisUnavailableError, TimeoutError) as error:
                 if monotonic() - silent_since > lease_s:

@@ -33,7 +33,9 @@ class Sessions:
     """What this verifier holds, and who waits to be let in.
 
     ``on_ready`` is called when a session could use a step. ``astray`` has the places of sessions that are this worker's
-    but not as it thought, with the entries that have to be taken in once more.
+    but not as it thought, with the entries that have to be taken in once more. ``unowned`` are entries of sessions that
+    another took from this one: theirs to answer if they have this worker's inboxes too, else nobody's, since their
+    devices repeat them to the new owner.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of it, each named
@@ -51,6 +53,7 @@ class Sessions:
     ) -> None:
         self.commits = Commits(store, inbox, self._lose)
         self.astray: asyncio.Queue[tuple[Place, Sequence[Entry]]] = asyncio.Queue()
+        self.unowned: list[Entry] = []
         self._store = store
         self._inbox = inbox
         self._planner = planner
@@ -195,7 +198,7 @@ class Sessions:
         """Forget a session that another verifier has taken; what it was sent is that one's to answer."""
         if (held := self._held.get(session)) is not None:
             held.lost = True
-            self._drop(held)
+            self.unowned += self._drop(held)
 
     async def drop_strays(self) -> None:
         """Forget sessions that another worker took from this one."""
@@ -210,6 +213,8 @@ class Sessions:
         log.info("lost session", session=held.session, status=str(status))
         if status is CommitStatus.BEHIND:
             self.astray.put_nowait((held.place, [*answered, *left]))
+        if status is CommitStatus.FENCED:
+            self.unowned += [*answered, *left]
         return left if status is CommitStatus.GONE else ()
 
     # Committing
