@@ -18,6 +18,7 @@ from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import Place, SessionStore
 from dsdq.errors import RedisUnavailableError
 from dsdq.policies.routing import sessions_to_take
+from dsdq.tasks import end
 from dsdq.telemetry.logs import get_logger
 from workers.verifier.adoption import Adoption
 from workers.verifier.reception import Reception
@@ -54,6 +55,8 @@ class Recovery:
         self._claim_ms = claim_ms
         self._lapsed: Sequence[str] = ()
         self._news = asyncio.Event()
+        self._together = asyncio.Semaphore(TOGETHER)
+        self._coming = 0  # sessions that are being taken over and may not be held yet
         self._taken: dict[str, set[tuple[str, str]]] = {}
 
     def tell(self, lapsed: Sequence[str]) -> None:
@@ -64,15 +67,19 @@ class Recovery:
             self._news.set()
 
     async def run(self) -> None:
-        """Take over from whoever lapses, for ever."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            for wid in self._lapsed:
-                try:
-                    await self._recover(wid)
-                except RedisUnavailableError as error:  # the next heartbeat tells of it again
-                    log.warning("takeover interrupted", former=wid, reason=str(error))
+        """Take over from whoever lapses, for ever; from each on its own, so that a lost answer holds up nobody else."""
+        running: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                for wid in [wid for wid, task in running.items() if task.done()]:
+                    running.pop(wid).result()
+                for wid in self._lapsed:
+                    if wid not in running:
+                        running[wid] = asyncio.create_task(self._try_to_recover(wid))
+        finally:
+            await end(*running.values())
 
     async def relieve_forever(self, pause_s: float) -> None:
         """Take sessions from verifiers that are much more loaded than this one, now and then, for ever.
@@ -99,6 +106,12 @@ class Recovery:
             if self._reception.session_of(entry) in came:
                 await self._reception.take(entry)
 
+    async def _try_to_recover(self, wid: str) -> None:
+        try:
+            await self._recover(wid)
+        except RedisUnavailableError as error:  # the next heartbeat tells of it again
+            log.warning("takeover interrupted", former=wid, reason=str(error))
+
     async def _recover(self, wid: str) -> None:
         model, me = self._info().model, self._info().wid
         if not await self._registry.claim(model, wid, me, self._claim_ms):
@@ -117,15 +130,22 @@ class Recovery:
 
     async def _share(self, orphans: int) -> int:
         """Return how many sessions to take: what there is room for, or all when nobody else has room either."""
-        room, me = self._sessions.room, self._info()
+        room, me = max(0, self._sessions.room - self._coming), self._info()
         if room >= orphans:
             return orphans
         others = await self._registry.list_workers(me.model)
         return room if any(one.sessions < one.slots for one in others if one.wid != me.wid) else orphans
 
     async def _adopt(self, places: Sequence[Place], former: str) -> None:
-        for start in range(0, len(places), TOGETHER):
-            await asyncio.gather(*(self._adoption.adopt(place, former) for place in places[start : start + TOGETHER]))
+        self._coming += len(places)
+        await asyncio.gather(*(self._adopt_one(place, former) for place in places))
+
+    async def _adopt_one(self, place: Place, former: str) -> None:
+        try:
+            async with self._together:
+                await self._adoption.adopt(place, former)
+        finally:
+            self._coming -= 1
 
     async def _drain(self, wid: str, tenants: Sequence[str]) -> None:
         """Take in what the sessions that came here were sent, what is for none any more, and unanswered opens."""
