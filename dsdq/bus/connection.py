@@ -21,7 +21,7 @@ log = get_logger("redis")
 
 CONNECT_TIMEOUT_S = 5.0
 SENTINEL_TIMEOUT_S = 1.0  # the next Sentinel knows as much
-REPLY_TIMEOUT_S = 10.0  # longer than any BLOCK
+REPLY_TIMEOUT_S = 5.0  # longer than any BLOCK; whoever waits for an answer that got lost waits as long
 BLOCK_MS = 2_000
 HEALTH_CHECK_S = 30
 OLDEST = (6, 2)

@@ -34,6 +34,7 @@ class Kind(StrEnum):
     FORGED = "forged"
     FAILED = "failed"
     FLOOD = "flood"
+    LATE_CANCEL = "late_cancel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class DeadLetters:
         return [one is not None for one in added]
 
     async def count(self, kind: Kind, letters: int) -> None:
-        """Count what is not kept: there was too much of it."""
+        """Count what is not kept: there was too much of it, or nobody has to see it."""
         if letters:
             with translated():
                 await self._redis.hincrby(keys.DEAD_COUNTS, kind, letters)

@@ -182,6 +182,11 @@ class Inbox:
         for settled in by_inbox.values():
             self._held.difference_update((entry.tenant, entry.id) for entry in settled if entry.worker == self._worker)
 
+    async def dismiss(self, entry: Entry, kind: Kind) -> None:
+        """Settle an entry that needs neither an answer nor people; it is counted among the dead letters of its kind."""
+        await self._dead.count(kind, 1)
+        await self.settle([entry])
+
     async def bury(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
         """Move an entry that cannot be answered to the dead letters."""
         self.condemn(entry, kind, reason, attempts)

@@ -134,7 +134,7 @@ class Reception:
         session = message.session
         if isinstance(message, Cancel) and await self._forget(entry, message, seal):
             return
-        held = self._sessions.find(session, entry.tenant) or await self._recalled(entry, session)
+        held = self._sessions.find(session, entry.tenant) or await self._recalled(entry, message)
         if held is None:
             return
         check_speaker(seal, session, held.state.contract.producer)
@@ -157,17 +157,21 @@ class Reception:
         await self._inbox.settle([entry])
         return True
 
-    async def _recalled(self, entry: Entry, session: str) -> Held | None:
+    async def _recalled(self, entry: Entry, message: Draft | Decode | Cancel) -> Held | None:
         """Return the session of a message that is not held here, if it should be; else deal with the message.
 
         What was answered, or is another verifier's to answer, is settled: a device repeats what it has no answer to,
-        to whoever owns the session then. What belongs to no session at all is kept for people.
+        to whoever owns the session then. A round that belongs to no session at all is kept for people; nobody has to
+        look at a cancel that came too late.
         """
+        session = message.session
         place = _place(entry, session)
         known = place is not None and await self._adoption.recall(place)
         held = self._sessions.find(session, entry.tenant)
         if held is None and known:
             await self._inbox.settle([entry])
+        elif held is None and isinstance(message, Cancel):
+            await self._inbox.dismiss(entry, Kind.LATE_CANCEL)
         elif held is None:
             self._inbox.condemn(entry, Kind.UNKNOWN_SESSION, f"unknown session {session}")
         return held

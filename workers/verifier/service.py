@@ -42,6 +42,7 @@ BLOCK_MS = 500
 SWEEP_S = 5.0
 RETRY_S = 0.2
 BEATS_PER_LEASE = 8
+BEATS_LOST = 4  # so many heartbeats in a row may stay without an answer
 RECENT = 0.2  # weight of the newest figure in a moving average
 
 
@@ -194,7 +195,8 @@ class Verifier:
         await asyncio.sleep(RETRY_S)
 
     async def _beat(self) -> None:
-        pause_s = self._limits.lease_ms / 1000 / BEATS_PER_LEASE
+        lease_s = self._limits.lease_ms / 1000
+        pause_s = lease_s / BEATS_PER_LEASE
         silent_since, drained_per_s = monotonic(), 1.0
         while True:
             settled = self._sessions.commits.settled
@@ -210,14 +212,16 @@ class Verifier:
             drained_per_s += RECENT * ((self._sessions.commits.settled - settled) / pause_s - drained_per_s)
             unowned = list(self._sessions.unowned)
             try:
-                self._recovery.tell(await self._registry.renew(self.info, self._limits.lease_ms))
-                silent_since = monotonic()
-                # With the lease the inboxes are still ours alone, and nobody else would take these out.
-                await self._inbox.settle(unowned)
-                del self._sessions.unowned[: len(unowned)]
-                await self._inbox.beat(drained_per_s, self._keys_ttl_ms)
-            except RedisUnavailableError as error:
-                if monotonic() - silent_since > self._limits.lease_ms / 1000:
+                # An answer that is lost on its way must not be waited for as long as the lease lasts.
+                async with asyncio.timeout(lease_s / BEATS_LOST):
+                    self._recovery.tell(await self._registry.renew(self.info, self._limits.lease_ms))
+                    silent_since = monotonic()
+                    # With the lease the inboxes are still ours alone, and nobody else would take these out.
+                    await self._inbox.settle(unowned)
+                    del self._sessions.unowned[: len(unowned)]
+                    await self._inbox.beat(drained_per_s, self._keys_ttl_ms)
+            except (RedisUnavailableError, TimeoutError) as error:
+                if monotonic() - silent_since > lease_s:
                     msg = f"lease of verifier {self.info.wid}: could not be renewed in time; it must stop"
                     raise FencedError(msg) from error
 

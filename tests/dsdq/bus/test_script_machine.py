@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 from dsdq import keys
 from dsdq.bus import scripts
 from dsdq.bus.connection import open_redis
+from dsdq.bus.dead import DeadLetters
 from dsdq.bus.inbox import Bounds, Entry, Inbox, close_inboxes, left_behind, publish
 from dsdq.bus.sessions import CLOSED, OPEN, Commit, CommitStatus, LogEntry, Owned, SessionStore, place_of, read_entries
 from dsdq.contract import Contract
@@ -37,20 +38,27 @@ from dsdq.errors import BusError, BusyError, DsdqError, GoneError
 T = TypeVar("T")
 
 TENANT, PRODUCER = "acme", "phone"
-WORKERS = ("w1", "w2", "w3")
-CONTRACTS = {name: Contract(TENANT, PRODUCER, name, "m", "f") for name in ("s1", "s2")}
+WORKERS = ("w1", "w2")
+CONTRACTS = {name: Contract(TENANT, PRODUCER, name, "m", "f") for name in ("s1",)}
 BOUNDS = Bounds(entries=4, kept=1, bytes_=100)
 PROMPT_TOKENS, TTL_MS = 3, 600_000
 
+RARELY = st.integers(0, 9).map(lambda number: number == 9)
 worker_names, session_names = st.sampled_from(WORKERS), st.sampled_from(sorted(CONTRACTS))
 
 
 @dataclass(frozen=True)
 class Grip:
-    """What one worker knows of a session that it opened or took over; it may be another's by now."""
+    """A session that one worker opened or took over; it may be another's by now."""
 
     worker: str
     owned: Owned
+
+
+@dataclass
+class View:
+    """Where an owner thinks that its log ends: an owner appends in one order only."""
+
     entries: int
     length: int
     last: Commit | None = None
@@ -95,12 +103,13 @@ class ScriptMachine(RuleBasedStateMachine):
         self.sessions: dict[str, Session] = {}
         self.boxes = {worker: Box() for worker in WORKERS}
         self.highest = dict.fromkeys(CONTRACTS, 0)
+        self.views: dict[str, View] = {}
         self.made = 0
         self.stores = {
             worker: SessionStore(self.redis, worker, feed_entries=10_000, open_ttl_ms=TTL_MS, closed_ttl_ms=TTL_MS)
             for worker in WORKERS
         }
-        self.inboxes = {worker: Inbox(self.redis, worker, [TENANT]) for worker in WORKERS}
+        self.inboxes = {worker: Inbox(self.redis, worker, [TENANT], DeadLetters(self.redis, 100)) for worker in WORKERS}
 
     def run(self, doing: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(doing)
@@ -136,7 +145,8 @@ class ScriptMachine(RuleBasedStateMachine):
         head = {"epoch": 1, "owner": owned.owner, "worker": worker, "length": PROMPT_TOKENS, "digest": "d"}
         head |= {"round": 0, "branch": 0, "status": OPEN, "entries": 1}
         self.sessions[name] = Session(head, [LogEntry(1, 1, answer, b"request")], [PROMPT_TOKENS])
-        return Grip(worker, owned, 1, PROMPT_TOKENS)
+        self.views[owned.owner] = View(1, PROMPT_TOKENS)
+        return Grip(worker, owned)
 
     @rule(grip=grips)
     def open_again_because_the_answer_was_lost(self, grip: Grip) -> None:
@@ -152,7 +162,7 @@ class ScriptMachine(RuleBasedStateMachine):
         head, ends = session.head, (session.head["entries"], session.head["length"])
         if not session.is_owned_by(commit.owned):
             return CommitStatus.FENCED
-        if ends == (commit.entries + appended, commit.length):
+        if head["entries"] >= commit.entries + appended:
             return CommitStatus.DONE
         if not session.is_open:
             return CommitStatus.GONE
@@ -171,27 +181,27 @@ class ScriptMachine(RuleBasedStateMachine):
         assert status == self.committed(commit)
         return status
 
-    @rule(target=grips, grip=grips, tokens=st.integers(0, 2), appended=st.integers(1, 2), closes=st.booleans())
-    def commit(self, grip: Grip, tokens: int, appended: int, closes: bool) -> Any:
+    @rule(grip=grips, tokens=st.integers(0, 2), appended=st.integers(1, 2), closes=RARELY)
+    def commit(self, grip: Grip, tokens: int, appended: int, closes: bool) -> None:
+        view = self.views[grip.owned.owner]
         commit = Commit(
             owned=grip.owned,
-            entries=grip.entries,
-            expected_length=grip.length,
-            length=grip.length + tokens,
+            entries=view.entries,
+            expected_length=view.length,
+            length=view.length + tokens,
             digest=b"d%d" % self.made,
-            round=grip.entries,
+            round=view.entries,
             branch=tokens,
             closes=closes and appended == 2,
             messages=[self.message() for _ in range(appended)],
         )
-        if self.write(grip, commit) is not CommitStatus.OK:
-            return multiple()
-        return replace(grip, entries=grip.entries + appended, length=commit.length, last=commit)
+        if self.write(grip, commit) is CommitStatus.OK:
+            self.views[grip.owned.owner] = View(view.entries + appended, commit.length, commit)
 
     @rule(grip=grips)
     def commit_again_because_the_answer_was_lost(self, grip: Grip) -> None:
-        if grip.last is not None:
-            assert self.write(grip, grip.last) is not CommitStatus.OK
+        if (last := self.views[grip.owned.owner].last) is not None:
+            self.write(grip, last)
 
     @rule(grip=grips, kept=st.integers(1, 3))
     def redis_loses_the_end_of_a_log(self, grip: Grip, kept: int) -> None:
@@ -218,9 +228,7 @@ class ScriptMachine(RuleBasedStateMachine):
     @rule(target=grips, name=session_names, former=worker_names, heir=worker_names)
     def take_over(self, name: str, former: str, heir: str) -> Any:
         place, session = place_of(CONTRACTS[name]), self.sessions.get(name)
-        due = session is not None and session.is_open and session.head["worker"] == former
-        if former != heir and session is not None and session.is_open and not due and session.head["worker"] == heir:
-            return multiple()  # nobody asks a third one for what it has
+        due = session is not None and session.is_open and session.head["worker"] in {former, heir}
         taken = self.run(self.stores[heir].take_over(place, former))
         assert (taken is not None) == due
         if taken is None or session is None:
@@ -230,12 +238,13 @@ class ScriptMachine(RuleBasedStateMachine):
         assert (taken.round, taken.branch) == (head["round"], head["branch"])
         head |= {"epoch": taken.epoch, "owner": taken.owner, "worker": heir}
         assert self.run(read_entries(self.redis, place)) == session.log
-        return Grip(heir, Owned(CONTRACTS[name], taken.epoch, taken.owner), taken.entries, head["length"])
+        self.views[taken.owner] = View(taken.entries, head["length"])
+        return Grip(heir, Owned(CONTRACTS[name], taken.epoch, taken.owner))
 
     @rule(grip=grips, former=worker_names)
     def take_over_again_because_the_answer_was_lost(self, grip: Grip, former: str) -> None:
         session = self.sessions[grip.owned.contract.session]
-        if session.head["worker"] == former and session.head["owner"] != grip.owned.owner:
+        if session.head["worker"] in {former, grip.worker} and session.head["owner"] != grip.owned.owner:
             return  # that would be a takeover
         arguments = [former, grip.worker, grip.owned.owner]
         place = place_of(grip.owned.contract)
@@ -296,8 +305,10 @@ class ScriptMachine(RuleBasedStateMachine):
     def settle_twice(self, entry: Entry) -> None:
         self.settle([entry, entry])
 
-    @rule(worker=worker_names)
-    def close(self, worker: str) -> None:
+    @rule(worker=worker_names, closes=RARELY)
+    def close(self, worker: str, closes: bool) -> None:
+        if not closes:
+            return
         assert self.run(close_inboxes(self.redis, worker)) == [TENANT]
         self.boxes[worker].closed = True
 
@@ -360,7 +371,7 @@ def machine_on(server: str) -> type[ScriptMachine]:
 
 def test_the_scripts_do_what_the_model_says(redis_server: str) -> None:
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    chosen = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=slow)
+    chosen = settings(max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=slow)
     run_state_machine_as_test(machine_on(redis_server), settings=chosen)
 
 
@@ -373,7 +384,7 @@ END_CHECK = "head[3] ~= ARGV[4] or head[4] ~= ARGV[5]"
     [
         ("commit", EPOCH_CHECK, "false"),
         ("commit", END_CHECK, "false"),
-        ("takeover", "head[3] ~= ARGV[1]", "false"),
+        ("takeover", "head[3] ~= ARGV[1] and head[3] ~= ARGV[2]", "false"),
         ("settle", "== 1 then", ">= 0 then"),
         ("publish", "+ #ARGV[1] > bytes", "> bytes"),
         ("open", "if owner then", "if false then"),
@@ -390,7 +401,7 @@ def test_the_model_notices_a_script_that_lets_through(
     found = (broken, sha1(broken.encode()).hexdigest())  # noqa: S324 - the name that Redis gives a script
     monkeypatch.setattr(scripts, "_source", lambda asked: found if asked == name else source(asked))
     chosen = settings(
-        max_examples=400,
+        max_examples=200,
         stateful_step_count=40,
         deadline=None,
         derandomize=True,

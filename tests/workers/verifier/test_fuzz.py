@@ -118,8 +118,12 @@ class Fuzz:
 
     def anothers_session(self) -> Thing:
         session = self._live.session
-        message = self._rng.choice((Cancel(session), Decode(session, 0, 1, len(PROMPT), DIGEST, 64)))
-        return Thing("globex", {"m": pack(message), "p": self._live.producer.encode()}, "unknown_session")
+        choices = (
+            (Cancel(session), "late_cancel"),
+            (Decode(session, 0, 1, len(PROMPT), DIGEST, 64), "unknown_session"),
+        )
+        message, kind = self._rng.choice(choices)
+        return Thing("globex", {"m": pack(message), "p": self._live.producer.encode()}, kind)
 
     def from_worker(self) -> Thing:
         session = self._live.session

@@ -30,7 +30,7 @@ from tests.workers.verifier.conftest import PROMPT, Wire
 from workers.engine.hashed import HashEngine
 from workers.engine.rounds import Judged, Judgement
 from workers.engine.rows import Row
-from workers.verifier import service
+from workers.verifier import stepping
 from workers.verifier.assembly import assemble
 from workers.verifier.incarnations import serve as serve_incarnations
 from workers.verifier.recovery import MOST_TRIES
@@ -320,7 +320,7 @@ async def test_a_cancel_reaches_the_new_owner(mortal: Start, redis: Redis, redis
             return bool(await redis.scard(keys.worker_sessions(heir.info.wid)))
 
         await until(taken_over)
-        (place,) = await heir._store.places(heir.info.wid)
+        (place,) = await heir._sessions._store.places(heir.info.wid)
         await generation.aclose()
 
         async def ended() -> bool:
@@ -342,10 +342,10 @@ async def test_a_cancel_that_comes_while_the_heir_rebuilds_the_session_is_not_fo
     await device.until_settled()
     await first.kill()
     heir = (await mortal()).verifier
-    gate = hold(monkeypatch, heir._store, "commit")
+    gate = hold(monkeypatch, heir._sessions._store, "commit")
 
     async def owned() -> bool:
-        head = await heir._store.head(place_of(device.contract))
+        head = await heir._sessions._store.head(place_of(device.contract))
         return head is not None and head.worker == heir.info.wid
 
     await until(owned)
@@ -566,7 +566,7 @@ async def replies(serve: Serve, redis: Redis, first: int, then: int) -> list[Mes
         await device.open()
         for number in (first, then):
             await device.send(device.draft((OWN[number - 1],), number, **after(device, number - 1)))
-            if number == 2 and service.GAP_S == 0:
+            if number == 2 and stepping.GAP_S == 0:
                 said.append(await device.next())
         while sum(len(one.tokens) for one in said if isinstance(one, Verdict)) < 3:
             said.append(await device.next())
@@ -578,7 +578,7 @@ async def replies(serve: Serve, redis: Redis, first: int, then: int) -> list[Mes
 async def test_a_round_that_overtook_another_waits_for_it(
     serve: Serve, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "GAP_S", LIMIT_S)
+    monkeypatch.setattr(stepping, "GAP_S", LIMIT_S)
     said = await replies(serve, redis, 2, 1)
     assert [token for one in said if isinstance(one, Verdict) for token in one.tokens] == OWN[:3]
     assert not any(isinstance(one, Gap) for one in said)
@@ -587,7 +587,7 @@ async def test_a_round_that_overtook_another_waits_for_it(
 async def test_a_round_that_is_missing_is_asked_for_and_the_one_that_waits_is_answered_too(
     serve: Serve, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "GAP_S", 0)
+    monkeypatch.setattr(stepping, "GAP_S", 0)
     gap, *said = await replies(serve, redis, 2, 1)
     assert gap == Gap("s1", len(PROMPT))
     assert [token for one in said if isinstance(one, Verdict) for token in one.tokens] == OWN[:3]
