@@ -252,16 +252,20 @@ async def test_an_heir_settles_what_it_inherited_beside_its_own(redis: Redis, in
         assert await redis.get(keys.inbox_bytes(worker, "acme")) is None
 
 
-async def test_tries_are_counted_for_each_entry(redis: Redis) -> None:
-    first, second = (Entry("w1", tenant, "1-0", {}) for tenant in ("acme", "globex"))
-    assert await count_tries(redis, "w1", [first]) == [1]
-    assert await count_tries(redis, "w1", [first, second]) == [2, 1]
-    assert await count_tries(redis, "w1", []) == []
+async def test_tries_are_counted_for_each_entry(redis: Redis, inbox: Inbox) -> None:
+    for tenant in ("acme", "globex"):
+        await publish(redis, "w1", tenant, b"x")
+    first, second = await inbox.read(count=10, block_ms=100)
+    await count_tries(redis, [first])
+    await count_tries(redis, [first, second])
+    await count_tries(redis, [])
+    tries = {(entry.tenant, entry.id): entry.tries for entry in await left_behind(redis, "w1", ["acme", "globex"])}
+    assert tries == {(first.tenant, first.id): 2, (second.tenant, second.id): 1}
 
 
 async def test_a_worker_that_is_forgotten_leaves_nothing(redis: Redis, inbox: Inbox) -> None:
     await publish(redis, "w1", "acme", b"x")
-    await count_tries(redis, "w1", await inbox.read(count=10, block_ms=100))
+    await count_tries(redis, await inbox.read(count=10, block_ms=100))
     await redis.sadd(keys.worker_sessions("w1"), "phone/acme/s1")
     await inbox.forget()
     assert await redis.keys("*") == []
