@@ -58,7 +58,16 @@ def _is_no_hiccup(error: Exception) -> bool:
 
 
 class _Leaves:
-    """A connection that is given up when its server has become a replica: the next one finds the new primary."""
+    """A connection that is given up when its server has become a replica: the next one finds the new primary.
+
+    It is not asked whether it lives while it is being made. redis-py says several things then before it reads the
+    answers; a question that fell due in between would get one of those, which a server before 7.2 refuses.
+    """
+
+    async def on_connect(self) -> None:
+        """Say what a new connection says first."""
+        self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval  # type: ignore[attr-defined]
+        await super().on_connect()  # type: ignore[misc]
 
     async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         try:

@@ -47,3 +47,21 @@ async def test_errors_of_the_library_are_translated(redis: Redis) -> None:
     await redis.set("text", "x")
     with pytest.raises(DeniedError, match="WRONGTYPE"), translated():
         await redis.xlen("text")
+
+
+async def test_a_connection_that_is_being_made_is_not_asked_whether_it_lives(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    client = open_redis(redis_url)
+    connection = client.connection_pool.make_connection()
+
+    async def ask() -> None:
+        asked.append("PING")
+
+    monkeypatch.setattr(connection, "_send_ping", ask)
+    connection.next_health_check = 0.0  # long due, as after half a minute without a word
+    await connection.connect()
+    assert asked == []
+    await connection.disconnect()
+    await client.aclose()

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dsdq import keys
-from dsdq.bus.sessions import read_log
+from dsdq.bus.sessions import SessionStore, place_of, read_log
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import GoneError
 from dsdq.models.tokenizer import Tokenizer
@@ -258,3 +258,13 @@ async def test_nothing_stays_in_the_inbox_when_all_is_answered(wire: Wire) -> No
     await wire.next()
     await wire.until_settled()
     assert (await wire.redis.xpending(keys.inbox(wire.verifier.info.wid, "acme"), "verify"))["pending"] == 0
+
+
+async def test_what_comes_for_a_session_that_another_verifier_took_does_not_stay_in_the_inbox(wire: Wire) -> None:
+    await wire.open()
+    other = SessionStore(wire.redis, "w2", feed_entries=10, open_ttl_ms=60_000, closed_ttl_ms=60_000)
+    place = place_of(wire.contract)
+    assert await other.take_over(place, wire.verifier.info.wid) is not None
+    await wire.send(wire.draft(tuple(wire.own(3))))
+    await wire.until_settled()
+    assert await read_log(wire.redis, wire.contract, wire.seen) == []
