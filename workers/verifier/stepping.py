@@ -18,6 +18,7 @@ from dsdq.session import Ahead, Live, liveness
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import ErrorCode, Gap
 from workers.engine.planner import Planner, Request
+from workers.engine.rows import Row
 from workers.verifier import admission
 from workers.verifier.engine_thread import EngineThread
 from workers.verifier.held import Held, Pending
@@ -83,7 +84,8 @@ class Stepper:
 
         Verdicts are queued for their logs, so that the next forward starts while they are written.
         """
-        ready = {one.held.key: one for one in map(self._next_ready, self._sessions)}
+        waiting = [held for held in self._sessions if held.pending or not held.fed]
+        ready = {one.held.key: one for one in map(self._next_ready, waiting)}
         started_s = monotonic()
         suspects = [one for one in ready.values() if self._is_suspect(one)]
         requests = [one.request for one in suspects[:1] or ready.values() if self._sessions.holds(one.held)]
@@ -103,16 +105,21 @@ class Stepper:
             return True
         await self._passed(begun)
         for row in rows:
-            held = ready[row.session].held
-            if not row.keep and self._sessions.holds(held):
-                self._planner.computed(row.session, held.state.transcript.tokens, row.end)
+            self._note(ready[row.session].held, row)
         if verified:
-            waiting = sum(bool(one.rounds) for one in ready.values())
-            timing = Timing(started_s, monotonic(), len(verified), waiting, self._step_tokens)
+            rounds = sum(bool(one.rounds) for one in ready.values())
+            timing = Timing(started_s, monotonic(), len(verified), rounds, self._step_tokens)
             self._count(timing)
             pairs = zip(verified, judgements, strict=True)
             self._sessions.commit([conclude(one, judgement, self._offer.eos_ids, timing) for one, judgement in pairs])
         return True
+
+    def _note(self, held: Held, row: Row) -> None:
+        """Take note of what a row has fed; what a verification has is noted with its verdict."""
+        text = held.state.transcript.tokens
+        held.fed = held.fed or bool(row.keep) or row.end >= len(text) - 1  # the last token is fed with its round
+        if not row.keep and self._sessions.holds(held):
+            self._planner.computed(row.session, text, row.end)
 
     def _count(self, timing: Timing) -> None:
         self.steps += 1
