@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dsdq.bus.inbox import Entry
-from dsdq.bus.sessions import Commit, CommitStatus, SessionStore
+from dsdq.bus.sessions import Commit, CommitStatus, Place, SessionStore
 from dsdq.contract import Contract
 from dsdq.errors import RedisUnavailableError
 from dsdq.models.tokenizer import Tokenizer
@@ -23,6 +23,8 @@ from tests.workers.verifier.conftest import SETTINGS, Wire
 from workers.verifier import commits as module
 from workers.verifier.commits import Commits
 from workers.verifier.held import Held
+
+PLACE = Place("phone", "acme", "s1")
 
 
 class Store:
@@ -59,7 +61,7 @@ def entry(name: str) -> Entry:
 
 @pytest.fixture
 def held() -> Held:
-    return SimpleNamespace(session="s1", lost=False)  # type: ignore[return-value]
+    return SimpleNamespace(session="s1", place=PLACE, lost=False)  # type: ignore[return-value]
 
 
 @asynccontextmanager
@@ -140,13 +142,13 @@ async def test_the_end_of_a_session_is_known_until_it_is_in_the_log(held: Held) 
     store.gate.clear()
     async with running(store, inbox) as queue:
         queue.add(held, commit("a"))
-        assert not queue.closes("s1")
+        assert not queue.closes(PLACE)
         queue.add(held, commit("b", closes=True))
-        assert queue.closes("s1")
-        assert not queue.closes("s2")
+        assert queue.closes(PLACE)
+        assert not queue.closes(Place("phone", "acme", "s2"))
         store.gate.set()
         await queue.shorter_than(1)
-        assert not queue.closes("s1")
+        assert not queue.closes(PLACE)
 
 
 async def test_an_end_that_failed_ends_nothing(held: Held) -> None:
@@ -154,7 +156,7 @@ async def test_an_end_that_failed_ends_nothing(held: Held) -> None:
     store.lost = {"a": CommitStatus.BEHIND}
     seen: list[bool] = []
     async with running(store, inbox) as queue:
-        queue._on_lost = lambda *_: seen.append(queue.closes("s1")) or ()
+        queue._on_lost = lambda *_: seen.append(queue.closes(PLACE)) or ()
         queue.add(held, commit("a", closes=True))
         await queue.shorter_than(1)
     assert seen == [False]
