@@ -110,6 +110,7 @@ class EmbeddedRedis:
             async with asyncio.timeout(START_S):
                 while self._child is not None and self._child.running:
                     try:
+                        await redis.ping()  # unlike what follows, refused while it loads its data
                         place = (await redis.config_get("dir"))["dir"]
                     except (RedisConnectionError, FileNotFoundError, ConnectionRefusedError):
                         await asyncio.sleep(POLL_S)

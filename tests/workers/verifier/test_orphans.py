@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsdq import keys
-from dsdq.bus.sessions import read_log
+from dsdq.bus.sessions import place_of, read_log
 from dsdq.wire import Opened, Verdict
 from tests.workers.verifier.conftest import Wire
 
@@ -13,7 +13,7 @@ GHOST = "ghost"
 async def orphaned(wire: Wire) -> None:
     """Open a session, and let it be a verifier's that is not there."""
     await wire.open()
-    wire.verifier._sessions.abandon("s1")
+    wire.verifier._sessions.abandon(place_of(wire.contract))
     head = keys.session_head(wire.contract.producer, wire.contract.tenant, "s1")
     await wire.redis.hset(head, "worker", GHOST)
 
