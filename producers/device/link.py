@@ -235,6 +235,7 @@ class SessionLink:
         """Put a request into the owner's inbox, as soon as there is an owner with room."""
         contract, began_s = subscription.contract, monotonic()
         backoff = Backoff(self._rng, RETRY_MS, LONGEST_RETRY_MS)
+        seal = self._sealer.seal(contract.session, request)
         while True:
             try:
                 await publish(
@@ -243,7 +244,7 @@ class SessionLink:
                     contract.tenant,
                     request,
                     producer=contract.producer,
-                    seal=self._sealer.seal(contract.session, request),
+                    seal=seal,
                     opens=opens,
                 )
             except BusyError as error:

@@ -18,9 +18,10 @@ from dsdq.models.names import HASH_TARGET
 from dsdq.settings import Settings
 from dsdq.wire import Cancel, Closed, Decode, Error, ErrorCode, Opened, Verdict, unpack
 from producers.drafters.recorded import RecordedDrafter
-from tests.workers.verifier.conftest import PROMPT
+from tests.workers.verifier.conftest import PROMPT, Wire
 from tests.workers.verifier.mortals import (
     OWN,
+    Mortal,
     Start,
     after,
     device_of,
@@ -115,14 +116,20 @@ async def test_a_grant_goes_on_from_the_last_token_that_was_written(mortal: Star
     assert message.rounds == 300
 
 
-async def test_a_round_that_was_answered_but_not_acknowledged_is_answered_once(
-    mortal: Start, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def unacknowledging(mortal: Start, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> tuple[Mortal, Wire]:
+    """Return a verifier that acknowledges nothing from now on, and a device with a session there."""
     first = await mortal()
     device = device_of(redis, first.verifier)
     await device.open()
     await device.until_settled()
     hold(monkeypatch, first.verifier._inbox, "settle")
+    return first, device
+
+
+async def test_a_round_that_was_answered_but_not_acknowledged_is_answered_once(
+    mortal: Start, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, device = await unacknowledging(mortal, redis, monkeypatch)
     await device.send(device.draft(tuple(OWN[:3])))
     await verdict(device)
     await first.kill()
@@ -134,11 +141,7 @@ async def test_a_round_that_was_answered_but_not_acknowledged_is_answered_once(
 async def test_what_is_left_of_a_session_that_has_ended_holds_nobody_up(
     mortal: Start, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = await mortal()
-    device = device_of(redis, first.verifier)
-    await device.open()
-    await device.until_settled()
-    hold(monkeypatch, first.verifier._inbox, "settle")
+    first, device = await unacknowledging(mortal, redis, monkeypatch)
     await device.send(Cancel("s1"))
     assert isinstance(await device.next(), Closed)
     await first.kill()
