@@ -192,6 +192,10 @@ class Inbox:
         self.condemn(entry, kind, reason, attempts)
         await self.bury_condemned()
 
+    async def keep(self, tenant: str, session: str, payload: bytes, reason: str, attempts: int) -> None:
+        """Put an ``open`` that was answered before among the dead letters, under its session's name."""
+        await self._dead.add(self._worker, tenant, session, payload, Kind.FAILED, reason, attempts)
+
     def condemn(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
         """Let an entry be buried with others, by the next :meth:`bury_condemned`; until then it lies in its inbox."""
         self._condemned.append((entry, _burial(entry, kind, reason, attempts)))
@@ -256,7 +260,7 @@ class Inbox:
         state = keys.worker_state(self._worker)
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.hset(state, "drained_per_s", max(1, round(drained_per_s)))
-        for key in (state, *names, keys.worker_sessions(self._worker)):
+        for key in (state, *names, keys.worker_sessions(self._worker), keys.worker_tries(self._worker)):
             pipeline.pexpire(key, ttl_ms)
         with translated():
             await pipeline.execute()

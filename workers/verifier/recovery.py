@@ -20,13 +20,12 @@ from dsdq.errors import RedisUnavailableError
 from dsdq.policies.routing import sessions_to_take
 from dsdq.tasks import end
 from dsdq.telemetry.logs import get_logger
-from workers.verifier.adoption import Adoption
+from workers.verifier.adoption import MOST_TRIES, Adoption
 from workers.verifier.reception import Reception
 from workers.verifier.sessions import Sessions
 
 log = get_logger("verifier")
 
-MOST_TRIES = 3
 TOGETHER = 8  # sessions rebuilt at the same time
 
 

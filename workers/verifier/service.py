@@ -29,6 +29,7 @@ from dsdq.wire import ErrorCode
 from workers.engine.planner import Planner
 from workers.verifier import admission
 from workers.verifier.adoption import Adoption
+from workers.verifier.blame import Blame
 from workers.verifier.engine_thread import EngineThread
 from workers.verifier.reception import Reception
 from workers.verifier.recovery import Recovery
@@ -95,7 +96,14 @@ class Verifier:
             on_ready=work.set,
         )
         self._stepper = Stepper(
-            engine, planner, self._sessions, self._inbox, offer, work, step_tokens=limits.step_tokens, secret=secret
+            engine,
+            planner,
+            self._sessions,
+            Blame(self._inbox, store),
+            offer,
+            work,
+            step_tokens=limits.step_tokens,
+            secret=secret,
         )
         self._adoption = Adoption(store, self._registry, self._sessions, offer, info.wid)
         self._reception = Reception(
