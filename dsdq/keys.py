@@ -15,6 +15,7 @@ MODELS = "{models}:served"
 DEAD_LETTERS = "{dead}:letters"
 DEAD_COUNTS = "{dead}:counts"
 DEAD_SEEN = "{dead}:seen"
+DEAD_BYTES = "{dead}:bytes"
 
 
 def inbox(worker: str, tenant: str) -> str:

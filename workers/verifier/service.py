@@ -16,7 +16,7 @@ from time import monotonic
 from redis.asyncio import Redis
 from structlog.contextvars import bind_contextvars
 
-from dsdq.bus.dead import DeadLetters
+from dsdq.bus.dead import DeadLetters, Kept
 from dsdq.bus.inbox import SLACK, Bounds, Entry, Inbox
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import SessionStore
@@ -59,7 +59,7 @@ class Limits:
     idle_ttl_ms: int
     closed_ttl_ms: int
     feed_entries: int
-    dead_letters: int
+    dead_letters: Kept
 
 
 class Verifier:

@@ -90,7 +90,7 @@ async def test_a_message_that_verifiers_died_with_three_times_is_put_away_with_i
     await until_delivered(redis, wid, 1)
     await first.kill()
     for _ in range(MOST_TRIES):
-        await count_tries(redis, await left_behind(redis, wid, ["acme"]))
+        await count_tries(redis, [one async for page in left_behind(redis, wid, ["acme"]) for one in page])
     await good.send(good.draft(tuple(OWN[:2])))
     heir = (await mortal()).verifier
     await follow(bad, heir)
