@@ -96,7 +96,7 @@ class Stepper:
         begun = await self._begin(verified)
         judged = [one.judged for one in verified]
         try:
-            judgements = await self._engine.run(self._engine.engine.verify, rows, judged, self._secret)
+            judgements = await self._engine.verify(rows, judged, self._secret)
         except DsdqError:
             raise
         except Exception:
