@@ -37,6 +37,7 @@ class RecordedDrafter:
             raise ConfigError(msg)
         self._acceptance = acceptance
         self._ms_per_token = ms_per_token
+        self.brief = not ms_per_token
 
     @classmethod
     def named(cls, name: str) -> RecordedDrafter:
@@ -74,7 +75,8 @@ class RecordedSession:
             right = known.next()
             known.extend((right,))
             tokens.append(right if self._stands(position) else (right + 1) % VOCAB_SIZE)
-        time.sleep(len(tokens) * self._ms_per_token / 1000)
+        if self._ms_per_token:
+            time.sleep(len(tokens) * self._ms_per_token / 1000)
         law = point_masses(tokens) if terms.rule is Rule.REJECTION and tokens else None
         return Proposal(tuple(tokens), law)
 

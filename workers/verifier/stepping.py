@@ -94,7 +94,7 @@ class Stepper:
         begun = await self._blame.begin([ready[row.session] for row in rows], verified)
         judged = [one.judged for one in verified]
         try:
-            judgements = await self._engine.run(self._engine.engine.verify, rows, judged, self._secret)
+            judgements = await self._engine.verify(rows, judged, self._secret)
         except DsdqError:
             raise
         except Exception:
