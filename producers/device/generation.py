@@ -107,7 +107,7 @@ class RedisGeneration:
         while self.finish_reason is None:
             left = contract.max_tokens - transcript.generated
             # The verifier adds a token of its own to every window: the last place needs no draft.
-            window = min(prepared.policy.choose(), contract.max_window, widest, left - 1)
+            window = min(prepared.policy.choose().window, contract.max_window, widest, left - 1)
             began = perf_counter()
             proposal = await self._propose(prepared, transcript, window)
             draft_ms = 1000 * (perf_counter() - began)
@@ -209,6 +209,10 @@ def _observation(verdict: Verdict, proposal: Proposal, draft_ms: float, waited_m
         round_trip_ms=waited_ms,
         queue_ms=verdict.queue_us / 1000,
         verify_ms=verdict.verify_us / 1000,
+        committed=len(verdict.tokens),
+        time_ms=1000 * perf_counter(),
+        max_window=verdict.max_window,
+        batch_rows=verdict.batch_rows,
     )
 
 

@@ -1,0 +1,21 @@
+"""How far a device drafts, how many windows it keeps in flight, and who drafts at all. Pure; numpy at most.
+
+:mod:`~dsdq.policies.window.protocol` says how a device uses a policy.
+"""
+
+from __future__ import annotations
+
+from dsdq.policies.window.cap import widest_window
+from dsdq.policies.window.protocol import MAX_DEPTH, Choice, Mode, Observation, Offer, WindowPolicy
+from dsdq.policies.window.simple import Static
+
+__all__ = [
+    "MAX_DEPTH",
+    "Choice",
+    "Mode",
+    "Observation",
+    "Offer",
+    "Static",
+    "WindowPolicy",
+    "widest_window",
+]
