@@ -1,4 +1,4 @@
-"""The windows of one session that are on their way: what they continue, and what a verdict leaves standing. Pure.
+"""What one session has asked for and not been told: what it continues, and what a verdict leaves standing. Pure.
 
 A window's last token is followed by one of the target's own. So the first token of the window behind it is the device's
 guess of that one: where it is right, the window stands and is verified from its second token on.
@@ -16,7 +16,7 @@ from dsdq.wire import Decode, Draft, Verdict
 
 
 class Flights:
-    """Windows in flight behind ``transcript``, each beginning where the one before it ends.
+    """Windows in flight behind ``transcript``, each beginning where the one before it ends; or grants, not both.
 
     Whoever takes a verdict into the transcript calls :meth:`land` next.
     """
@@ -25,6 +25,7 @@ class Flights:
         self._session = session
         self._transcript = transcript
         self._waiting: deque[Draft] = deque()
+        self._grants: deque[Decode] = deque()
         self._digest = b""  # of the text behind all windows, while there are any
         self._branch = 0
         self._round = 0
@@ -36,6 +37,21 @@ class Flights:
     def __iter__(self) -> Iterator[Draft]:
         """Give the windows in flight, oldest first."""
         return iter(self._waiting)
+
+    @property
+    def rounds(self) -> set[int]:
+        """Return the rounds that wait for a verdict."""
+        return {window.round for window in self._waiting} | {grant.round for grant in self._grants}
+
+    @property
+    def branch(self) -> int:
+        """Return how often what was in flight was refuted."""
+        return self._branch
+
+    @property
+    def granted(self) -> int:
+        """Return how many tokens the target may still decode alone."""
+        return max(0, _end(self._grants[-1]) - self._transcript.length) if self._grants else 0
 
     @property
     def length(self) -> int:
@@ -59,8 +75,10 @@ class Flights:
         return window
 
     def grant(self, budget: int) -> Decode:
-        """Return the request that lets the target decode alone from what is committed; nothing may be in flight."""
-        return Decode(*self._next_place(), budget=budget)
+        """Return the request that lets the target decode alone from what is committed; no window may be in flight."""
+        grant = Decode(*self._next_place(), budget=budget)
+        self._grants.append(grant)
+        return grant
 
     def land(self, verdict: Verdict) -> int:
         """Drop what a verdict answers or refutes, and return how many tokens nobody will judge.
@@ -70,6 +88,8 @@ class Flights:
         """
         while self._waiting and self._waiting[0].round <= verdict.last_round:
             self._waiting.popleft()
+        while self._grants and _end(self._grants[0]) <= self._transcript.length:
+            self._grants.popleft()
         if verdict.accepted < verdict.drafted or not self._stands():
             return self.abandon()
         return 0
@@ -79,6 +99,7 @@ class Flights:
         self._branch += 1
         wasted = sum(len(window.tokens) for window in self._waiting)
         self._waiting.clear()
+        self._grants.clear()
         return wasted
 
     def _stands(self) -> bool:
@@ -93,3 +114,7 @@ class Flights:
         self._round += 1
         last = self._digest if self._waiting else self._transcript.digest
         return self._session, self._branch, self._round, self.length, last
+
+
+def _end(grant: Decode) -> int:
+    return grant.base + grant.budget
