@@ -179,6 +179,7 @@ class FeedReader:
                     for entry_id, fields in entries:
                         self._last = entry_id.decode()
                         await self._hand_out(fields)
+                await asyncio.sleep(0)  # asking for more takes time: whoever was answered goes first
             except DeniedError as error:
                 log.error("feed denied", reason=str(error))  # noqa: TRY400 - it says all there is to say
                 for subscription in self._subscriptions.values():
