@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from redis.asyncio import Redis
@@ -13,6 +14,7 @@ from dsdq.bus import scripts, together
 from dsdq.bus.connection import open_redis
 from dsdq.bus.dead import DeadLetters
 from dsdq.bus.inbox import Bounds, Inbox, publish
+from dsdq.testing.proxy import FaultProxy, Faults, Line
 
 SIZE, STATE = keys.inbox_bytes("w1", "acme"), keys.worker_state("w1")
 INBOX = keys.inbox("w1", "acme")
@@ -55,6 +57,25 @@ async def test_a_call_that_is_given_up_leaves_the_others_to_be_answered(redis: R
     arrived = {int(entry.payload) for entry in await inbox.read(count=100, block_ms=1)}
     assert arrived >= set(range(20)) - {0, 5}
     await publish(redis, "w1", "acme", b"later")
+
+
+async def test_nobody_waits_for_an_answer_from_far_away(redis_url: str, inbox: Inbox) -> None:
+    """Each call comes while the one before is on its way; the last arrives before the first is answered."""
+    async with FaultProxy(redis_url, random.Random(1)) as proxy:
+        far = open_redis(proxy.url)
+        await asyncio.gather(*(far.ping() for _ in range(4)))  # connections: to make one takes several round trips
+        await publish(far, "w1", "acme", b"0")
+        proxy.set_faults(Faults(down=Line(delay_ms=600)))
+        calls, arrived = [], set[bytes]()
+        for number in range(1, 4):
+            calls.append(asyncio.create_task(publish(far, "w1", "acme", b"%d" % number)))
+            async with asyncio.timeout(30):
+                while b"%d" % number not in arrived:
+                    arrived |= {entry.payload for entry in await inbox.read(count=100, block_ms=10)}
+        assert not calls[0].done()
+        proxy.set_faults(Faults())
+        await asyncio.gather(*calls)
+        await far.aclose()
 
 
 async def test_all_that_wait_for_a_server_that_is_not_there_are_told() -> None:
