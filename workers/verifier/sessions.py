@@ -104,6 +104,7 @@ class Sessions:
         try:
             unpack_contract(message.contract)
             admission.check(self._offer, contract, message.prompt)
+            self._check_name(contract)
         except (RefusedError, WireError) as refusal:
             code = refusal.code if isinstance(refusal, RefusedError) else ErrorCode.TERMS_INVALID
             await self.refuse(message, contract, code, str(refusal))
@@ -138,10 +139,33 @@ class Sessions:
         """Open what waits, while there is a place."""
         async with self._admitting:
             while self.room and (waiting := self._waiting.first()) is not None:
-                if self.find(waiting.contract.session, waiting.contract.tenant) is None:
-                    await self._hold(waiting.message, waiting.contract)
+                await self._admit(waiting)
                 self._waiting.remove(waiting)
                 await self._inbox.settle([waiting.entry])
+
+    async def _admit(self, waiting: Waiting) -> None:
+        try:
+            self._check_name(waiting.contract)  # another's may have been taken over while this one waited
+        except RefusedError as refusal:
+            await self.refuse(waiting.message, waiting.contract, refusal.code, str(refusal))
+            return
+        if self.find(waiting.contract.session, waiting.contract.tenant) is None:
+            await self._hold(waiting.message, waiting.contract)
+
+    def _check_name(self, contract: Contract) -> None:
+        """Return when no other producer of the tenant has a session of this name here, open or waiting.
+
+        Raises:
+            RefusedError: one has. It is answered in the log of the producer that asks, and is nobody else's to see.
+        """
+        waiting = self._waiting.find(contract.session, contract.tenant)
+        waits = waiting is not None and waiting.contract.producer != contract.producer
+        if waits or self.is_taken(place_of(contract)):
+            raise RefusedError(
+                ErrorCode.NAME_TAKEN,
+                f"expected a name that no other producer of tenant {contract.tenant} has for a session here, got "
+                f"{contract.session}; open a session of another name",
+            )
 
     async def _hold(self, message: Open, contract: Contract) -> None:
         transcript = Transcript(message.contract, message.prompt)
