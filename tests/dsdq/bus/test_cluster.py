@@ -158,6 +158,24 @@ async def test_workers_are_found_in_the_registry(redis: RedisCluster) -> None:
     assert await registry.list_workers("m") == []
 
 
+async def test_leases_of_a_model_are_judged_by_the_clock_of_the_node_that_grants_them(
+    redis: RedisCluster, cluster: Cluster
+) -> None:
+    registry = Registry(redis)
+    for model in ("m", "n", "o", "p", "q"):
+        await registry.join(WorkerInfo("w1", model, "r", "f", "t", "n", 10, 10, 4, 1), 60_000)
+        await redis.config_resetstat(target_nodes=RedisCluster.PRIMARIES)
+        await registry.list_workers(model)
+        asked = [server.url for server in cluster[1] if await asked_for_its_time(server)]
+        port = redis.get_node_from_key(keys.workers(model)).port
+        assert asked == [f"redis://127.0.0.1:{port}/0"]
+
+
+async def asked_for_its_time(server: RealServer) -> bool:
+    async with client(server.url) as one:
+        return "cmdstat_time" in await one.info("commandstats")
+
+
 async def test_scripts_are_brought_to_all_primaries(redis: RedisCluster) -> None:
     await redis.script_flush()
     await scripts.load(redis)
