@@ -178,7 +178,7 @@ async def dead_letters(url: str) -> dict[str, int]:
     """Return how many messages no verifier could answer, by kind: overload should leave none."""
     redis = open_redis(url)
     try:
-        return await DeadLetters(redis, kept=1).counts()
+        return await DeadLetters(redis).counts()
     finally:
         await redis.aclose()
 

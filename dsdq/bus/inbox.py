@@ -6,7 +6,7 @@ worker finds all of it, read or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from redis.asyncio import Redis
@@ -198,6 +198,10 @@ class Inbox:
         self.condemn(entry, kind, reason, attempts)
         await self.bury_condemned()
 
+    async def keep(self, tenant: str, session: str, payload: bytes, reason: str, attempts: int) -> None:
+        """Put an ``open`` that was answered before among the dead letters, under its session's name."""
+        await self._dead.add(self._worker, tenant, session, payload, Kind.FAILED, reason, attempts)
+
     def condemn(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
         """Let an entry be buried with others, by the next :meth:`bury_condemned`; until then it lies in its inbox."""
         self._condemned.append((entry, _burial(entry, kind, reason, attempts)))
@@ -267,13 +271,14 @@ class Inbox:
     async def beat(self, drained_per_s: float, ttl_ms: int) -> None:
         """Say how fast entries are answered and whose opens are refused; cut floods back.
 
-        Should nobody beat again, the inboxes are kept for ``ttl_ms``. A server that was restarted has lost the script by which devices publish, and they may not bring it.
+        Should nobody beat again, the inboxes are kept for ``ttl_ms``. A server that was restarted has lost the script
+        by which devices publish, and they may not bring it.
         """
         names = [*self._tenants, *(f"{stream}:bytes" for stream in self._tenants)]
         state = keys.worker_state(self._worker)
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.hset(state, mapping={"drained_per_s": max(1, round(drained_per_s)), **self._refused()})
-        for key in (state, *names, keys.worker_sessions(self._worker)):
+        for key in (state, *names, keys.worker_sessions(self._worker), keys.worker_tries(self._worker)):
             pipeline.pexpire(key, ttl_ms)
         with translated():
             await pipeline.execute()
@@ -287,8 +292,7 @@ class Inbox:
 
     async def holds_any(self) -> bool:
         """Say whether anything lies in the inboxes."""
-        with translated():
-            return any([await self._redis.xlen(stream) for stream in self._tenants])
+        return await holds_any(self._redis, self._worker, self._tenants.values())
 
     async def forget(self) -> None:
         """Remove the inboxes."""
@@ -337,14 +341,26 @@ async def inbox_tenants(redis: Redis, worker: str) -> list[str]:
     return [tenant for tenant in (tenants or b"").decode().split(",") if tenant]
 
 
-async def left_behind(redis: Redis, worker: str, tenants: Iterable[str]) -> list[Entry]:
-    """Return all that lies in the inboxes of a worker that is gone: delivered or not, oldest first for each tenant."""
-    entries: list[Entry] = []
+async def left_behind(redis: Redis, worker: str, tenants: Iterable[str]) -> AsyncIterator[list[Entry]]:
+    """Give all that lies in the inboxes of a worker that is gone, page by page: a flood may have gone before.
+
+    Delivered or not, oldest first for each tenant.
+    """
+    for tenant in tenants:
+        last = "-"
+        while True:
+            with translated():
+                found = await redis.xrange(keys.inbox(worker, tenant), min=last, count=_PAGE)
+            if not found:
+                break
+            yield [Entry(worker, tenant, entry_id.decode(), fields) for entry_id, fields in found]
+            last = f"({found[-1][0].decode()}"
+
+
+async def holds_any(redis: Redis, worker: str, tenants: Iterable[str]) -> bool:
+    """Say whether anything lies in a worker's inboxes."""
     with translated():
-        for tenant in tenants:
-            found = await redis.xrange(keys.inbox(worker, tenant))
-            entries += [Entry(worker, tenant, entry_id.decode(), fields) for entry_id, fields in found]
-    return entries
+        return any([await redis.xlen(keys.inbox(worker, tenant)) for tenant in tenants])
 
 
 async def count_tries(redis: Redis, entries: Sequence[Entry]) -> None:

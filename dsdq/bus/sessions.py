@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -170,6 +170,23 @@ class SessionStore:
         if former != self._worker:
             with translated():
                 await self._redis.srem(keys.worker_sessions(former), str(place))
+
+    async def deaths(self, place: Place, former: str) -> int:
+        """Return how many workers died in a step that fed a session's text, ``former`` the last of them."""
+        with translated():
+            return int(await self._redis.hget(keys.worker_tries(former), str(place)) or 0)
+
+    async def note_deaths(self, deaths: Mapping[Place, int]) -> None:
+        """Note what :meth:`deaths` is to tell the heir of this worker; 0 forgets a session."""
+        pipeline, tries = self._redis.pipeline(transaction=False), keys.worker_tries(self._worker)
+        for place, count in deaths.items():
+            if count:
+                pipeline.hset(tries, str(place), count)
+            else:
+                pipeline.hdel(tries, str(place))
+        if deaths:
+            with translated():
+                await pipeline.execute()
 
     async def places(self, worker: str) -> list[Place]:
         """Return the sessions in a worker's set."""

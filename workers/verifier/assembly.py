@@ -13,6 +13,7 @@ from ulid import ULID
 from dsdq.bus import scripts
 from dsdq.bus.acl import check_tenancy
 from dsdq.bus.connection import check_server, open_redis, server_version
+from dsdq.bus.dead import Kept
 from dsdq.bus.inbox import Bounds
 from dsdq.bus.registry import WorkerInfo
 from dsdq.contract import MAX_WINDOW
@@ -135,7 +136,7 @@ def limits_of(chosen: Settings) -> Limits:
         idle_ttl_ms=chosen.idle_ttl_ms,
         closed_ttl_ms=chosen.closed_ttl_ms,
         feed_entries=chosen.feed_entries,
-        dead_letters=chosen.dead_letters,
+        dead_letters=Kept(chosen.dead_letters, chosen.dead_letters_bytes, chosen.dead_letters_ttl_ms),
     )
 
 

@@ -26,10 +26,11 @@ class Pending:
 class Held:
     """One session. ``state`` is what was decided; its log follows as fast as Redis takes it.
 
-    ``entries`` is how many its log will then have. ``stops`` has taken in every decided token. ``pending`` rounds
-    wait for a step, those in ``ahead`` for a round before them. Once its prompt is ``fed``, it needs no step
-    without a round. ``failures`` counts steps that failed on it alone. Since ``opened_s`` it has its place here. Of
-    a session that was ``lost`` nothing may be acknowledged any more: it is another worker's.
+    ``entries`` is how many its log will then have. ``stops`` has taken in every decided token. ``pending`` rounds wait
+    for a step, those in ``ahead`` for a round before them. Once its prompt is ``fed``, it needs no step without a
+    round. ``failures`` counts steps that failed on it alone. Of an ``inherited`` one the ``deaths`` are counted of
+    verifiers that fed its text. Since ``opened_s`` it has its place here. Of a session that was ``lost`` nothing may be
+    acknowledged any more: it is another worker's.
     """
 
     state: SessionState
@@ -41,6 +42,8 @@ class Held:
     ahead: list[Pending] = field(default_factory=list)
     fed: bool = False
     failures: int = 0
+    inherited: bool = False
+    deaths: int = 0
     lost: bool = False
     opened_s: float = field(default_factory=monotonic)
 

@@ -16,7 +16,7 @@ from time import monotonic
 from redis.asyncio import Redis
 from structlog.contextvars import bind_contextvars
 
-from dsdq.bus.dead import DeadLetters
+from dsdq.bus.dead import DeadLetters, Kept
 from dsdq.bus.inbox import SLACK, Bounds, Entry, Inbox
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import SessionStore
@@ -29,6 +29,7 @@ from dsdq.wire import ErrorCode
 from workers.engine.planner import Planner
 from workers.verifier import admission
 from workers.verifier.adoption import Adoption
+from workers.verifier.blame import Blame
 from workers.verifier.engine_thread import EngineThread
 from workers.verifier.reception import Reception
 from workers.verifier.recovery import Recovery
@@ -59,7 +60,7 @@ class Limits:
     idle_ttl_ms: int
     closed_ttl_ms: int
     feed_entries: int
-    dead_letters: int
+    dead_letters: Kept
 
 
 class Verifier:
@@ -97,7 +98,14 @@ class Verifier:
             on_ready=work.set,
         )
         self._stepper = Stepper(
-            engine, planner, self._sessions, self._inbox, offer, work, step_tokens=limits.step_tokens, secret=secret
+            engine,
+            planner,
+            self._sessions,
+            Blame(self._inbox, store),
+            offer,
+            work,
+            step_tokens=limits.step_tokens,
+            secret=secret,
         )
         self._adoption = Adoption(store, self._registry, self._sessions, offer, info.wid)
         self._reception = Reception(

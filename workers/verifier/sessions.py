@@ -298,6 +298,10 @@ class Sessions:
         log.info("session failed", session=held.session, code=code, reason=reason)
         self._close(held, Error(held.session, code, reason), answers)
 
+    async def keep_opening(self, place: Place, opening: bytes, reason: str, attempts: int) -> None:
+        """Keep for people what a session was opened with whose text nobody can feed."""
+        await self._inbox.keep(place.tenant, place.session, opening, reason, attempts)
+
     def cancel(self, held: Held, entry: Entry) -> None:
         """End a session as its device asked with ``entry``."""
         transcript, counts = held.state.transcript, held.state.counts

@@ -67,7 +67,7 @@ async def login(admin: Redis, newest_redis_url: str) -> AsyncIterator[Login]:
 async def service(login: Login) -> Inbox:
     """Serve both tenants as the verifier's user: an inbox, a session with its log and an unread message each."""
     redis = login(VERIFIER)
-    inbox = Inbox(redis, WORKER, ["acme", "globex"], DeadLetters(redis, 100))
+    inbox = Inbox(redis, WORKER, ["acme", "globex"], DeadLetters(redis))
     await inbox.open(Bounds(entries=10, kept=1, bytes_=1 << 20))
     await Registry(redis).join(INFO, 60_000)
     store = SessionStore(redis, WORKER, feed_entries=10, open_ttl_ms=60_000, closed_ttl_ms=60_000)

@@ -89,7 +89,7 @@ async def test_every_primary_is_checked(redis: RedisCluster, cluster: Cluster) -
 
 async def test_what_is_published_is_read_settled_and_closed(redis: RedisCluster) -> None:
     tenants = ["acme", "globex", "initech"]
-    inbox = Inbox(redis, "w1", tenants, DeadLetters(redis, 100))
+    inbox = Inbox(redis, "w1", tenants, DeadLetters(redis))
     await inbox.open(Bounds(entries=3, kept=1, bytes_=1 << 20))
     for tenant in tenants:
         await publish(redis, "w1", tenant, tenant.encode())
@@ -98,7 +98,7 @@ async def test_what_is_published_is_read_settled_and_closed(redis: RedisCluster)
     await inbox.settle(entries[1:])
     await inbox.bury(entries[0], Kind.FAILED, "a test")
     assert [await redis.xlen(keys.inbox("w1", tenant)) for tenant in tenants] == [0, 0, 0]
-    assert await DeadLetters(redis, 100).drop_all() == 1
+    assert await DeadLetters(redis).drop_all() == 1
     await inbox.beat(1.0, 60_000)
     await inbox.close()
     with pytest.raises(GoneError):
@@ -106,7 +106,7 @@ async def test_what_is_published_is_read_settled_and_closed(redis: RedisCluster)
 
 
 async def test_a_worker_that_is_gone_is_inherited(redis: RedisCluster, store: SessionStore) -> None:
-    inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100))
+    inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis))
     await inbox.open(Bounds(entries=3, kept=1, bytes_=1 << 20))
     await publish(redis, "w1", "acme", b"one")
     await inbox.read(count=10, block_ms=100)
@@ -116,10 +116,10 @@ async def test_a_worker_that_is_gone_is_inherited(redis: RedisCluster, store: Se
     taken = [await heir.take_over(place, "w1") for place in await store.places("w1")]
     assert len(taken) == len(DEVICES)
     assert None not in taken
-    left = await left_behind(redis, "w1", await close_inboxes(redis, "w1"))
+    left = [one async for page in left_behind(redis, "w1", await close_inboxes(redis, "w1")) for one in page]
     await count_tries(redis, left)
     assert [entry.tries for entry in await with_tries(redis, "w1", left)] == [1]
-    await Inbox(redis, "w2", ["acme"], DeadLetters(redis, 100)).settle(left)
+    await Inbox(redis, "w2", ["acme"], DeadLetters(redis)).settle(left)
     await forget_inboxes(redis, "w1", ["acme"])
     assert not await redis.exists(keys.worker_state("w1"))
 

@@ -109,7 +109,7 @@ class ScriptMachine(RuleBasedStateMachine):
             worker: SessionStore(self.redis, worker, feed_entries=10_000, open_ttl_ms=TTL_MS, closed_ttl_ms=TTL_MS)
             for worker in WORKERS
         }
-        self.inboxes = {worker: Inbox(self.redis, worker, [TENANT], DeadLetters(self.redis, 100)) for worker in WORKERS}
+        self.inboxes = {worker: Inbox(self.redis, worker, [TENANT], DeadLetters(self.redis)) for worker in WORKERS}
 
     def run(self, doing: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(doing)
@@ -291,9 +291,12 @@ class ScriptMachine(RuleBasedStateMachine):
 
     @rule(target=read_entries, worker=worker_names)
     def find_what_was_left(self, worker: str) -> Any:
-        entries = self.run(left_behind(self.redis, worker, [TENANT]))
+        entries = self.run(self._left_behind(worker))
         assert {one.id: one.payload for one in entries} == self.boxes[worker].entries
         return multiple(*entries)
+
+    async def _left_behind(self, worker: str) -> list[Entry]:
+        return [one async for page in left_behind(self.redis, worker, [TENANT]) for one in page]
 
     @rule(entries=st.lists(read_entries, max_size=3))
     def settle(self, entries: list[Entry]) -> None:

@@ -69,7 +69,7 @@ async def place(request: pytest.FixtureRequest, certificates: Certificates, tmp_
 async def test_everything_works_over_tls(place: Place) -> None:
     async with client(place.trusted()) as redis:
         await check_server(redis)
-        inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100))
+        inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis))
         await inbox.open(Bounds(entries=3, kept=1, bytes_=1 << 20))
         await publish(redis, "w1", "acme", b"one")
         assert [entry.payload for entry in await inbox.read(count=1, block_ms=100)] == [b"one"]
