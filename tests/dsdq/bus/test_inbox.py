@@ -189,7 +189,7 @@ async def test_nobody_is_sent_away_for_longer_than_five_seconds(redis: Redis) ->
 
 
 async def test_an_open_is_refused_for_its_tenant_while_the_worker_says_so_and_a_round_is_not(redis: Redis) -> None:
-    inbox = Inbox(redis, "w1", ["acme", "globex"], DeadLetters(redis, 100))
+    inbox = Inbox(redis, "w1", ["acme", "globex"], DeadLetters(redis))
     await inbox.open(Bounds(entries=64, kept=1, bytes_=1000))
     await inbox.refuse_opens({"acme": 700})
     with pytest.raises(BusyError) as busy:
@@ -202,7 +202,7 @@ async def test_an_open_is_refused_for_its_tenant_while_the_worker_says_so_and_a_
 
 
 async def test_a_heartbeat_says_again_whose_opens_are_refused(redis: Redis) -> None:
-    inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100))
+    inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis))
     await inbox.open(Bounds(entries=64, kept=1, bytes_=1000))
     await inbox.refuse_opens({"acme": 700})
     await redis.hset(keys.worker_state("w1"), "busy:acme", 0)  # a failover lost it
