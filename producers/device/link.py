@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from redis.asyncio import Redis
+from structlog.typing import FilteringBoundLogger
 
 from dsdq.bus.feed import FeedReader, Subscription
 from dsdq.bus.inbox import publish
@@ -92,7 +93,12 @@ class SessionLink:
         self._asked_s = 0.0
         self._repeated = False
         self._length = 0
-        self.log = log
+        self._about: dict[str, object] = {}
+
+    @property
+    def log(self) -> FilteringBoundLogger:
+        """Return a logger that says of which session and round it speaks."""
+        return log.bind(**self._about)
 
     async def open(self, contract: Contract, prompt: tuple[int, ...], worker: str) -> Opened:
         """Open the session, with ``worker`` if that still takes it.
@@ -103,7 +109,7 @@ class SessionLink:
             BusyError: every verifier stayed full.
         """
         self._contract, self._worker, self._length = contract, worker, len(prompt)
-        self.log = self.log.bind(session=contract.session)
+        self._about["session"] = contract.session
         self.contract_bytes = pack_contract(contract)
         self._subscription = self._feed.subscribe(contract)
         request = pack(Open(contract.session, self.contract_bytes, prompt), contract.version)
@@ -118,7 +124,7 @@ class SessionLink:
 
     async def ask(self, request: Draft | Decode) -> None:
         """Publish a round."""
-        self.log = self.log.bind(round=request.round)
+        self._about["round"] = request.round
         self._length = request.base
         await self._ask(pack(request, self._subscribed.contract.version))
 
@@ -191,15 +197,15 @@ class SessionLink:
 
     async def _next(self, request: bytes | None, *, opens: bool = False) -> Message:
         """Return the next message; repeat ``request`` while none comes, ever more rarely."""
-        backoff = Backoff(self._rng, self._timeout.ms, self._patience.verdict_ms)
+        backoff: Backoff | None = None
         silent_since = monotonic()
         wait_ms = float(self._patience.open_ms) if opens else self._timeout.ms
         while True:
             self._check_time(silent_since)
             try:
-                async with asyncio.timeout(self._within(wait_ms) / 1000):
-                    return self._received(await self._subscribed.get())
+                return self._received(await self._subscribed.get(self._within(wait_ms) / 1000))
             except TimeoutError:
+                backoff = backoff or Backoff(self._rng, self._timeout.ms, self._patience.verdict_ms)
                 wait_ms = self._timeout.ms + backoff.next_ms()
             if not await self._catch_up():
                 self.log.info("repeat", waited_ms=round(1000 * (monotonic() - silent_since)))
