@@ -70,6 +70,7 @@ class Stepper:
             await self.work.wait()
             self.work.clear()
             while not self._stopping and await self.step():
+                await asyncio.sleep(0)  # a brief engine's pass has let nobody else run
                 await self._sessions.commits.shorter_than(MOST_UNCOMMITTED)
 
     def stop(self) -> None:

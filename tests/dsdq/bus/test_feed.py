@@ -97,6 +97,27 @@ async def test_whoever_waits_on_a_closed_subscription_is_told(reader: FeedReader
         await waiting
 
 
+async def test_whoever_has_waited_long_enough_is_told_and_may_ask_again(
+    store: SessionStore, reader: FeedReader
+) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    with pytest.raises(TimeoutError):
+        await subscription.get(0.01)
+    with pytest.raises(TimeoutError):
+        await subscription.get(0)
+    await opened(store)
+    assert await subscription.get(5) == b"opened"
+
+
+async def test_a_message_that_is_here_takes_no_time(store: SessionStore, reader: FeedReader) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    await opened(store)
+    async with asyncio.timeout(5):
+        while not subscription.waits:
+            await asyncio.sleep(0.005)
+    assert await subscription.get(0) == b"opened"
+
+
 async def test_the_reader_lives_through_a_cut_connection(redis: Redis, store: SessionStore, reader: FeedReader) -> None:
     subscription = reader.subscribe(CONTRACT)
     owned = await opened(store)
