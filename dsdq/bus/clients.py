@@ -24,6 +24,7 @@ from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSL
 from redis.backoff import FullJitterBackoff
 from redis.cluster import PRIMARY
 
+from dsdq.bus.brisk import BriskConnection
 from dsdq.bus.faults import code_of, fault_of
 from dsdq.errors import DeniedError
 
@@ -59,7 +60,7 @@ def _is_no_hiccup(error: Exception) -> bool:
     return isinstance(error, exceptions.BusyLoadingError) or isinstance(fault_of(error), DeniedError)
 
 
-class _Leaves:
+class _Leaves(BriskConnection):
     """A connection that is given up when its server has become a replica: the next one finds the new primary.
 
     It is not asked whether it lives while it is being made. redis-py says several things then before it reads the
@@ -68,16 +69,16 @@ class _Leaves:
 
     async def on_connect(self) -> None:
         """Say what a new connection says first."""
-        self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval  # type: ignore[attr-defined]
-        await super().on_connect()  # type: ignore[misc]
+        self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval
+        await super().on_connect()
 
     async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         try:
-            return await super().read_response(*args, **options)  # type: ignore[misc]
+            return await super().read_response(*args, **options)
         except exceptions.ResponseError as error:
             if code_of(error) != "READONLY":  # a script of Redis 6.2 says so in the middle of its own error
                 raise
-            await self.disconnect()  # type: ignore[attr-defined]
+            await self.disconnect()
             msg = "the primary has become a replica"
             raise exceptions.ConnectionError(msg) from error
 

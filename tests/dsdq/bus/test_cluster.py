@@ -142,7 +142,7 @@ async def test_a_device_follows_its_feed(redis: RedisCluster, store: SessionStor
     await reader.start()
     subscription = reader.subscribe(Contract("acme", "phone-1", "s1", "m", "f"))
     await store.commit(verdicts(await opened(store, "phone-1"), 2))
-    assert [await subscription.get() for _ in range(3)] == [b"opened", b"v0", b"v1"]
+    assert [await subscription.get(5) for _ in range(3)] == [b"opened", b"v0", b"v1"]
     await reader.stop()
 
 
