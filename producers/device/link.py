@@ -89,6 +89,7 @@ class SessionLink:
         self._contract: Contract | None = None
         self._subscription: Subscription | None = None
         self._request: bytes | None = None
+        self._sent = False  # a verifier may have heard of the session
         self._asked_s = 0.0
         self._repeated = False
         self._length = 0
@@ -177,7 +178,7 @@ class SessionLink:
             return
         subscription, self._subscription = self._subscription, None
         self._feed.unsubscribe(subscription)
-        if cancel:
+        if cancel and self._sent:
             with contextlib.suppress(BusError, TimeoutError):  # what cannot be told expires
                 async with asyncio.timeout(CANCEL_TRIES_S):
                     await self._publish(pack(Cancel(self._contract.session), self._contract.version), subscription)
@@ -239,7 +240,7 @@ class SessionLink:
 
     async def _publish(self, request: bytes, subscription: Subscription, *, opens: bool = False) -> None:
         """Put a request into the owner's inbox, as soon as there is an owner with room."""
-        contract, began_s = subscription.contract, monotonic()
+        contract, began_s, refusals = subscription.contract, monotonic(), 0
         backoff = Backoff(self._rng, RETRY_MS, LONGEST_RETRY_MS)
         seal = self._sealer.seal(contract.session, request)
         while True:
@@ -256,7 +257,9 @@ class SessionLink:
             except BusyError as error:
                 pause_ms = error.retry_after_ms * self._rng.uniform(0.5, 1.5)
                 if opens:
-                    self._check_busy(error)
+                    refusals += 1
+                    pause_ms *= refusals  # who is refused again is one of many
+                    self._check_busy(error, pause_ms)
                     await self._look_for_owner(subscription, opens=opens)
             except GoneError:
                 if self._subscription is not None:
@@ -266,8 +269,10 @@ class SessionLink:
                 await self._look_for_owner(subscription, opens=opens)
                 pause_ms = backoff.next_ms()
             except RedisUnavailableError:
+                self._sent = True
                 pause_ms = backoff.next_ms()
             else:
+                self._sent = True
                 self._stats.bytes_up += len(request)
                 return
             self._check_time(began_s)
@@ -314,9 +319,9 @@ class SessionLink:
             msg = f"expected an answer from verifier {self._worker}, none came for {waited_ms / 1000:.0f} s"
             raise SessionError(ErrorCode.NO_ANSWER, msg)
 
-    def _check_busy(self, error: BusyError) -> None:
-        """Give up on a place after ``open_ms``: that a service is full is told to whoever asked."""
-        if 1000 * (monotonic() - self._asked_s) >= self._patience.open_ms:
+    def _check_busy(self, error: BusyError, pause_ms: float) -> None:
+        """Give up on a place where ``open_ms`` or the deadline would be over before the next try."""
+        if pause_ms >= self._within(self._patience.open_ms - 1000 * (monotonic() - self._asked_s)):
             raise error
 
 

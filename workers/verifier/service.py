@@ -52,6 +52,7 @@ class Limits:
     """What bounds this verifier; durations in milliseconds. ``depth`` rounds of one session may wait at once."""
 
     slots: int
+    place_wait_ms: int
     inbox: Bounds
     depth: int
     step_tokens: int
@@ -93,6 +94,7 @@ class Verifier:
             worker=info.wid,
             slots=limits.slots,
             most_waiting=SLACK * limits.inbox.entries,
+            longest_wait_ms=limits.place_wait_ms,
             on_ready=work.set,
         )
         self._stepper = Stepper(
@@ -230,6 +232,7 @@ class Verifier:
                     # With the lease the inboxes are still ours alone, and nobody else would take these out.
                     await self._inbox.settle(unowned)
                     del self._sessions.unowned[: len(unowned)]
+                    await self._sessions.tell()  # time alone may have made the wait too long
                     await self._inbox.beat(drained_per_s, self._keys_ttl_ms)
             except (RedisUnavailableError, TimeoutError) as error:
                 if monotonic() - silent_since > lease_s:
