@@ -8,6 +8,7 @@ from typing import Protocol
 
 from dsdq.contract import Contract
 from dsdq.laws import DraftLaw
+from dsdq.models.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,10 @@ class Drafter(Protocol):
         """Return the fingerprint of its tokenizer, or nothing."""
         ...
 
-    def start(self, contract: Contract) -> DraftSession:
-        """Begin a session."""
+    def start(self, contract: Contract, tokenizer: Tokenizer) -> DraftSession:
+        """Begin a session whose ids are ``tokenizer``'s, the target's. This may take a second or more.
+
+        Raises:
+            DsdqError: it cannot draft under this contract, or for this tokenizer.
+        """
         ...

@@ -143,8 +143,9 @@ class RedisClient:
         if not ids:
             msg = "expected a prompt of at least one token, got an empty one"
             raise PromptError(msg)
+        session = await asyncio.to_thread(drafter.start, contract, tokenizer)
         policy = Static(contract.max_window)
-        return Prepared(contract, ids, tokenizer, drafter.start(contract), policy, link, worker.wid)
+        return Prepared(contract, ids, tokenizer, session, policy, link, worker.wid)
 
     def _link(self, found: Found, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
         if self._redis is None or self._feed is None:
