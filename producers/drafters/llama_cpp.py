@@ -26,6 +26,10 @@ BATCH_TOKENS = 512
 _MOST_PIECE_BYTES = 1_024
 
 
+# Keeps llama.cpp from writing to the terminal; what fails is told by its return values.
+_quiet: Any = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
+
+
 class LlamaCppDrafter(ModelDrafter):
     """A GGUF file, which brings its vocabulary."""
 
@@ -66,10 +70,10 @@ class LlamaCppDrafter(ModelDrafter):
             ModelError: an id means another text than it does to the target.
         """
         if not self.shares(tokenizer):
+            sizes = len(tokenizer.spellings), len(self.vocabulary.spellings)
             msg = (
-                f"draft model {str(self._file)!r}: expected the target's vocabulary of {len(tokenizer.spellings)} tokens, "
-                f"got another of {len(self.vocabulary.spellings)}; put retokenise: before its name to have its text "
-                "encoded again for the target"
+                f"draft model {str(self._file)!r}: expected the target's {sizes[0]} tokens, got {sizes[1]}, or others; "
+                "put retokenise: before its name to have its text encoded again for the target"
             )
             raise ModelError(msg)
         return super().start(contract, tokenizer)
@@ -82,8 +86,8 @@ class GgufVocabulary:
 
     def __init__(self, vocabulary: Any) -> None:  # noqa: ANN401 - llama.cpp's pointer
         self._vocabulary = vocabulary
-        eos = llama_cpp.llama_vocab_eos(vocabulary)
-        self.eos_ids = (eos,) if eos >= 0 else ()
+        eos = int(llama_cpp.llama_vocab_eos(vocabulary))
+        self.eos_ids: tuple[int, ...] = (eos,) if eos >= 0 else ()
 
     @cached_property
     def spellings(self) -> tuple[bytes, ...]:
@@ -162,8 +166,3 @@ class LlamaCppStepper:
         if code:
             msg = f"draft model: llama.cpp could not read {len(tokens)} tokens at position {start} (code {code})"
             raise ModelError(msg)
-
-
-@llama_cpp.llama_log_callback
-def _quiet(level: int, text: bytes, data: object) -> None:
-    """Keep llama.cpp from writing to the terminal; what fails is told by its return values."""

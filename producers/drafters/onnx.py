@@ -1,7 +1,7 @@
 """A decoder exported to ONNX with its KV cache, on ONNX Runtime: what Optimum exports, and what lies in many hubs.
 
-Inputs ``input_ids``, ``attention_mask``, ``position_ids`` (the last two may be missing) and ``past_key_values.N.key`` and
-``.value`` ``[1, heads, past, dim]``; outputs ``logits`` ``[1, n, vocab]`` and ``present.N.key`` and ``.value``.
+Inputs are ``input_ids``, perhaps ``attention_mask`` and ``position_ids``, and ``past_key_values.N.key`` and ``.value``
+``[1, heads, past, dim]``; outputs ``logits`` ``[1, n, vocab]`` and ``present.N.key`` and ``.value``.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _check(file: Path, session: Any) -> None:  # noqa: ANN401 - onnxruntime is u
         msg = (
             f"draft model {str(file)!r}: expected a decoder exported with its KV cache (input_ids, attention_mask, "
             f"position_ids, {PAST}N.key [batch, heads, past, dim] in float32 or float16; logits, {PRESENT}N.key), got "
-            f"inputs {', '.join(one.name for one in inputs[:6])}… and outputs {', '.join(sorted(outputs)[:4])}…; export "
-            "it again as text-generation-with-past"
+            f"inputs {', '.join(one.name for one in inputs[:6])}… and outputs {', '.join(sorted(outputs)[:3])}…; "
+            "export it as text-generation-with-past"
         )
         raise ModelError(msg)
