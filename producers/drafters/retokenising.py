@@ -109,6 +109,7 @@ class RetokenisingSession:
         """Let ``said`` grow by the model's next token and return it; None if there is none."""
 
         def choose(projected: NDArray[np.float32]) -> int:
+            """Pick one of the target's tokens."""
             return self._picker.pick(projected, said.text, self._prompt_tokens or 0)
 
         if said.must:
