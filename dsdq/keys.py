@@ -15,6 +15,7 @@ MODELS = "{models}:served"
 DEAD_LETTERS = "{dead}:letters"
 DEAD_COUNTS = "{dead}:counts"
 DEAD_SEEN = "{dead}:seen"
+DEAD_BYTES = "{dead}:bytes"
 
 
 def inbox(worker: str, tenant: str) -> str:
@@ -28,7 +29,10 @@ def inbox_bytes(worker: str, tenant: str) -> str:
 
 
 def worker_tries(worker: str) -> str:
-    """Return the hash that counts how often a dead worker's entries were taken over, by ``<tenant>/<entry id>``."""
+    """Return the hash that counts what heirs died with: ``<tenant>/<entry id>`` of entries that this worker left.
+
+    And ``<producer>/<tenant>/<session>`` of sessions whose text it feeds, with how many died before.
+    """
     return f"{{w.{_name(worker)}}}:tries"
 
 

@@ -44,6 +44,9 @@ class Settings(BaseSettings):
         repr=False,
     )
     slots: int = Field(default=64, ge=1, description="sessions that one verifier holds at once")
+    place_wait_ms: int = Field(
+        default=10_000, ge=0, description="an open that would wait for a place for longer is told BUSY"
+    )
     inbox_bound: int = Field(default=1024, ge=2, description="entries of one inbox before it answers BUSY")
     inbox_bytes: int = Field(default=1 << 26, ge=1 << 21, description="messages of one inbox before it answers BUSY")
     session_rounds: int = Field(default=8, ge=1, description="rounds of one session that may wait at once")
@@ -76,6 +79,8 @@ class Settings(BaseSettings):
     closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")
     feed_entries: int = Field(default=10_000, ge=10, description="hints kept for one producer")
     dead_letters: int = Field(default=20_000, ge=1, description="messages kept that no worker could answer")
+    dead_letters_bytes: int = Field(default=64 << 20, ge=1 << 20, description="bytes of such messages kept")
+    dead_letters_ttl_ms: int = Field(default=604_800_000, ge=1000, description="such a message is kept for")
 
     routing: Literal["power-of-two", "jsq", "round-robin", "random", "prefix"] = Field(
         default="power-of-two", description="how a device chooses among verifiers"

@@ -1,6 +1,6 @@
 """Dead letters: what no worker could answer, kept whole with the reason, until a person drops it or tries it again.
 
-The newest are kept; every one that there ever was is counted by its kind.
+The newest are kept, so many, of so many bytes, for so long; every one that there ever was is counted by its kind.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Burial:
 
     @property
     def fields(self) -> dict[str, scripts.Argument]:
-        """Return what the letter says, without the seal."""
+        """Return what the letter says beside its message, without the seal."""
         return {
             "worker": self.worker,
             "tenant": self.tenant,
@@ -94,16 +94,24 @@ class Burial:
             "reason": self.reason[:MAX_REASON_CHARACTERS],
             "attempts": self.attempts,
             "size": len(self.payload),
-            "m": self.payload[:MAX_MESSAGE_BYTES],
         }
 
 
-class DeadLetters:
-    """The stream of dead letters; ``kept`` bounds how many."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How many letters are kept, how many bytes of messages in them, and for how long."""
 
-    def __init__(self, redis: Redis, kept: int) -> None:
+    letters: int = 20_000
+    bytes_: int = 64 << 20
+    age_ms: int = 7 * 24 * 3_600_000
+
+
+class DeadLetters:
+    """The stream of dead letters; ``kept`` bounds it."""
+
+    def __init__(self, redis: Redis, kept: Kept | None = None) -> None:
         self._redis = redis
-        self._kept = kept
+        self._kept = kept or Kept()
 
     async def add(
         self,
@@ -125,12 +133,14 @@ class DeadLetters:
 
     async def add_all(self, burials: Sequence[Burial]) -> list[bool]:
         """Do as :meth:`add` for several, in one round trip."""
-        where = [keys.DEAD_LETTERS, keys.DEAD_COUNTS, keys.DEAD_SEEN]
+        where = [keys.DEAD_LETTERS, keys.DEAD_COUNTS, keys.DEAD_SEEN, keys.DEAD_BYTES]
+        kept: list[scripts.Argument] = [self._kept.letters, self._kept.bytes_, self._kept.age_ms]
         calls: list[scripts.Call] = []
         for one in burials:
             fields = {**one.fields, **one.seal}
             flat = [part for pair in fields.items() for part in pair]
-            calls.append((where, [f"{one.worker}/{one.tenant}/{one.entry}", one.kind, self._kept, *flat]))
+            message = one.payload[:MAX_MESSAGE_BYTES]
+            calls.append((where, [f"{one.worker}/{one.tenant}/{one.entry}", one.kind, *kept, message, *flat]))
         with translated():
             added = await scripts.call_many(self._redis, "dead", calls)
         return [one is not None for one in added]
@@ -179,7 +189,7 @@ class DeadLetters:
         """
         _checked(letter_id)
         with translated():
-            dropped = await self._redis.xdel(keys.DEAD_LETTERS, letter_id)
+            dropped = await scripts.call(self._redis, "drop", [keys.DEAD_LETTERS, keys.DEAD_BYTES], [letter_id])
         if not dropped:
             raise _no_letter(letter_id)
 
@@ -187,7 +197,7 @@ class DeadLetters:
         """Forget all letters and return how many they were; their counts stay."""
         pipeline = self._redis.pipeline(transaction=False)  # a cluster's client has none
         pipeline.xlen(keys.DEAD_LETTERS)
-        pipeline.delete(keys.DEAD_LETTERS)
+        pipeline.delete(keys.DEAD_LETTERS, keys.DEAD_BYTES)
         with translated():
             dropped, _ = await pipeline.execute()
         return int(dropped)

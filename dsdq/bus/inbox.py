@@ -6,7 +6,7 @@ worker finds all of it, read or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from redis.asyncio import Redis
@@ -77,7 +77,7 @@ async def publish(
     """Put one message into a worker's inbox; one that ``opens`` leaves the places free that are kept for sessions.
 
     Raises:
-        BusyError: the inbox is full; come back after ``retry_after_ms``.
+        BusyError: the inbox is full, or an open would wait too long; come back after ``retry_after_ms``.
         GoneError: the worker takes no more messages, or never existed.
         RedisUnavailableError: no answer.
     """
@@ -86,7 +86,7 @@ async def publish(
     with translated():
         answer = await together.call(redis, "publish", where, [payload, "open" if opens else "", *sealed])
     if answer[0] == b"BUSY":
-        msg = f"inbox of verifier {worker}: full for tenant {tenant}"
+        msg = f"verifier {worker}: full for tenant {tenant}; come back in {answer[1]} ms"
         raise BusyError(msg, int(answer[1]))
     if answer[0] == b"GONE":
         msg = f"inbox of verifier {worker}: closed; it stopped, or never served tenant {tenant}"
@@ -105,6 +105,12 @@ class Inbox:
         self._unsure = False
         self._bound = 0
         self._condemned: list[tuple[Entry, Burial]] = []
+        self._refusals: Mapping[str, int] = {}
+
+    @property
+    def tenants(self) -> Iterable[str]:
+        """Return whose inboxes these are."""
+        return self._tenants.values()
 
     async def open(self, bounds: Bounds) -> None:
         """Create the streams with their groups and let devices in."""
@@ -192,6 +198,10 @@ class Inbox:
         self.condemn(entry, kind, reason, attempts)
         await self.bury_condemned()
 
+    async def keep(self, tenant: str, session: str, payload: bytes, reason: str, attempts: int) -> None:
+        """Put an ``open`` that was answered before among the dead letters, under its session's name."""
+        await self._dead.add(self._worker, tenant, session, payload, Kind.FAILED, reason, attempts)
+
     def condemn(self, entry: Entry, kind: Kind, reason: str, attempts: int = 1) -> None:
         """Let an entry be buried with others, by the next :meth:`bury_condemned`; until then it lies in its inbox."""
         self._condemned.append((entry, _burial(entry, kind, reason, attempts)))
@@ -247,16 +257,28 @@ class Inbox:
             with translated():
                 await pipeline.execute()
 
-    async def beat(self, drained_per_s: float, ttl_ms: int) -> None:
-        """Say how fast entries are answered, keep the inboxes for ``ttl_ms`` should nobody beat again, cut floods back.
+    async def refuse_opens(self, refusals: Mapping[str, int]) -> None:
+        """Let ``publish`` answer these tenants' opens with BUSY and so many milliseconds, and take in all others'."""
+        changed = refusals.keys() != self._refusals.keys()
+        self._refusals = refusals
+        if changed:
+            with translated():
+                await self._redis.hset(keys.worker_state(self._worker), mapping=self._refused())
 
-        A server that was restarted has lost the script by which devices publish, and they may not bring it.
+    def _refused(self) -> dict[str, int]:
+        return {f"busy:{tenant}": self._refusals.get(tenant, 0) for tenant in self.tenants}
+
+    async def beat(self, drained_per_s: float, ttl_ms: int) -> None:
+        """Say how fast entries are answered and whose opens are refused; cut floods back.
+
+        Should nobody beat again, the inboxes are kept for ``ttl_ms``. A server that was restarted has lost the script
+        by which devices publish, and they may not bring it.
         """
         names = [*self._tenants, *(f"{stream}:bytes" for stream in self._tenants)]
         state = keys.worker_state(self._worker)
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.hset(state, "drained_per_s", max(1, round(drained_per_s)))
-        for key in (state, *names, keys.worker_sessions(self._worker)):
+        pipeline.hset(state, mapping={"drained_per_s": max(1, round(drained_per_s)), **self._refused()})
+        for key in (state, *names, keys.worker_sessions(self._worker), keys.worker_tries(self._worker)):
             pipeline.pexpire(key, ttl_ms)
         with translated():
             await pipeline.execute()
@@ -270,8 +292,7 @@ class Inbox:
 
     async def holds_any(self) -> bool:
         """Say whether anything lies in the inboxes."""
-        with translated():
-            return any([await self._redis.xlen(stream) for stream in self._tenants])
+        return await holds_any(self._redis, self._worker, self._tenants.values())
 
     async def forget(self) -> None:
         """Remove the inboxes."""
@@ -320,14 +341,26 @@ async def inbox_tenants(redis: Redis, worker: str) -> list[str]:
     return [tenant for tenant in (tenants or b"").decode().split(",") if tenant]
 
 
-async def left_behind(redis: Redis, worker: str, tenants: Iterable[str]) -> list[Entry]:
-    """Return all that lies in the inboxes of a worker that is gone: delivered or not, oldest first for each tenant."""
-    entries: list[Entry] = []
+async def left_behind(redis: Redis, worker: str, tenants: Iterable[str]) -> AsyncIterator[list[Entry]]:
+    """Give all that lies in the inboxes of a worker that is gone, page by page: a flood may have gone before.
+
+    Delivered or not, oldest first for each tenant.
+    """
+    for tenant in tenants:
+        last = "-"
+        while True:
+            with translated():
+                found = await redis.xrange(keys.inbox(worker, tenant), min=last, count=_PAGE)
+            if not found:
+                break
+            yield [Entry(worker, tenant, entry_id.decode(), fields) for entry_id, fields in found]
+            last = f"({found[-1][0].decode()}"
+
+
+async def holds_any(redis: Redis, worker: str, tenants: Iterable[str]) -> bool:
+    """Say whether anything lies in a worker's inboxes."""
     with translated():
-        for tenant in tenants:
-            found = await redis.xrange(keys.inbox(worker, tenant))
-            entries += [Entry(worker, tenant, entry_id.decode(), fields) for entry_id, fields in found]
-    return entries
+        return any([await redis.xlen(keys.inbox(worker, tenant)) for tenant in tenants])
 
 
 async def count_tries(redis: Redis, entries: Sequence[Entry]) -> None:

@@ -53,6 +53,7 @@ def _of_inboxes() -> list[Command]:
         ("HGET", state, _NAME),
         ("PEXPIRE", state, "1"),
         ("HINCRBY", keys.worker_tries(_NAME), _NAME, "0"),
+        ("HDEL", keys.worker_tries(_NAME), _NAME),
         ("SADD", sessions, _NAME),
         ("SREM", sessions, _NAME),
         ("SMEMBERS", sessions),

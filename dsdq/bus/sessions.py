@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from redis.asyncio import Redis
@@ -88,17 +88,20 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A session and the proof of owning it: its epoch, and a token that nobody else knows."""
+    """A session and the proof of owning it: its epoch, and a token that nobody else knows.
+
+    ``keys`` are those of head, log and feed.
+    """
 
     contract: Contract
     epoch: int
     owner: str
+    keys: Sequence[str] = field(init=False)
 
-    @property
-    def keys(self) -> list[str]:
-        """Return the keys of head, log and feed."""
+    def __post_init__(self) -> None:
+        """Name the keys once: every commit is sent to them."""
         place = place_of(self.contract)
-        return [place.head, place.log, keys.feed(place.producer, place.tenant)]
+        object.__setattr__(self, "keys", (place.head, place.log, keys.feed(place.producer, place.tenant)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,23 @@ class SessionStore:
         if former != self._worker:
             with translated():
                 await self._redis.srem(keys.worker_sessions(former), str(place))
+
+    async def deaths(self, place: Place, former: str) -> int:
+        """Return how many workers died in a step that fed a session's text, ``former`` the last of them."""
+        with translated():
+            return int(await self._redis.hget(keys.worker_tries(former), str(place)) or 0)
+
+    async def note_deaths(self, deaths: Mapping[Place, int]) -> None:
+        """Note what :meth:`deaths` is to tell the heir of this worker; 0 forgets a session."""
+        pipeline, tries = self._redis.pipeline(transaction=False), keys.worker_tries(self._worker)
+        for place, count in deaths.items():
+            if count:
+                pipeline.hset(tries, str(place), count)
+            else:
+                pipeline.hdel(tries, str(place))
+        if deaths:
+            with translated():
+                await pipeline.execute()
 
     async def places(self, worker: str) -> list[Place]:
         """Return the sessions in a worker's set."""

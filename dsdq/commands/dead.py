@@ -105,7 +105,7 @@ def drop(
 def _run(url: str | None, ask: Callable[[DeadLetters, Redis], Awaitable[T]]) -> T:
     async def _connected() -> T:
         async with aclosing(open_redis(url or settings().redis_url)) as redis:
-            return await ask(DeadLetters(redis, settings().dead_letters), redis)
+            return await ask(DeadLetters(redis), redis)
 
     return asyncio.run(_connected())
 

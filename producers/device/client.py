@@ -145,7 +145,7 @@ class RedisClient:
             raise PromptError(msg)
         session = await asyncio.to_thread(drafter.start, contract, tokenizer)
         policy = Static(contract.max_window)
-        return Prepared(contract, ids, tokenizer, session, policy, link, worker.wid)
+        return Prepared(contract, ids, tokenizer, session, drafter.brief, policy, link, worker.wid)
 
     def _link(self, found: Found, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
         if self._redis is None or self._feed is None:

@@ -35,7 +35,7 @@ MOST_STEPS = 8
 class RetokenisingDrafter:
     """Drafts for any target with a model of any vocabulary. Only for the coupled rule, under which any ids are safe."""
 
-    fingerprint = ""
+    fingerprint, brief = "", False
 
     def __init__(self, model: ModelDrafter) -> None:
         self._model = model

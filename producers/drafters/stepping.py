@@ -36,6 +36,8 @@ class Stepper(Protocol):
 class ModelDrafter(ABC):
     """A model that is loaded once and drafts for many sessions, each with a stepper of its own."""
 
+    brief = False
+
     def __init__(self, vocabulary: Vocabulary) -> None:
         """Take the model's own vocabulary."""
         self.vocabulary = vocabulary

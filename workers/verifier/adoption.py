@@ -16,7 +16,7 @@ from dsdq.contract import Contract
 from dsdq.errors import RedisUnavailableError, SessionError, WireError
 from dsdq.session import SessionState, replay
 from dsdq.telemetry.logs import get_logger
-from dsdq.wire import Open, Opened, unpack, unpack_contract
+from dsdq.wire import ErrorCode, Open, Opened, unpack, unpack_contract
 from workers.verifier.admission import Offer
 from workers.verifier.held import Held
 from workers.verifier.sessions import Sessions, saying
@@ -24,6 +24,7 @@ from workers.verifier.sessions import Sessions, saying
 log = get_logger("verifier")
 
 RETRY_S = 0.2
+MOST_TRIES = 3  # verifiers that may die in a step with the same thing before nobody tries again
 
 
 class Adoption:
@@ -102,16 +103,22 @@ class Adoption:
             return held
         if self._sessions.is_taken(place):
             return None
+        deaths = await self._store.deaths(place, former)
         taken = await self._store.take_over(place, former)
         if taken is None:
             return None
         self._sessions.abandon(place)  # we held it before its former owner took it from us
         # Complete from here on: the former owner is fenced.
         entries += await self._store.entries(place, after=len(entries))
-        held = await self._rebuild(entries, taken)
-        if held is not None:
-            await self._store.moved(place, former)
-            log.info("took over", session=place.session, former=former, epoch=taken.epoch)
+        if deaths >= MOST_TRIES:
+            await self._sessions.keep_opening(place, entries[0].request or b"", _too_many(deaths), deaths)
+        held = await self._rebuild(entries, taken, deaths)
+        if held is None:
+            return None
+        if deaths:  # should this worker die before its first step with it, its heir must know as much
+            await self._store.note_deaths({place: deaths if self._sessions.holds(held) else 0})
+        await self._store.moved(place, former)
+        log.info("took over", session=place.session, former=former, epoch=taken.epoch)
         return held
 
     async def _held_already(self, place: Place) -> Held | None:
@@ -129,14 +136,24 @@ class Adoption:
         revision = promised[-1].target_revision if promised else self._offer.target_revision
         return revision == self._offer.target_revision and contract.numerics in ("", self._offer.numerics)
 
-    async def _rebuild(self, entries: Sequence[LogEntry], taken: Taken) -> Held | None:
+    async def _rebuild(self, entries: Sequence[LogEntry], taken: Taken, deaths: int) -> Held | None:
         opening, _ = _opening(entries)
         contract, transcript, counts = replay(opening, map(unpack, _messages(entries)))
         state = SessionState(contract, transcript, taken.epoch, taken.owner, taken.round, taken.branch, counts)
         owned = Owned(contract, taken.epoch, taken.owner)
         message = self._sessions.opened(contract, transcript, taken.epoch)
         (status,) = await self._store.commit([saying(state, owned, len(entries), message, closes=False)])
-        return self._sessions.keep(state, owned, len(entries) + 1) if status in APPENDED else None
+        if status not in APPENDED:
+            return None
+        held = self._sessions.keep(state, owned, len(entries) + 1)
+        held.inherited, held.deaths = True, deaths
+        if deaths >= MOST_TRIES:  # before anybody steps with it
+            self._sessions.fail(held, ErrorCode.INTERNAL, _too_many(deaths))
+        return held
+
+
+def _too_many(deaths: int) -> str:
+    return f"{deaths} verifiers fed its text and died"
 
 
 def _messages(entries: Iterable[LogEntry]) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from ulid import ULID
 from dsdq.bus import scripts
 from dsdq.bus.acl import check_tenancy
 from dsdq.bus.connection import check_server, open_redis, server_version
+from dsdq.bus.dead import Kept
 from dsdq.bus.inbox import Bounds
 from dsdq.bus.registry import WorkerInfo
 from dsdq.contract import MAX_WINDOW
@@ -127,6 +128,7 @@ def limits_of(chosen: Settings) -> Limits:
     slots = max(1, min(chosen.slots, chosen.inbox_bound // (2 * chosen.session_rounds)))
     return Limits(
         slots=slots,
+        place_wait_ms=chosen.place_wait_ms,
         inbox=Bounds(chosen.inbox_bound, slots * chosen.session_rounds, chosen.inbox_bytes),
         depth=chosen.session_rounds,
         step_tokens=chosen.step_tokens,
@@ -134,7 +136,7 @@ def limits_of(chosen: Settings) -> Limits:
         idle_ttl_ms=chosen.idle_ttl_ms,
         closed_ttl_ms=chosen.closed_ttl_ms,
         feed_entries=chosen.feed_entries,
-        dead_letters=chosen.dead_letters,
+        dead_letters=Kept(chosen.dead_letters, chosen.dead_letters_bytes, chosen.dead_letters_ttl_ms),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from time import monotonic
 
 from dsdq.bus.inbox import Entry
 from dsdq.bus.sessions import Owned, Place, place_of
@@ -27,7 +28,8 @@ class Held:
 
     ``entries`` is how many its log will then have. ``stops`` has taken in every decided token. ``pending`` rounds wait
     for a step, those in ``ahead`` for a round before them. Once its prompt is ``fed``, it needs no step without a
-    round. ``failures`` counts steps that failed on it alone. Of a session that was ``lost`` nothing may be
+    round. ``failures`` counts steps that failed on it alone. Of an ``inherited`` one the ``deaths`` are counted of
+    verifiers that fed its text. Since ``opened_s`` it has its place here. Of a session that was ``lost`` nothing may be
     acknowledged any more: it is another worker's.
     """
 
@@ -40,7 +42,10 @@ class Held:
     ahead: list[Pending] = field(default_factory=list)
     fed: bool = False
     failures: int = 0
+    inherited: bool = False
+    deaths: int = 0
     lost: bool = False
+    opened_s: float = field(default_factory=monotonic)
 
     @property
     def session(self) -> str:

@@ -13,20 +13,19 @@ from collections.abc import Callable, Sequence
 
 from redis.asyncio import Redis
 
-from dsdq.bus.inbox import close_inboxes, forget_inboxes, inbox_tenants, left_behind, with_tries
+from dsdq.bus.inbox import Entry, close_inboxes, forget_inboxes, holds_any, inbox_tenants, left_behind, with_tries
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import Place, SessionStore
 from dsdq.errors import RedisUnavailableError
 from dsdq.policies.routing import sessions_to_take
 from dsdq.tasks import end
 from dsdq.telemetry.logs import get_logger
-from workers.verifier.adoption import Adoption
+from workers.verifier.adoption import MOST_TRIES, Adoption
 from workers.verifier.reception import Reception
 from workers.verifier.sessions import Sessions
 
 log = get_logger("verifier")
 
-MOST_TRIES = 3
 TOGETHER = 8  # sessions rebuilt at the same time
 
 
@@ -102,9 +101,10 @@ class Recovery:
         adopted = await asyncio.gather(*(self._adoption.adopt(place, wid) for place in chosen))
         came = {held.session for held in adopted if held is not None}
         log.info("relieved", former=wid, sessions=len(came))
-        for entry in await left_behind(self._redis, wid, await inbox_tenants(self._redis, wid)):
-            if self._reception.session_of(entry) in came:
-                await self._reception.take(entry)
+        async for entries in left_behind(self._redis, wid, await inbox_tenants(self._redis, wid)):
+            for entry in entries:
+                if self._reception.session_of(entry) in came:
+                    await self._reception.take(entry)
 
     async def _try_to_recover(self, wid: str) -> None:
         try:
@@ -121,7 +121,7 @@ class Recovery:
             places = await self._store.places(wid)
             await self._adopt(places[: await self._share(len(places))], wid)
             await self._drain(wid, tenants)
-            if not await self._store.places(wid) and not await left_behind(self._redis, wid, tenants):
+            if not await self._store.places(wid) and not await holds_any(self._redis, wid, tenants):
                 await forget_inboxes(self._redis, wid, tenants)
                 await self._registry.forget(model, wid)
                 log.info("took over all", former=wid)
@@ -149,8 +149,11 @@ class Recovery:
 
     async def _drain(self, wid: str, tenants: Sequence[str]) -> None:
         """Take in what the sessions that came here were sent, what is for none any more, and unanswered opens."""
+        async for found in left_behind(self._redis, wid, tenants):
+            await self._drain_page(wid, found)
+
+    async def _drain_page(self, wid: str, found: Sequence[Entry]) -> None:
         taken = self._taken.setdefault(wid, set())
-        found = await left_behind(self._redis, wid, tenants)
         entries = [one for one in found if (one.tenant, one.id) not in taken and await self._reception.takes(one)]
         for entry in await with_tries(self._redis, wid, entries):
             if entry.tries >= MOST_TRIES:

@@ -16,7 +16,7 @@ from time import monotonic
 from redis.asyncio import Redis
 from structlog.contextvars import bind_contextvars
 
-from dsdq.bus.dead import DeadLetters
+from dsdq.bus.dead import DeadLetters, Kept
 from dsdq.bus.inbox import SLACK, Bounds, Entry, Inbox
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import SessionStore
@@ -29,6 +29,7 @@ from dsdq.wire import ErrorCode
 from workers.engine.planner import Planner
 from workers.verifier import admission
 from workers.verifier.adoption import Adoption
+from workers.verifier.blame import Blame
 from workers.verifier.engine_thread import EngineThread
 from workers.verifier.reception import Reception
 from workers.verifier.recovery import Recovery
@@ -51,6 +52,7 @@ class Limits:
     """What bounds this verifier; durations in milliseconds. ``depth`` rounds of one session may wait at once."""
 
     slots: int
+    place_wait_ms: int
     inbox: Bounds
     depth: int
     step_tokens: int
@@ -58,7 +60,7 @@ class Limits:
     idle_ttl_ms: int
     closed_ttl_ms: int
     feed_entries: int
-    dead_letters: int
+    dead_letters: Kept
 
 
 class Verifier:
@@ -92,10 +94,18 @@ class Verifier:
             worker=info.wid,
             slots=limits.slots,
             most_waiting=SLACK * limits.inbox.entries,
+            longest_wait_ms=limits.place_wait_ms,
             on_ready=work.set,
         )
         self._stepper = Stepper(
-            engine, planner, self._sessions, self._inbox, offer, work, step_tokens=limits.step_tokens, secret=secret
+            engine,
+            planner,
+            self._sessions,
+            Blame(self._inbox, store),
+            offer,
+            work,
+            step_tokens=limits.step_tokens,
+            secret=secret,
         )
         self._adoption = Adoption(store, self._registry, self._sessions, offer, info.wid)
         self._reception = Reception(
@@ -186,6 +196,9 @@ class Verifier:
                 while unread:
                     await self._reception.hear(unread[0])
                     unread.popleft()
+                # Asking for more takes time: before it, a step that is free to begin does, and a short one is written.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
             except RedisUnavailableError as error:
                 await self._hope(error)
 
@@ -219,6 +232,7 @@ class Verifier:
                     # With the lease the inboxes are still ours alone, and nobody else would take these out.
                     await self._inbox.settle(unowned)
                     del self._sessions.unowned[: len(unowned)]
+                    await self._sessions.tell()  # time alone may have made the wait too long
                     await self._inbox.beat(drained_per_s, self._keys_ttl_ms)
             except (RedisUnavailableError, TimeoutError) as error:
                 if monotonic() - silent_since > lease_s:

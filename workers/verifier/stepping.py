@@ -6,20 +6,18 @@ This module knows neither Redis nor leases: rounds come from the sessions, verdi
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Iterable, Sequence
 from time import monotonic
 
-from dsdq.bus.dead import Kind
-from dsdq.bus.inbox import Entry, Inbox
-from dsdq.errors import DsdqError, RedisUnavailableError
+from dsdq.errors import DsdqError
 from dsdq.session import Ahead, Live, liveness
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import ErrorCode, Gap
 from workers.engine.planner import Planner, Request
 from workers.engine.rows import Row
 from workers.verifier import admission
+from workers.verifier.blame import Blame
 from workers.verifier.engine_thread import EngineThread
 from workers.verifier.held import Held, Pending
 from workers.verifier.sessions import Sessions
@@ -45,7 +43,7 @@ class Stepper:
         engine: EngineThread,
         planner: Planner,
         sessions: Sessions,
-        inbox: Inbox,
+        blame: Blame,
         offer: admission.Offer,
         work: asyncio.Event,
         *,
@@ -59,7 +57,7 @@ class Stepper:
         self._engine = engine
         self._planner = planner
         self._sessions = sessions
-        self._inbox = inbox
+        self._blame = blame
         self._offer = offer
         self._step_tokens = step_tokens
         self._secret = secret
@@ -72,6 +70,7 @@ class Stepper:
             await self.work.wait()
             self.work.clear()
             while not self._stopping and await self.step():
+                await asyncio.sleep(0)  # a brief engine's pass has let nobody else run
                 await self._sessions.commits.shorter_than(MOST_UNCOMMITTED)
 
     def stop(self) -> None:
@@ -87,25 +86,25 @@ class Stepper:
         waiting = [held for held in self._sessions if held.pending or not held.fed]
         ready = {one.held.key: one for one in map(self._next_ready, waiting)}
         started_s = monotonic()
-        suspects = [one for one in ready.values() if self._is_suspect(one)]
+        suspects = [one for one in ready.values() if self._blame.suspects(one)]
         requests = [one.request for one in suspects[:1] or ready.values() if self._sessions.holds(one.held)]
         rows = self._planner.plan(self._isolated(requests), started_s)
         if not rows:
             return self._wait_for_room(ready.values())
         verified = [ready[row.session] for row in rows if row.keep]
-        begun = await self._begin(verified)
+        begun = await self._blame.begin([ready[row.session] for row in rows], verified)
         judged = [one.judged for one in verified]
         try:
-            judgements = await self._engine.run(self._engine.engine.verify, rows, judged, self._secret)
+            judgements = await self._engine.verify(rows, judged, self._secret)
         except DsdqError:
             raise
         except Exception:
             log.exception("step failed", sessions=[row.session for row in rows])
             await self._suspect([ready[row.session].held for row in rows])
             return True
-        await self._passed(begun)
         for row in rows:
             self._note(ready[row.session].held, row)
+        await self._blame.passed(begun)
         if verified:
             rounds = sum(bool(one.rounds) for one in ready.values())
             timing = Timing(started_s, monotonic(), len(verified), rounds, self._step_tokens)
@@ -126,20 +125,6 @@ class Stepper:
         self.rows += timing.batch_rows
         row_ms = 1000 * (timing.ended_s - timing.started_s) / timing.batch_rows
         self.row_ms += (RECENT if self.row_ms else 1.0) * (row_ms - self.row_ms)
-
-    async def _begin(self, verified: Sequence[Ready]) -> Sequence[Entry]:
-        with contextlib.suppress(RedisUnavailableError):  # then the next one to die is counted
-            return await self._inbox.begin([pending.entry for one in verified for pending in one.rounds])
-        return ()
-
-    async def _passed(self, begun: Sequence[Entry]) -> None:
-        with contextlib.suppress(RedisUnavailableError):
-            await self._inbox.passed(begun)
-
-    @staticmethod
-    def _is_suspect(ready: Ready) -> bool:
-        """Say whether a verifier died in a step with one of these rounds: then others had better not be in the next."""
-        return any(pending.entry.tries and not pending.entry.passed for pending in ready.rounds)
 
     def _isolated(self, requests: Sequence[Request]) -> Sequence[Request]:
         """Return all requests, or, after a step that failed, one of those it had: whose fault it was is seen alone."""
@@ -163,7 +148,7 @@ class Stepper:
         culprit = held.pending.popleft().entry if held.pending else None
         self._sessions.fail(held, ErrorCode.INTERNAL, reason)
         if culprit is not None:
-            await self._inbox.bury(culprit, Kind.FAILED, reason, MOST_FAILURES)
+            await self._blame.put_away(culprit, reason, MOST_FAILURES)
 
     def _wait_for_room(self, ready: Iterable[Ready]) -> bool:
         """Look again soon if somebody waits for KV cache: time alone makes room."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from redis.asyncio import Redis
 
 from dsdq import keys
-from dsdq.bus.dead import DeadLetters, Kind
+from dsdq.bus.dead import DeadLetters, Kept, Kind
 from dsdq.errors import ConfigError
 
 SEAL = {"p": b"phone", "s": b"s1", "a": b"\x00" * 16}
@@ -14,7 +16,7 @@ SEAL = {"p": b"phone", "s": b"s1", "a": b"\x00" * 16}
 
 @pytest.fixture
 def dead(redis: Redis) -> DeadLetters:
-    return DeadLetters(redis, kept=3)
+    return DeadLetters(redis, Kept(letters=3))
 
 
 async def test_a_letter_is_kept_whole_with_all_that_tells_where_it_came_from(dead: DeadLetters) -> None:
@@ -78,3 +80,32 @@ async def test_an_id_that_no_letter_has_is_told_in_a_sentence(dead: DeadLetters,
     for ask in (dead.show, dead.drop):
         with pytest.raises(ConfigError, match="expected"):
             await ask(wrong)
+
+
+async def test_the_oldest_go_when_their_bytes_are_too_many(redis: Redis) -> None:
+    dead = DeadLetters(redis, Kept(bytes_=1_000))
+    for number in range(5):
+        await dead.add("w1", "acme", f"{number}-0", b"%d" % number * 400, Kind.MALFORMED, "no message")
+    assert [letter.payload[:1] for letter in await dead.list(10)] == [b"4", b"3"]
+    assert await redis.get(keys.DEAD_BYTES) == b"800"
+    for letter in await dead.list(10):
+        await dead.drop(letter.id)
+    assert await redis.get(keys.DEAD_BYTES) == b"0"
+
+
+async def test_a_letter_larger_than_all_that_is_kept_is_kept_alone(redis: Redis) -> None:
+    dead = DeadLetters(redis, Kept(bytes_=10))
+    for number in range(2):
+        await dead.add("w1", "acme", f"{number}-0", b"%d" % number * 40, Kind.MALFORMED, "no message")
+    assert [letter.payload for letter in await dead.list(10)] == [b"1" * 40]
+
+
+async def test_letters_are_forgotten_in_time_and_stay_counted(redis: Redis) -> None:
+    dead = DeadLetters(redis, Kept(age_ms=1_000))
+    old = f"{int(time.time() * 1000) - 5_000}-0"
+    await redis.xadd(keys.DEAD_LETTERS, {"m": b"old"}, id=old)
+    await dead.add("w1", "acme", "1-0", b"new", Kind.MALFORMED, "no message")
+    assert [letter.payload for letter in await dead.list(10)] == [b"new"]
+    for key in (keys.DEAD_LETTERS, keys.DEAD_SEEN, keys.DEAD_BYTES):
+        assert 0 < await redis.pttl(key) <= 1_000
+    assert await redis.pttl(keys.DEAD_COUNTS) == -1

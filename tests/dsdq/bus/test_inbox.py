@@ -26,7 +26,7 @@ BOUNDS = Bounds(entries=3, kept=1, bytes_=100_000)
 
 @pytest.fixture
 async def inbox(redis: Redis) -> Inbox:
-    opened = Inbox(redis, "w1", ["acme", "globex"], DeadLetters(redis, 100))
+    opened = Inbox(redis, "w1", ["acme", "globex"], DeadLetters(redis))
     await opened.open(BOUNDS)
     return opened
 
@@ -173,7 +173,7 @@ async def test_a_counter_that_was_lost_never_falls_below_nothing(redis: Redis, i
 async def test_a_full_inbox_asks_to_come_back_when_a_sixteenth_of_it_has_drained(
     redis: Redis, drained_per_s: float, ms: int
 ) -> None:
-    inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100))
+    inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis))
     await inbox.open(Bounds(entries=64, kept=1, bytes_=1))
     await inbox.beat(drained_per_s, 60_000)
     with pytest.raises(BusyError) as busy:
@@ -182,10 +182,33 @@ async def test_a_full_inbox_asks_to_come_back_when_a_sixteenth_of_it_has_drained
 
 
 async def test_nobody_is_sent_away_for_longer_than_five_seconds(redis: Redis) -> None:
-    await Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100)).open(Bounds(entries=10_000, kept=1, bytes_=1))
+    await Inbox(redis, "w1", ["acme"], DeadLetters(redis)).open(Bounds(entries=10_000, kept=1, bytes_=1))
     with pytest.raises(BusyError) as busy:
         await publish(redis, "w1", "acme", b"too much")
     assert busy.value.retry_after_ms == 5000
+
+
+async def test_an_open_is_refused_for_its_tenant_while_the_worker_says_so_and_a_round_is_not(redis: Redis) -> None:
+    inbox = Inbox(redis, "w1", ["acme", "globex"], DeadLetters(redis))
+    await inbox.open(Bounds(entries=64, kept=1, bytes_=1000))
+    await inbox.refuse_opens({"acme": 700})
+    with pytest.raises(BusyError) as busy:
+        await publish(redis, "w1", "acme", b"open", opens=True)
+    assert busy.value.retry_after_ms == 700
+    await publish(redis, "w1", "acme", b"round")
+    await publish(redis, "w1", "globex", b"open", opens=True)
+    await inbox.refuse_opens({})
+    await publish(redis, "w1", "acme", b"open", opens=True)
+
+
+async def test_a_heartbeat_says_again_whose_opens_are_refused(redis: Redis) -> None:
+    inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis))
+    await inbox.open(Bounds(entries=64, kept=1, bytes_=1000))
+    await inbox.refuse_opens({"acme": 700})
+    await redis.hset(keys.worker_state("w1"), "busy:acme", 0)  # a failover lost it
+    await inbox.beat(1, ttl_ms=60_000)
+    with pytest.raises(BusyError):
+        await publish(redis, "w1", "acme", b"open", opens=True)
 
 
 # Loss
@@ -231,7 +254,7 @@ async def test_an_heir_closes_the_inboxes_and_finds_all_that_lies_in_them_read_o
     tenants = await close_inboxes(redis, "w1")
     with pytest.raises(GoneError):
         await publish(redis, "w1", "acme", b"3")
-    entries = await left_behind(redis, "w1", tenants)
+    entries = [one async for page in left_behind(redis, "w1", tenants) for one in page]
     assert [(one.worker, one.tenant, one.payload, one.producer) for one in entries] == [
         ("w1", "acme", b"0", "phone"),
         ("w1", "acme", b"1", "phone"),
@@ -239,13 +262,23 @@ async def test_an_heir_closes_the_inboxes_and_finds_all_that_lies_in_them_read_o
     ]
 
 
+async def test_what_was_left_behind_is_read_page_by_page(redis: Redis) -> None:
+    pipeline = redis.pipeline(transaction=False)
+    for number in range(600):
+        pipeline.xadd(keys.inbox("w1", "acme"), {"m": b"%d" % number})
+    await pipeline.execute()
+    pages = [page async for page in left_behind(redis, "w1", ["acme", "globex"])]
+    assert max(map(len, pages)) < 300
+    assert [one.payload for page in pages for one in page] == [b"%d" % number for number in range(600)]
+
+
 async def test_an_heir_settles_what_it_inherited_beside_its_own(redis: Redis, inbox: Inbox) -> None:
-    heir = Inbox(redis, "w2", ["acme"], DeadLetters(redis, 100))
+    heir = Inbox(redis, "w2", ["acme"], DeadLetters(redis))
     await heir.open(BOUNDS)
     for worker in ("w1", "w2"):
         await publish(redis, worker, "acme", b"x")
     await inbox.read(count=10, block_ms=100)
-    inherited = await left_behind(redis, "w1", ["acme"])
+    inherited = [one async for page in left_behind(redis, "w1", ["acme"]) for one in page]
     await heir.settle([*inherited, *await heir.read(count=10, block_ms=100)])
     for worker in ("w1", "w2"):
         assert await redis.xlen(keys.inbox(worker, "acme")) == 0
@@ -297,7 +330,7 @@ async def test_what_is_put_in_past_twice_the_bound_is_cut_from_its_newest_end(re
 async def test_what_was_cut_is_counted_and_a_sample_is_kept(redis: Redis, inbox: Inbox) -> None:
     await flood(redis, "acme", 5_000)
     await inbox.beat(1, ttl_ms=60_000)
-    dead = DeadLetters(redis, 100)
+    dead = DeadLetters(redis)
     assert await redis.xlen(keys.inbox("w1", "acme")) == 6
     assert await dead.counts() == {"flood": 4_994}
     letters = await dead.list(100)

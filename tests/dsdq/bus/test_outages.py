@@ -44,7 +44,7 @@ async def inbox(redis: Redis) -> Inbox:
 
 
 def inbox_at(redis: Redis) -> Inbox:
-    return Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100))
+    return Inbox(redis, "w1", ["acme"], DeadLetters(redis))
 
 
 def store_at(redis: Redis) -> SessionStore:

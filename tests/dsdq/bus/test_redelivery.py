@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dsdq import keys
-from dsdq.bus.dead import DeadLetters, Kind
+from dsdq.bus.dead import DeadLetters, Kept, Kind
 from dsdq.bus.inbox import Bounds, Inbox, publish
 from dsdq.bus.redelivery import redeliver
 from dsdq.contract import Contract
@@ -23,7 +23,7 @@ HEAD = keys.session_head("phone", "acme", "s1")
 
 @pytest.fixture
 def dead(redis: Redis) -> DeadLetters:
-    return DeadLetters(redis, kept=3)
+    return DeadLetters(redis, Kept(letters=3))
 
 
 async def buried(dead: DeadLetters, payload: bytes, seal: dict[str, bytes] | None = None) -> str:
@@ -33,7 +33,7 @@ async def buried(dead: DeadLetters, payload: bytes, seal: dict[str, bytes] | Non
 
 
 async def opened(redis: Redis, worker: str, bound: int = 4) -> Inbox:
-    inbox = Inbox(redis, worker, ["acme"], DeadLetters(redis, kept=3))
+    inbox = Inbox(redis, worker, ["acme"], DeadLetters(redis, Kept(letters=3)))
     await inbox.open(Bounds(bound, 0, 1 << 20))
     return inbox
 

@@ -18,7 +18,7 @@ INBOX = keys.inbox("w1", "acme")
 
 @pytest.fixture
 async def inbox(redis: Redis) -> Inbox:
-    opened = Inbox(redis, "w1", ["acme"], DeadLetters(redis, 100))
+    opened = Inbox(redis, "w1", ["acme"], DeadLetters(redis))
     await opened.open(Bounds(entries=1000, kept=1, bytes_=1 << 20))
     await redis.script_flush()
     return opened

@@ -29,7 +29,7 @@ DRAFT = pack(Draft("s1", 0, 1, 3, b"\xab" * 16, (5, 6)))
 
 @pytest.fixture
 def letters(redis: Redis) -> DeadLetters:
-    return DeadLetters(redis, kept=100)
+    return DeadLetters(redis)
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ async def test_a_flood_of_opens_takes_no_more_than_twice_the_bound(redis: Redis,
     contracts = [Contract("acme", "phone", f"s{number}", HASH_TARGET, fingerprint) for number in range(20 * BOUND)]
     async with serve(HASH_TARGET, **TENANTS, inbox_bound=BOUND, session_rounds=1, slots=1) as verifier:
         await flood(redis, verifier, [pack(Open(one.session, pack_contract(one), PROMPT)) for one in contracts])
-        dead = DeadLetters(redis, 1)
+        dead = DeadLetters(redis)
 
         async def cut() -> bool:
             left: int = await redis.xlen(keys.inbox(verifier.info.wid, "acme"))

@@ -217,7 +217,7 @@ async def test_ten_thousand_fuzzed_entries_harm_nothing_and_are_all_accounted_fo
 
     await until(settled, "empty inboxes")
     expected = Counter(thing.kind for thing in things)
-    dead = await DeadLetters(redis, 1).counts()
+    dead = await DeadLetters(redis).counts()
     answered = len([key async for key in redis.scan_iter("*:acme:fuzz-*:log")])
     assert sum(dead.values()) + answered + expected[STALE] == ENTRIES
     assert answered >= expected[ANSWERED]

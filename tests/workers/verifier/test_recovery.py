@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 from redis.asyncio import Redis
 
 import dsdq
 from dsdq import keys
-from dsdq.bus.inbox import count_tries, left_behind
 from dsdq.bus.sessions import place_of, read_entries, read_log
 from dsdq.contract import FinishReason
 from dsdq.drafting import Drafter
@@ -33,12 +31,8 @@ from tests.workers.verifier.mortals import (
     until_forgotten,
     verdict,
 )
-from workers.engine.hashed import HashEngine
-from workers.engine.rounds import Judged, Judgement
-from workers.engine.rows import Row
 from workers.verifier.assembly import assemble
 from workers.verifier.incarnations import serve as serve_incarnations
-from workers.verifier.recovery import MOST_TRIES
 from workers.verifier.service import Verifier
 
 # Death
@@ -241,67 +235,6 @@ async def test_a_cancel_that_comes_while_the_heir_rebuilds_the_session_is_not_fo
     assert isinstance(await device.next(), Opened)
     assert isinstance(await device.next(), Closed)
     await device.until_settled()
-
-
-# Poison
-
-
-async def test_a_session_that_the_forward_fails_on_ends_while_its_neighbours_go_on(
-    mortal: Start, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    verify, failed = HashEngine.verify, list[int]()
-
-    def poisoned(engine: HashEngine, rows: Sequence[Row], rounds: Sequence[Judged], secret: int) -> list[Judgement]:
-        if any(row.session.endswith("bad") for row in rows):
-            failed.append(len(rows))
-            msg = "poison"
-            raise ValueError(msg)
-        return verify(engine, rows, rounds, secret)
-
-    one = await mortal()
-    bad, good = device_of(redis, one.verifier, "bad"), device_of(redis, one.verifier, "good")
-    await good.open()
-    await bad.open()
-    monkeypatch.setattr(HashEngine, "verify", poisoned)
-    for device in (bad, good):
-        await device.send(device.draft(tuple(OWN[:2])))
-    error = await bad.next()
-    assert isinstance(error, Error)
-    assert error.code == ErrorCode.INTERNAL
-    assert (await verdict(good)).tokens == tuple(OWN[:3])
-    assert failed.count(1) == MOST_TRIES
-    await good.send(good.draft((OWN[3],), 2, **after(good, 3)))
-    assert (await verdict(good)).tokens == tuple(OWN[3:5])
-    (letter,) = await bad.letters(1)
-    assert b"failed 3 times" in letter[b"reason"]
-    await good.until_settled()
-
-
-async def test_a_message_that_verifiers_died_with_three_times_is_put_away_with_its_session(
-    mortal: Start, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = await mortal()
-    wid = first.verifier.info.wid
-    bad, good = device_of(redis, first.verifier, "bad"), device_of(redis, first.verifier, "good")
-    hold(monkeypatch, first.verifier._stepper, "step")
-    await bad.open()
-    await good.open()
-    await bad.send(bad.draft((1,)))
-    await until_delivered(redis, wid, 1)
-    await first.kill()
-    for _ in range(MOST_TRIES):
-        await count_tries(redis, await left_behind(redis, wid, ["acme"]))
-    await good.send(good.draft(tuple(OWN[:2])))
-    heir = (await mortal()).verifier
-    await follow(bad, heir)
-    error = await bad.next()
-    assert isinstance(error, Error)
-    assert error.code == ErrorCode.INTERNAL
-    await follow(good, heir)
-    assert (await verdict(good)).tokens == tuple(OWN[:3])
-    (letter,) = await bad.letters(1)
-    assert b"3 verifiers began a step with it and died" in letter[b"reason"]
-    await until_forgotten(redis, wid)
 
 
 # A pause
