@@ -149,8 +149,9 @@ class Client(Protocol):
 
         Args:
             prompt: text, encoded by the target's tokenizer, or token ids.
-            draft: a drafter by name: ``builtin/draft``, a path or hub name, ``ngram``, or ``none`` (target-only); or
-                one of your own, which drafts ids of the target's tokenizer.
+            draft: a drafter by name: ``builtin/draft``, a path or hub name, ``onnx:FOLDER``, ``gguf:FILE``, ``ngram``,
+                or ``none`` (target-only); a model with another tokenizer as ``retokenise:NAME``; or one of your own,
+                which drafts ids of the target's tokenizer.
             sampling: how the target draws its next token; greedy by default.
             max_tokens: bound of the generated tokens.
             window: draft tokens per round.

@@ -147,7 +147,8 @@ class RedisClient:
         if not ids:
             msg = "expected a prompt of at least one token, got an empty one"
             raise PromptError(msg)
-        return Prepared(contract, ids, tokenizer, drafter.start(contract), drafter.brief, policy, link, worker.wid)
+        session = await asyncio.to_thread(drafter.start, contract, tokenizer)
+        return Prepared(contract, ids, tokenizer, session, drafter.brief, policy, link, worker.wid)
 
     def _link(self, found: Found, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
         if self._redis is None or self._feed is None:

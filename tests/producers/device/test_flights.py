@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsdq.contract import Contract
-from dsdq.session import Duplicate, Live, SessionState, Stale, Transcript, check_verdict, liveness
+from dsdq.session import Ahead, Duplicate, Live, SessionState, Stale, Transcript, check_verdict, liveness
 from dsdq.wire import Decode, Draft, Verdict, pack_contract
 from producers.device.flights import Flights
 
@@ -33,7 +33,7 @@ class Device:
         """Return what the verifier answers to a window, None where it answers nothing any more."""
         live = liveness(self.state, window)
         if not isinstance(live, Live):
-            assert isinstance(live, Stale | Duplicate)
+            assert isinstance(live, Stale | Duplicate | Ahead)  # held until its predecessor comes, or a later round
             return None
         base = self.state.transcript.length
         own = self.own[base - len(PROMPT) :]

@@ -15,6 +15,7 @@ from producers.drafters.hugging_face import HuggingFaceDrafter
 from producers.drafters.llama import LlamaDrafter
 
 CONTRACT = Contract("t", "p", "s", "m", "f")
+TOKENIZER = Tokenizer.load("builtin/target")
 
 
 def test_a_plain_llama_runs_on_our_own_step_and_everything_else_on_transformers(tiny: Callable[[str], Path]) -> None:
@@ -50,4 +51,4 @@ def test_a_draft_whose_configuration_does_not_fit_its_weights_says_so(
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "head_dim": None, **changed}))
     with pytest.raises(ModelError):
-        load_drafter(str(tmp_path)).start(CONTRACT).propose([5, 6, 7], 2)
+        load_drafter(str(tmp_path)).start(CONTRACT, TOKENIZER).propose([5, 6, 7], 2)
