@@ -122,7 +122,7 @@ async def test_a_device_follows_its_feed(login: Login, service: Inbox) -> None:
         subscription = reader.subscribe(contract("acme", "s2"))
         store = SessionStore(login(VERIFIER), WORKER, feed_entries=10, open_ttl_ms=60_000, closed_ttl_ms=60_000)
         await store.open(contract("acme", "s2"), length=3, digest=b"d", answer=b"opened", request=b"prompt")
-        assert await subscription.get() == b"opened"
+        assert await subscription.get(5) == b"opened"
     finally:
         await reader.stop()
 
