@@ -1,4 +1,4 @@
-"""A connection that does in a few calls what redis-py does in tasks, timers and turns of the event loop of their own.
+"""A connection that does in a few calls what redis-py does in tasks, time limits and turns of the event loop.
 
 A round takes five commands, each of which would cost more in this process than in the server. The bytes are the same,
 and what goes wrong is still redis-py's to deal with. This looks inside of redis-py 5 and hiredis.

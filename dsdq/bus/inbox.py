@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -81,16 +82,21 @@ async def publish(
         GoneError: the worker takes no more messages, or never existed.
         RedisUnavailableError: no answer.
     """
-    where = [keys.inbox(worker, tenant), keys.inbox_bytes(worker, tenant), keys.worker_state(worker)]
     sealed: list[scripts.Argument] = [producer] if seal is None else [seal.producer, seal.session, seal.mac]
     with translated():
-        answer = await together.call(redis, "publish", where, [payload, "open" if opens else "", *sealed])
+        arguments = [payload, "open" if opens else "", *sealed]
+        answer = await together.call(redis, "publish", _places(worker, tenant), arguments)
     if answer[0] == b"BUSY":
         msg = f"verifier {worker}: full for tenant {tenant}; come back in {answer[1]} ms"
         raise BusyError(msg, int(answer[1]))
     if answer[0] == b"GONE":
         msg = f"inbox of verifier {worker}: closed; it stopped, or never served tenant {tenant}"
         raise GoneError(msg)
+
+
+@lru_cache
+def _places(worker: str, tenant: str) -> Sequence[str]:
+    return keys.inbox(worker, tenant), keys.inbox_bytes(worker, tenant), keys.worker_state(worker)
 
 
 class Inbox:
