@@ -202,6 +202,7 @@ def _observation(verdict: Verdict, proposal: Proposal, draft_ms: float, waited_m
         queue_ms=verdict.queue_us / 1000,
         verify_ms=verdict.verify_us / 1000,
         committed=len(verdict.tokens),
+        draft_token_ms=draft_ms / max(len(proposal.tokens), 1),
         time_ms=1000 * perf_counter(),
         max_window=verdict.max_window,
         batch_rows=verdict.batch_rows,

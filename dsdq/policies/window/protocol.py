@@ -10,8 +10,8 @@ How a device uses it::
 - ``SPECULATE``: the device drafts ``window`` tokens and publishes them while fewer than ``depth`` windows are drafted
   or unanswered; depth 1 waits for each verdict. Stale windows have no verdict and are not observed.
 - ``TARGET_ONLY`` and ``COLOCATED``: the device grants ``budget`` tokens and reads the stream. It grants again, from
-  where the text is by then, before a grant is used up, so that the stream does not pause, unless another mode is chosen
-  by then. Windows that are on their way when the mode changes are answered or stale before the grant is published;
+  where the text is by then, once half of a grant is used up, so that the stream does not pause, unless another mode is
+  chosen by then. Windows that are on their way when the mode changes are answered or stale before the grant is published;
   drafting begins again when the grant is used up.
 - While a grant streams, a device whose drafter has nothing else to do may draft along with the text and report how
   often it guessed the target's next token (``guessed``, ``guessed_right``): so a policy sees that drafting would pay
@@ -67,7 +67,9 @@ class Observation:
     Attributes:
         drafted: draft tokens that the verdict judged; its windows may have been merged.
         accepted: how many of them stood.
-        draft_ms: what drafting them took on the device; 0 where the device did not draft.
+        draft_ms: what drafting the judged windows took on the device, the tokens among them that had been committed
+            before; 0 where the device did not draft.
+        draft_token_ms: what the device takes to draft one token, 0 where it did not draft.
         round_trip_ms: from publishing the request until the verdict was read; for a later verdict of the same stream,
             since the verdict before it.
         queue_ms: how long the round waited at the verifier.
@@ -94,6 +96,7 @@ class Observation:
     queue_ms: float
     verify_ms: float
     committed: int = 1
+    draft_token_ms: float = 0.0
     mode: Mode = Mode.SPECULATE
     time_ms: float = 0.0
     part: int = 0
