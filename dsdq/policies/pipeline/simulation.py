@@ -112,7 +112,7 @@ class _Verifier:
         self._length, self._branch = 0, 0
         self._waiting: deque[_Window] = deque()
         self._busy = False
-        self._granted, self._part = 0, 0
+        self._granted, self._part, self._asked = 0, 0, Choice(0)
 
     def take(self, window: _Window) -> None:
         """Receive a window."""
@@ -126,14 +126,15 @@ class _Verifier:
     def grant(self, end: int, choice: Choice, *, fresh: bool) -> None:
         """Receive a grant of all positions before ``end``; a ``fresh`` one begins a stream."""
         asked_ms, idle = self._clock.now_ms, self._granted <= self._length
-        self._granted = max(self._granted, end)
+        self._granted, self._asked = max(self._granted, end), choice
         if idle:
             self._part = 0 if fresh else self._part
             wait_ms = self._draws.wait_ms(self._clock.world, 1)
-            self._clock.at(asked_ms + wait_ms, lambda: self._stream(choice, wait_ms))
+            self._clock.at(asked_ms + wait_ms, lambda: self._stream(wait_ms))
 
-    def _stream(self, choice: Choice, queue_ms: float) -> None:
-        world, drafted = self._clock.world, choice.window
+    def _stream(self, queue_ms: float) -> None:
+        world, choice = self._clock.world, self._asked
+        drafted = choice.window
         accepted = 0
         while accepted < drafted and self._draws.server_right(world, self._length + accepted):
             accepted += 1
@@ -145,7 +146,7 @@ class _Verifier:
             self._branch += 1
             self._answer(_Verdict(choice, drafted, accepted, committed, self._length, False, queue_ms, verify_ms, part))
             if self._granted > self._length:
-                self._stream(choice, 0.0)
+                self._stream(0.0)
 
         part, self._part = self._part, self._part + 1
         self._clock.at(self._clock.now_ms + drafted * world.server_draft_ms + verify_ms, _done)
@@ -197,7 +198,8 @@ class _Device:
         self._length, self._next, self._branch = 0, 0, 0
         self._flight: deque[_Window] = deque()
         self._drafting: _Window | None = None
-        self._granted, self._asked_ms, self._link_ms = 0, 0.0, 0.0
+        self._granted, self._asked_ms = 0, 0.0
+        self._link_ms: float | None = None
         self._sent_ms, self._read_ms, self._guess_free_ms = 0.0, 0.0, 0.0
 
     @property
@@ -286,6 +288,7 @@ class _Device:
     def _observe(self, verdict: _Verdict, since_ms: float) -> None:
         world, now_ms, windows = self._clock.world, self._clock.now_ms, verdict.windows
         guessed = right = 0
+        link_ms, self._link_ms = self._link_ms, None
         if not windows and self._sees and now_ms >= self._guess_free_ms:
             guessed, self._guess_free_ms = 1, now_ms + world.draft_ms
             right = self._draws.right(world, verdict.length - 1)
@@ -305,7 +308,7 @@ class _Device:
                 part=verdict.part,
                 in_flight=windows[0].in_flight if windows else 0,
                 max_window=world.ready_tokens,
-                link_ms=self._link_ms if self._sees else None,
+                link_ms=link_ms if self._sees else None,
                 confidences=tuple(one for window in windows for one in window.confidences),
                 guessed=guessed,
                 guessed_right=int(right),

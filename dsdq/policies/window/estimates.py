@@ -16,6 +16,8 @@ _SURPRISE = 3.5
 _POSITION_SHARE = 0.03
 """What a position adds to a pass, as a share of it, before passes of different lengths were seen (engine: 12 + 0.7·n)."""
 
+_MIDDLE = 4
+
 _HIGHEST = 0.98
 """A higher acceptance is not believed: windows would grow without bound."""
 
@@ -54,9 +56,9 @@ class Share:
                 self._lately = deque(recent, maxlen=12)
                 return
 
-    def fade(self, share: float) -> None:
-        """Believe less in what was seen long ago."""
-        self.hits, self.trials = self.hits * share, self.trials * share
+    def hoped(self, deviations: float, silent: float) -> float:
+        """Return what it may be: so many standard errors more; with every half-life of silence, half as far from 1."""
+        return min(1 - (1 - self.mean - deviations * self.deviation) * 0.5**silent, _HIGHEST)
 
     @staticmethod
     def _surprising(came: int, tried: int, mean: float) -> bool:
@@ -65,78 +67,90 @@ class Share:
 
 
 class Level:
-    """A mean duration. Three values in a row far off on one side make it begin anew from them."""
+    """A mean duration. Two values in a row far off on one side make it begin anew from them."""
 
-    def __init__(self, weight: float = 0.08) -> None:
+    def __init__(self, weight: float = 0.08, tolerance: float = 0.05) -> None:
         self.mean, self.count = 0.0, 0
-        self._weight = weight
+        self._weight, self._tolerance = weight, tolerance
         self._deviation = 0.0
-        self._off: list[float] = []
+        self._off: float | None = None
 
-    def add(self, value: float) -> None:
-        """Take in a value."""
+    def add(self, value: float) -> bool:
+        """Take in a value; say whether it is far off."""
         self.count += 1
         weight = max(self._weight, 1 / self.count)
         off = value - self.mean
-        far = self.count > 3 and abs(off) > 4 * self._deviation + 0.05 * abs(self.mean) + 0.05
-        self._off = [*self._off, value] if far and self._same_side(off) else ([value] if far else [])
-        if len(self._off) == 3:
-            self.mean, self.count, self._off = sum(self._off) / 3, 3, []
-            return
-        if not far:
-            self.mean += weight * off
-            self._deviation += weight * (abs(off) - self._deviation) if self.count > 1 else 0.0
-        else:
-            # One that is late says little of the next; it is not ignored either, or rare long waits would not count.
-            self.mean += 0.5 * weight * off
-
-    def _same_side(self, off: float) -> bool:
-        return not self._off or (self._off[-1] > self.mean) == (off > 0)
+        if self.count > 3 and abs(off) > 4 * self._deviation + self._tolerance * abs(self.mean) + 0.05:
+            if self._off is not None and (self._off > self.mean) == (off > 0):
+                self.mean, self.count, self._off = (self._off + value) / 2, 2, None
+                self._deviation /= 2
+            else:
+                # One that is late says little of the next; nor is it ignored, or rare long waits would not count.
+                self._off = value
+                self.mean += 0.5 * weight * off
+            return True
+        self._off = None
+        self.mean += weight * off
+        if self.count > 1:
+            self._deviation += weight * (abs(off) - self._deviation)
+        return False
 
 
 class Pass:
-    """What a forward pass takes, ``step + n·position``, from passes over different numbers of positions."""
+    """What a forward pass takes, ``step + n·position``: a Kalman filter of both, from passes of different lengths.
+
+    The state is what a pass over :data:`_MIDDLE` positions takes, and what a position adds. The first may drift by 2 % a
+    round, the second by 0.1 % of the first; single passes are off by 5 %. What makes all passes so many times as long at
+    once (load, another machine) scales both.
+    """
 
     def __init__(self) -> None:
-        self._level = Level(0.1)
-        self._positions, self._ms, self._spread, self._joint = 0.0, 0.0, 0.0, 0.0
+        self._ms, self.position_ms = 0.0, 0.0
+        self._own, self._joint, self._slope = 0.0, 0.0, 0.0  # variances, as shares of the square of what a pass takes
+        self._scale = Level(0.1, 0.25)  # of what came to what was expected
 
     def add(self, positions: int, verify_ms: float) -> None:
         """Take in a pass."""
-        expected = self.ms(positions) if self._level.count else verify_ms
-        self._level.add(verify_ms / max(expected, 1e-3))
-        if self._level.count == 1:
-            self._positions, self._ms = float(positions), verify_ms
-        if self._changed:  # everything takes so many times as long as before
-            scale = self._level.mean
-            self._ms, self._joint = self._ms * scale, self._joint * scale
-            self._level = Level(0.1)
-            self._level.add(1.0)
-        off, weight = positions - self._positions, 0.05
-        self._positions += weight * off
-        late = verify_ms - self._ms
-        self._ms += weight * late
-        self._spread += weight * (off * off - self._spread)
-        self._joint += weight * (off * late - self._joint)
-
-    @property
-    def _changed(self) -> bool:
-        return self._level.count >= 3 and abs(self._level.mean - 1) > 0.15
-
-    @property
-    def position_ms(self) -> float:
-        """Return what a position adds."""
-        slope = (self._joint + 0.5 * _POSITION_SHARE * self._ms) / (self._spread + 0.5)
-        return min(max(slope, 0.0), self._ms / max(self._positions, 1.0))
+        if not self._ms:
+            self._begin(positions, max(verify_ms, 1e-3))
+        elif self._scale.add(verify_ms / self.ms(positions)):
+            if self._scale.count == 2:
+                self._ms, self.position_ms = self._ms * self._scale.mean, self.position_ms * self._scale.mean
+                self._scale = Level(0.1, 0.25)
+                self._scale.add(1.0)
+        else:
+            self._correct(positions, verify_ms)
 
     def ms(self, positions: float) -> float:
         """Return what a pass over so many positions takes."""
-        return max(self._ms + self.position_ms * (positions - self._positions), 0.0)
+        return max(self._ms + self.position_ms * (positions - _MIDDLE), 0.2 * self._ms)
+
+    def _begin(self, positions: int, verify_ms: float) -> None:
+        self._ms = verify_ms / (1 + _POSITION_SHARE * (positions - _MIDDLE))
+        self.position_ms = _POSITION_SHARE * self._ms
+        self._own, self._slope = 0.05**2, 0.03**2
+
+    def _correct(self, positions: int, verify_ms: float) -> None:
+        far = positions - _MIDDLE
+        self._own += 0.02**2
+        self._slope += 0.001**2
+        own, slope = self._own + far * self._joint, self._joint + far * self._slope
+        whole = own + far * slope + 0.05**2
+        late_ms = verify_ms - self._ms - self.position_ms * far
+        self._ms += own / whole * late_ms
+        self.position_ms = min(max(self.position_ms + slope / whole * late_ms, 0.0), 0.2 * self._ms)
+        self._own -= own * own / whole
+        self._joint -= own * slope / whole
+        self._slope -= slope * slope / whole
 
 
 @dataclass(slots=True)
 class Estimates:
-    """All that a rate follows from. ``seen`` counts verdicts by mode."""
+    """All that a rate follows from.
+
+    ``acceptance_ms``, ``server_ms`` and ``heard_ms`` say when the device's acceptance, the verifier's own and the
+    network were last seen; ``seen`` counts verdicts by mode.
+    """
 
     acceptance: Share = field(default_factory=lambda: Share(0.7, 3.0))
     server_acceptance: Share = field(default_factory=lambda: Share(0.7, 2.0))
@@ -146,13 +160,16 @@ class Estimates:
     queue_ms: Level = field(default_factory=Level)
     stream_ms: Level = field(default_factory=Level)
     forward: Pass = field(default_factory=Pass)
+    acceptance_ms: float = 0.0
+    server_ms: float = 0.0
+    heard_ms: float = 0.0
     seen: dict[Mode, int] = field(default_factory=lambda: dict.fromkeys(Mode, 0))
-    _link_ms: float | None = None
     _off_link: Level = field(default_factory=Level)
 
     def observe(self, seen: Observation) -> None:
         """Take in a verdict."""
         self.seen[seen.mode] += 1
+        self._hear(seen)
         self.forward.add(seen.drafted + 1, seen.verify_ms)
         self._network(seen)
         if seen.mode is Mode.SPECULATE:
@@ -171,6 +188,14 @@ class Estimates:
         if seen.mode is Mode.COLOCATED:
             self.server_acceptance.add(seen.accepted, seen.accepted + (seen.accepted < seen.drafted))
 
+    def _hear(self, seen: Observation) -> None:
+        if seen.mode is Mode.SPECULATE or seen.guessed:
+            self.acceptance_ms = seen.time_ms
+        if seen.mode is Mode.COLOCATED:
+            self.server_ms = seen.time_ms
+        if not seen.part or seen.link_ms is not None:
+            self.heard_ms = seen.time_ms
+
     def _network(self, seen: Observation) -> None:
         """A request shows network and queue; what its device measured of the link tells of the network in between."""
         if not seen.part:
@@ -182,14 +207,13 @@ class Estimates:
                 self._off_link.add(network_ms - seen.link_ms)
             if not seen.in_flight:
                 self.queue_ms.add(seen.queue_ms)
-        elif seen.link_ms is not None and seen.link_ms != self._link_ms and self._off_link.count:
+        elif seen.link_ms is not None and self._off_link.count:
             self.network_ms.add(max(0.0, seen.link_ms + self._off_link.mean))
-        self._link_ms = seen.link_ms
 
-    def speeds(self, bonus: float = 0.0) -> Speeds:
-        """Return the speeds, with the device's acceptance higher by so many standard errors."""
+    def speeds(self) -> Speeds:
+        """Return the speeds."""
         return Speeds(
-            acceptance=min(max(self.acceptance.mean + bonus * self.acceptance.deviation, 0.005), _HIGHEST),
+            acceptance=max(self.acceptance.mean, 0.005),
             draft_ms=self.draft_ms.mean,
             network_ms=self.network_ms.mean,
             queue_ms=self.queue_ms.mean,

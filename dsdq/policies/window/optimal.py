@@ -27,12 +27,14 @@ WINDOWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64)
 _STREAMS = (Mode.TARGET_ONLY, Mode.COLOCATED)
 _GAIN = 0.01
 _AMORTISED_MS = 20_000.0
-_TRIES_SHARE = 0.01
+_TRIES_SHARE = 0.015
 _HOPE = 1.5
-_FADE_MS = 20_000.0
+_HALF_LIFE_MS = 10_000.0
 _FIRST_WINDOW = 4
-_TRIAL_TOKENS = {Mode.TARGET_ONLY: 3, Mode.COLOCATED: 16}
-_TRIAL_ROUNDS = 2
+_TRIAL_TOKENS = {Mode.TARGET_ONLY: 2, Mode.COLOCATED: 12}
+_TRIAL_ROUNDS = 1
+_FIRST_ROUNDS = 5
+_CREDIT_ROUNDS = 2
 _PLANNED = 256
 
 
@@ -63,21 +65,18 @@ class Optimal:
         self._known = Estimates()
         self._widest = offer.max_window
         self._untried = [mode for mode in Mode if mode in offer.modes]
-        self._trial: _Trial | None = None
-        self._current = _first(self._untried[0], offer)
         self._spent_ms, self._began_ms, self._now_ms = 0.0, -1.0, 0.0
+        self._current = _first(self._untried[0], offer)
+        self._try(self._current, _FIRST_ROUNDS)
         self._rate = 0.0
         self._planned: dict[tuple[rates.Speeds, int], Plan] = {}
 
     def observe(self, observation: Observation) -> None:
         """Take in what a verdict showed; decide anew."""
         seen = observation
-        passed_ms = max(0.0, seen.time_ms - self._now_ms)
         self._now_ms = seen.time_ms
         if self._began_ms < 0:
             self._began_ms = seen.time_ms - seen.round_trip_ms - seen.draft_ms
-            passed_ms = 0.0
-        self._forget(seen, passed_ms)
         self._known.observe(seen)
         self._widest = max(1, min(self._offer.max_window, seen.max_window))
         self._follow_trial(seen)
@@ -94,27 +93,30 @@ class Optimal:
         """Draft the whole window: it is as wide as pays on average."""
         return True
 
-    def plans(self, hope: float = 0.0) -> dict[Mode, Plan]:
-        """Return the best way to work in each mode on offer, acceptances higher by ``hope`` standard errors."""
-        speeds, windows = self._known.speeds(hope), self._windows()
+    def plans(self) -> dict[Mode, Plan]:
+        """Return the best known way to work in each mode on offer."""
+        known = self._known
+        return self._plans(known.speeds(), known.server_acceptance.mean)
+
+    def _hopes(self) -> dict[Mode, Plan]:
+        """Return the same, with everything that is not certain as good as it may well be."""
+        known, now_ms = self._known, self._now_ms
+        acceptance = known.acceptance.hoped(_HOPE, (now_ms - known.acceptance_ms) / _HALF_LIFE_MS)
+        network_ms = known.network_ms.mean * 0.5 ** ((now_ms - known.heard_ms) / _HALF_LIFE_MS)
+        server = known.server_acceptance.hoped(_HOPE, (now_ms - known.server_ms) / _HALF_LIFE_MS)
+        return self._plans(replace(known.speeds(), acceptance=acceptance, network_ms=network_ms), server)
+
+    def _plans(self, speeds: rates.Speeds, server_acceptance: float) -> dict[Mode, Plan]:
         plans = {}
         if Mode.SPECULATE in self._offer.modes:
             plans[Mode.SPECULATE] = self._drafting(speeds)
         if Mode.TARGET_ONLY in self._offer.modes:
-            rate = rates.target_only_rate(speeds)
-            budget = _budget(0, rate, speeds.network_ms)
-            plans[Mode.TARGET_ONLY] = Plan(Choice(0, 1, Mode.TARGET_ONLY, budget), rate)
+            plans[Mode.TARGET_ONLY] = _stream(Mode.TARGET_ONLY, 0, rates.target_only_rate(speeds), speeds)
         if Mode.COLOCATED in self._offer.modes and self._known.server_draft_ms.count:
-            share = self._known.server_acceptance
-            acceptance = min(share.mean + hope * share.deviation, 0.98)
-            found = rates.colocated_rates(
-                replace(speeds, stream_ms=0.0), acceptance, self._known.server_draft_ms.mean, windows
-            )
+            windows, draft_ms = self._windows(), self._known.server_draft_ms.mean
+            found = rates.colocated_rates(replace(speeds, stream_ms=0.0), server_acceptance, draft_ms, windows)
             best = int(found.argmax())
-            rate = float(found[best])
-            window = int(windows[best])
-            budget = _budget(window, rate, speeds.network_ms)
-            plans[Mode.COLOCATED] = Plan(Choice(window, 1, Mode.COLOCATED, budget), rate)
+            plans[Mode.COLOCATED] = _stream(Mode.COLOCATED, int(windows[best]), float(found[best]), speeds)
         return plans
 
     def _drafting(self, speeds: rates.Speeds) -> Plan:
@@ -130,13 +132,6 @@ class Optimal:
     def _windows(self) -> rates.Floats:
         return np.asarray([one for one in WINDOWS if one <= self._widest], dtype=np.float64)
 
-    def _forget(self, seen: Observation, passed_ms: float) -> None:
-        fades = 0.5 ** (passed_ms / _FADE_MS)
-        if seen.mode is not Mode.SPECULATE and not seen.guessed and self._known.acceptance.trials > 6:
-            self._known.acceptance.fade(fades)
-        if seen.mode is not Mode.COLOCATED and self._known.server_acceptance.trials > 6:
-            self._known.server_acceptance.fade(fades)
-
     def _follow_trial(self, seen: Observation) -> None:
         trial = self._trial
         if trial is None or seen.mode is not trial.choice.mode:
@@ -148,14 +143,14 @@ class Optimal:
             return
         if self._rate:
             lost_ms = self._now_ms - trial.since_ms - 1000 * trial.committed / self._rate
-            self._spent_ms += max(0.0, lost_ms)
+            self._spent_ms += max(0.0, lost_ms) + self._known.network_ms.mean  # to come back takes a trip
         self._trial = None
 
     def _decide(self) -> None:
         if self._untried and self._known.seen[self._untried[0]]:
             self._untried.pop(0)
         if self._untried:
-            self._try(_first(self._untried[0], self._offer))
+            self._try(_first(self._untried[0], self._offer), _FIRST_ROUNDS)
             return
         plans = self.plans()
         mode = self._current.mode if self._current.mode in plans else next(iter(plans))
@@ -167,11 +162,11 @@ class Optimal:
         self._consider_trial(mode, pause_ms)
 
     def _consider_trial(self, mode: Mode, pause_ms: float) -> None:
-        allowed_ms = _TRIES_SHARE * (self._now_ms - self._began_ms) - self._spent_ms
+        credit_ms = _CREDIT_ROUNDS * (pause_ms + self._known.forward.ms(1))
+        allowed_ms = credit_ms + _TRIES_SHARE * (self._now_ms - self._began_ms) - self._spent_ms
         if allowed_ms <= 0:
             return
-        hoped = self.plans(_HOPE)
-        for other, plan in hoped.items():
+        for other, plan in self._hopes().items():
             if other is mode or plan.rate <= self._rate * (1 + _GAIN):
                 continue
             trial = _trial_of(plan)
@@ -179,9 +174,9 @@ class Optimal:
                 self._try(trial)
                 return
 
-    def _try(self, choice: Choice) -> None:
-        rounds = _TRIAL_ROUNDS if choice.mode is Mode.SPECULATE else 1
-        self._trial = _Trial(choice, rounds, choice.budget, self._now_ms)
+    def _try(self, choice: Choice, rounds: int = _TRIAL_ROUNDS) -> None:
+        asked = rounds if choice.mode is Mode.SPECULATE else 1
+        self._trial = _Trial(choice, asked, choice.budget, self._now_ms)
 
 
 def _first(mode: Mode, offer: Offer) -> Choice:
@@ -193,13 +188,14 @@ def _first(mode: Mode, offer: Offer) -> Choice:
 
 def _trial_of(plan: Plan) -> Choice:
     if plan.choice.mode is Mode.SPECULATE:
-        return replace(plan.choice, depth=1)
+        return plan.choice
     return replace(plan.choice, budget=_TRIAL_TOKENS[plan.choice.mode])
 
 
-def _budget(window: int, rate: float, network_ms: float) -> int:
-    """Return how much to grant so that the next grant, asked for at half of it, is there before a round is cut short."""
-    return min(1024, 2 * (int(1.2 * rate * network_ms / 1000) + 2 * (window + 1) + 4))
+def _stream(mode: Mode, window: int, rate: float, speeds: rates.Speeds) -> Plan:
+    """Return a plan with grants so large that the next, asked for at half of one, is there before a round is cut."""
+    on_the_way = int(1.2 * rate * speeds.network_ms / 1000)
+    return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + 2 * (window + 1) + 4))), rate)
 
 
 def _coarse(speeds: rates.Speeds) -> rates.Speeds:

@@ -81,7 +81,8 @@ class Observation:
         in_flight: windows of this session that were unanswered when this one was published.
         max_window: the largest window that the verifier asks for next.
         batch_rows: sessions of the same forward pass.
-        link_ms: the latest round trip of this device and Redis alone (the reply to a publish), None if not measured.
+        link_ms: a round trip of this device and Redis alone (the reply to a publish) that was measured since the last
+            verdict, None if none was.
         confidences: the drafter's probability of each drafted token, empty where it gives none.
         guessed: committed tokens that the device's drafter tried to guess while it did not draft.
         guessed_right: how many of them it guessed.
