@@ -73,9 +73,9 @@ class _Verdict:
     accepted: int
     committed: int
     length: int
-    keeps: bool
     queue_ms: float
     verify_ms: float
+    keeps: bool = False
     part: int = 0
     windows: tuple[_Window, ...] = ()
 
@@ -144,7 +144,7 @@ class _Verifier:
         def _done() -> None:
             self._length += committed
             self._branch += 1
-            self._answer(_Verdict(choice, drafted, accepted, committed, self._length, False, queue_ms, verify_ms, part))
+            self._answer(_Verdict(choice, drafted, accepted, committed, self._length, queue_ms, verify_ms, part=part))
             if self._granted > self._length:
                 self._stream(0.0)
 
@@ -177,9 +177,9 @@ class _Verifier:
                     accepted,
                     accepted + 1,
                     self._length,
-                    keeps,
                     queue_ms,
                     verify_ms,
+                    keeps=keeps,
                     windows=tuple(windows),
                 )
             )
@@ -317,9 +317,7 @@ class _Device:
         )
 
 
-def simulate(
-    policy: WindowPolicy, world: World | WorldAt, *, seed: int, tokens: int, sees: bool = True
-) -> Outcome:
+def simulate(policy: WindowPolicy, world: World | WorldAt, *, seed: int, tokens: int, sees: bool = True) -> Outcome:
     """Return what a generation of ``tokens`` tokens comes to under ``policy``.
 
     Args:

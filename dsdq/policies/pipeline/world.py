@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,10 +86,3 @@ class Draws:
             self._table = np.concatenate([self._table, self._places.random((_DRAWN_AT_ONCE, 3))])
         row: NDArray[np.float64] = self._table[position]
         return row
-
-
-def expected_tokens(acceptance: float, window: int) -> float:
-    """Return the tokens that a round commits on average, τ = (1-α^(γ+1))/(1-α), for i.i.d. acceptance."""
-    if math.isclose(acceptance, 1.0):
-        return window + 1.0
-    return (1 - acceptance ** (window + 1)) / (1 - acceptance)

@@ -14,7 +14,7 @@ _SURPRISE = 3.5
 """Standard deviations between what came lately and what was expected, from which on the world has changed."""
 
 _POSITION_SHARE = 0.03
-"""What a position adds to a pass, as a share of it, before passes of different lengths were seen (engine: 12 + 0.7·n)."""
+"""What a position adds to a pass, as a share of it, before passes of different lengths were seen."""
 
 _MIDDLE = 4
 
@@ -58,7 +58,8 @@ class Share:
 
     def hoped(self, deviations: float, silent: float) -> float:
         """Return what it may be: so many standard errors more; with every half-life of silence, half as far from 1."""
-        return min(1 - (1 - self.mean - deviations * self.deviation) * 0.5**silent, _HIGHEST)
+        far = 1 - self.mean - deviations * self.deviation
+        return min(1 - far * math.pow(0.5, silent), _HIGHEST)
 
     @staticmethod
     def _surprising(came: int, tried: int, mean: float) -> bool:
@@ -99,9 +100,9 @@ class Level:
 class Pass:
     """What a forward pass takes, ``step + n·position``: a Kalman filter of both, from passes of different lengths.
 
-    The state is what a pass over :data:`_MIDDLE` positions takes, and what a position adds. The first may drift by 2 % a
-    round, the second by 0.1 % of the first; single passes are off by 5 %. What makes all passes so many times as long at
-    once (load, another machine) scales both.
+    The state is what a pass over 4 positions takes, and what a position adds. The first may drift by 2 % a round, the
+    second by 0.1 % of the first; single passes are off by 5 %. What makes all passes so many times as long at once
+    (load, another machine) scales both.
     """
 
     def __init__(self) -> None:

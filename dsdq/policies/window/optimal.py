@@ -4,11 +4,11 @@ Rates are those of :mod:`dsdq.policies.window.rates`, at the speeds that :mod:`d
 acceptance, draft time, network, queue and passes. Another mode is taken when its rate is higher by more than
 ``1 % + pause / 20 s``, where the pause is what the change itself takes.
 
-What is not used is not seen, so it is tried: every mode on offer once at the beginning, and later whenever it would win
-if it were as good as it may well be (acceptance higher by 1.5 standard errors; knowledge fades with time, so that is
-sooner or later). A try is one or two rounds, or a grant of a few tokens. What tries may cost is kept account of: no more
-than 1 % of the time that has gone by. A device that guesses along with streams and measures its link sees both without
-a try (:mod:`dsdq.policies.window.protocol`).
+What is not used is not seen, so it is tried: every mode on offer once at the beginning, and later whenever it would
+win if all that is uncertain were as good as it may well be (acceptance higher by 1.5 standard errors; what was not
+heard of for long moves towards the best possible). A try is one round, or a grant of a few tokens. What tries lost is
+kept account of: no more than 1.5 % of the time that has gone by, and two rounds. A device that guesses along with
+streams and measures its link sees acceptance and network without a try (:mod:`dsdq.policies.window.protocol`).
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class Optimal:
         self._known = Estimates()
         self._widest = offer.max_window
         self._untried = [mode for mode in Mode if mode in offer.modes]
+        self._trial: _Trial | None = None
         self._spent_ms, self._began_ms, self._now_ms = 0.0, -1.0, 0.0
         self._current = _first(self._untried[0], offer)
         self._try(self._current, _FIRST_ROUNDS)

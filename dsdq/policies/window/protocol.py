@@ -9,10 +9,10 @@ How a device uses it::
 
 - ``SPECULATE``: the device drafts ``window`` tokens and publishes them while fewer than ``depth`` windows are drafted
   or unanswered; depth 1 waits for each verdict. Stale windows have no verdict and are not observed.
-- ``TARGET_ONLY`` and ``COLOCATED``: the device grants ``budget`` tokens and reads the stream. It grants again, from
-  where the text is by then, once half of a grant is used up, so that the stream does not pause, unless another mode is
-  chosen by then. Windows that are on their way when the mode changes are answered or stale before the grant is published;
-  drafting begins again when the grant is used up.
+- ``TARGET_ONLY`` and ``COLOCATED``: the device grants ``budget`` tokens and reads the stream. Once half of a grant is
+  used up it grants again, from where the text is by then, so that the stream does not pause, unless another mode is
+  chosen by then. Windows that are on their way when the mode changes are answered or stale before the grant is
+  published; drafting begins again when the grant is used up.
 - While a grant streams, a device whose drafter has nothing else to do may draft along with the text and report how
   often it guessed the target's next token (``guessed``, ``guessed_right``): so a policy sees that drafting would pay
   again and loses nothing. Likewise ``link_ms`` tells of the network where no round trip does.

@@ -1,20 +1,21 @@
 """Committed tokens per second that each way of working comes to, from speeds that are known or estimated.
 
-Acceptance is taken to be independent from token to token: α. With γ the window, C what a round takes beside drafting:
+Acceptance is taken to be independent from token to token: α. With γ the window, C what a round takes beside
+drafting:
 
-- **Sequential**: ``τ / (γ·t_draft + C)`` with ``τ = (1 - α^(γ+1)) / (1 - α)`` and ``C = network + queue + pass(γ + 1)``.
+- **Sequential**: ``τ / (γ·t_draft + C)`` with ``τ = (1 - α^(γ+1)) / (1 - α)``, ``C = network + queue + pass(γ + 1)``.
 - **Pipelined**: from one rejection to the next all begins anew, so the rate is that of such a cycle: ``1 / (1 - α)``
   tokens are committed in one, and it ends when the verdict is read that shows the first wrong guess. Guess ``K`` being
-  the first wrong one (``P(K) = α^K·(1 - α)``), that is the verdict of the cycle's window ``j = max(0, ⌈K/γ⌉ - 1)``: the
-  token behind a window that stands already shows whether the next window's first one is right. So
+  the first wrong one (``P(K) = α^K·(1 - α)``), that is the verdict of the cycle's window ``j = max(0, ⌈K/γ⌉ - 1)``:
+  the token behind a window that stands shows already whether the next window's first one is right. So
 
       rate = 1 / ((1 - α) · Σ_j P(j)·V_j),   P(0) = 1 - α^(γ+1),   P(j) = α^(jγ+1)·(1 - α^γ)
 
   where the times V_j when verdicts are read follow from what has to wait for what, with D windows in flight: window j
   is drafted after window j-1 and after verdict j-D; its pass begins when it has arrived and the pass before has ended,
   and takes in what else has arrived by then.
-- **Target-only**: ``1 / pass(1)``, **co-located**: ``τ' / (γ·t'_draft + pass(γ + 1))`` with the verifier's own drafter's
-  acceptance and speed: a stream waits for the network only once.
+- **Target-only**: ``1 / pass(1)``, **co-located**: ``τ' / (γ·t'_draft + pass(γ + 1))`` with acceptance and speed of the
+  verifier's own drafter: a stream waits for the network only once.
 
 ``pass(n) = step + n·position`` is what a forward pass over n positions of this session takes among its batch mates.
 """
@@ -85,7 +86,7 @@ def pipelined_rates(speeds: Speeds, windows: Floats, depths: NDArray[np.int64]) 
 
 
 def _tail(alpha: float, windows: Floats, depths: NDArray[np.int64], reads: Floats) -> Floats:
-    """Return what windows behind the horizon add to the mean length of a cycle: they come as those D before them did."""
+    """Return what windows behind the horizon add to a cycle's mean length: they come as those D before them did."""
     lanes = np.arange(len(windows))
     period_ms = reads[-1] - reads[HORIZON - 1 - depths, lanes]
     again = alpha ** (windows * depths)
@@ -110,7 +111,7 @@ def _reads(speeds: Speeds, windows: Floats, depths: NDArray[np.int64]) -> Floats
         drafted = np.maximum(drafted, free) + drafting
         arrived = drafted + up
         joins = (arrived <= starts) & (place > 0)
-        # A round that meets an idle verifier may have to wait for a pass of others; one that queued for our own does not.
+        # A round that meets no pass of ours may have to wait for one of others; one that queued for ours does not.
         starts = np.where(joins, starts, np.maximum(arrived + speeds.queue_ms, ended))
         opened = np.where(joins, opened, place)
         ended = np.where(joins, ended + more, starts + speeds.step_ms + more + speeds.position_ms * (place == 0))
