@@ -260,6 +260,8 @@ class _Device:
         self._clock.at(self._read_ms, lambda: read(verdict))
 
     def _read_verdict(self, verdict: _Verdict) -> None:
+        last = verdict.windows[-1]
+        ahead = verdict.accepted == verdict.drafted and (self._drafting is not None or self._flight[-1] is not last)
         windows = verdict.windows if verdict.keeps else tuple(self._flight)
         for window in windows:
             self._flight.remove(window)
@@ -270,7 +272,7 @@ class _Device:
             self._drafting, self._next = None, verdict.length
         elif not self._flight and self._drafting is None:
             self._next = verdict.length
-        self._observe(verdict, verdict.windows[0].published_ms)
+        self._observe(verdict, verdict.windows[0].published_ms, ahead=ahead)
         self.go_on()
 
     def _read_stream(self, verdict: _Verdict) -> None:
@@ -285,9 +287,9 @@ class _Device:
         elif not left:
             self.go_on()
 
-    def _observe(self, verdict: _Verdict, since_ms: float) -> None:
+    def _observe(self, verdict: _Verdict, since_ms: float, *, ahead: bool = False) -> None:
         world, now_ms, windows = self._clock.world, self._clock.now_ms, verdict.windows
-        guessed = right = 0
+        guessed, right = int(ahead), ahead and verdict.keeps
         link_ms, self._link_ms = self._link_ms, None
         if not windows and self._sees and now_ms >= self._guess_free_ms:
             guessed, self._guess_free_ms = 1, now_ms + world.draft_ms
@@ -312,7 +314,7 @@ class _Device:
                 confidences=tuple(one for window in windows for one in window.confidences),
                 guessed=guessed,
                 guessed_right=int(right),
-                guess_ms=guessed * world.draft_ms,
+                guess_ms=0.0 if windows else guessed * world.draft_ms,
             )
         )
 

@@ -7,7 +7,7 @@ acceptance, draft time, network, queue and passes. Another mode is taken when it
 What is not used is not seen, so it is tried: every mode on offer once at the beginning, and later whenever it would
 win if all that is uncertain were as good as it may well be (acceptance higher by 1.5 standard errors; what was not
 heard of for long moves towards the best possible). A try is one round, or a grant of a few tokens. What tries lost is
-kept account of: no more than 1.5 % of the time that has gone by, and two rounds. A device that guesses along with
+kept account of: no more than 1.5 % of the time that has gone by, and four rounds. A device that guesses along with
 streams and measures its link sees acceptance and network without a try (:mod:`dsdq.policies.window.protocol`).
 """
 
@@ -30,11 +30,11 @@ _AMORTISED_MS = 20_000.0
 _TRIES_SHARE = 0.015
 _HOPE = 1.5
 _HALF_LIFE_MS = 10_000.0
-_FIRST_WINDOW = 4
+_FIRST_WINDOW = {Mode.SPECULATE: 8, Mode.TARGET_ONLY: 0, Mode.COLOCATED: 4}
 _TRIAL_TOKENS = {Mode.TARGET_ONLY: 2, Mode.COLOCATED: 12}
 _TRIAL_ROUNDS = 1
 _FIRST_ROUNDS = 5
-_CREDIT_ROUNDS = 2
+_CREDIT_ROUNDS = 4
 _PLANNED = 256
 
 
@@ -80,9 +80,9 @@ class Optimal:
             self._began_ms = seen.time_ms - seen.round_trip_ms - seen.draft_ms
         self._known.observe(seen)
         self._widest = max(1, min(self._offer.max_window, seen.max_window))
-        self._follow_trial(seen)
+        tried = self._follow_trial(seen)
         if self._trial is None:
-            self._decide()
+            self._decide(tried)
 
     def choose(self) -> Choice:
         """Return the best known choice, or the one that is being tried."""
@@ -133,21 +133,23 @@ class Optimal:
     def _windows(self) -> rates.Floats:
         return np.asarray([one for one in WINDOWS if one <= self._widest], dtype=np.float64)
 
-    def _follow_trial(self, seen: Observation) -> None:
+    def _follow_trial(self, seen: Observation) -> Mode | None:
+        """Count a trial's verdict; return the mode that was tried if that was the last."""
         trial = self._trial
         if trial is None or seen.mode is not trial.choice.mode:
-            return
+            return None
         trial.left = max(0, trial.left - 1)
         trial.unread -= seen.committed
         trial.committed += seen.committed
         if trial.left or trial.unread > 0:
-            return
+            return None
         if self._rate:
             lost_ms = self._now_ms - trial.since_ms - 1000 * trial.committed / self._rate
-            self._spent_ms += max(0.0, lost_ms) + self._known.network_ms.mean  # to come back takes a trip
+            self._spent_ms += max(0.0, lost_ms)
         self._trial = None
+        return trial.choice.mode
 
-    def _decide(self) -> None:
+    def _decide(self, tried: Mode | None) -> None:
         if self._untried and self._known.seen[self._untried[0]]:
             self._untried.pop(0)
         if self._untried:
@@ -160,9 +162,10 @@ class Optimal:
         if best is not mode and plans[best].rate > plans[mode].rate * (1 + _GAIN + pause_ms / _AMORTISED_MS):
             mode = best
         self._current, self._rate = plans[mode].choice, plans[mode].rate
-        self._consider_trial(mode, pause_ms)
+        self._consider_trial(mode, pause_ms, tried)
 
-    def _consider_trial(self, mode: Mode, pause_ms: float) -> None:
+    def _consider_trial(self, mode: Mode, pause_ms: float, tried: Mode | None) -> None:
+        """Try a mode that may well be better, if the account allows; what was ``tried`` just now goes on at once."""
         credit_ms = _CREDIT_ROUNDS * (pause_ms + self._known.forward.ms(1))
         allowed_ms = credit_ms + _TRIES_SHARE * (self._now_ms - self._began_ms) - self._spent_ms
         if allowed_ms <= 0:
@@ -171,7 +174,9 @@ class Optimal:
             if other is mode or plan.rate <= self._rate * (1 + _GAIN):
                 continue
             trial = _trial_of(plan)
-            if pause_ms + 0.3 * 1000 * (trial.budget or 2) / plan.rate <= allowed_ms:
+            change_ms = 0.0 if other is tried else 2 * pause_ms  # there and back
+            if change_ms + 300 * (trial.budget or 2) / plan.rate <= allowed_ms:
+                self._spent_ms += change_ms / 2
                 self._try(trial)
                 return
 
@@ -181,10 +186,8 @@ class Optimal:
 
 
 def _first(mode: Mode, offer: Offer) -> Choice:
-    window = min(_FIRST_WINDOW, offer.max_window)
-    if mode is Mode.SPECULATE:
-        return Choice(window)
-    return Choice(window if mode is Mode.COLOCATED else 0, 1, mode, _TRIAL_TOKENS[mode])
+    window = min(_FIRST_WINDOW[mode], offer.max_window)
+    return Choice(window, 1, mode, _TRIAL_TOKENS.get(mode, 0))
 
 
 def _trial_of(plan: Plan) -> Choice:
@@ -196,7 +199,7 @@ def _trial_of(plan: Plan) -> Choice:
 def _stream(mode: Mode, window: int, rate: float, speeds: rates.Speeds) -> Plan:
     """Return a plan with grants so large that the next, asked for at half of one, is there before a round is cut."""
     on_the_way = int(1.2 * rate * speeds.network_ms / 1000)
-    return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + 2 * (window + 1) + 4))), rate)
+    return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + window + 5))), rate)
 
 
 def _coarse(speeds: rates.Speeds) -> rates.Speeds:

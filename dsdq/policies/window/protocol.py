@@ -84,9 +84,11 @@ class Observation:
         link_ms: a round trip of this device and Redis alone (the reply to a publish) that was measured since the last
             verdict, None if none was.
         confidences: the drafter's probability of each drafted token, empty where it gives none.
-        guessed: committed tokens that the device's drafter tried to guess while it did not draft.
+        guessed: committed tokens beside the judged ones that the device's drafter tried to guess: those of a stream
+            that it drafted along with; behind a draft that stood, the last token, if the next window begins with a
+            guess of it.
         guessed_right: how many of them it guessed.
-        guess_ms: what guessing them took.
+        guess_ms: what guessing those of a stream took.
         drafter: which of the device's drafters drafted or guessed.
     """
 
