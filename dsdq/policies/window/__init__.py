@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
-from dsdq.policies.window.cap import widest_window
+from dsdq.policies.window.cap import paying_window, widest_window
 from dsdq.policies.window.protocol import MAX_DEPTH, Choice, Mode, Observation, Offer, WindowPolicy
+from dsdq.policies.window.registry import DEFAULT_POLICY, POLICIES, load_policy
 from dsdq.policies.window.simple import Static
 
 __all__ = [
+    "DEFAULT_POLICY",
     "MAX_DEPTH",
+    "POLICIES",
     "Choice",
     "Mode",
     "Observation",
     "Offer",
     "Static",
     "WindowPolicy",
+    "load_policy",
+    "paying_window",
     "widest_window",
 ]

@@ -9,10 +9,10 @@ How a device uses it::
 
 - ``SPECULATE``: the device drafts ``window`` tokens and publishes them while fewer than ``depth`` windows are drafted
   or unanswered; depth 1 waits for each verdict. Stale windows have no verdict and are not observed.
-- ``TARGET_ONLY`` and ``COLOCATED``: the device grants ``budget`` tokens and reads the stream. It grants again, from
-  where the text is by then, before a grant is used up, so that the stream does not pause, unless another mode is chosen
-  by then. Windows that are on their way when the mode changes are answered or stale before the grant is published;
-  drafting begins again when the grant is used up.
+- ``TARGET_ONLY`` and ``COLOCATED``: the device grants ``budget`` tokens and reads the stream. Once half of a grant is
+  used up it grants again, from where the text is by then, so that the stream does not pause, unless another mode is
+  chosen by then. Windows that are on their way when the mode changes are answered or stale before the grant is
+  published; drafting begins again when the grant is used up.
 - While a grant streams, a device whose drafter has nothing else to do may draft along with the text and report how
   often it guessed the target's next token (``guessed``, ``guessed_right``): so a policy sees that drafting would pay
   again and loses nothing. Likewise ``link_ms`` tells of the network where no round trip does.
@@ -67,7 +67,9 @@ class Observation:
     Attributes:
         drafted: draft tokens that the verdict judged; its windows may have been merged.
         accepted: how many of them stood.
-        draft_ms: what drafting them took on the device; 0 where the device did not draft.
+        draft_ms: what drafting the judged windows took on the device, the tokens among them that had been committed
+            before; 0 where the device did not draft.
+        draft_token_ms: what the device takes to draft one token, 0 where it did not draft.
         round_trip_ms: from publishing the request until the verdict was read; for a later verdict of the same stream,
             since the verdict before it.
         queue_ms: how long the round waited at the verifier.
@@ -79,11 +81,14 @@ class Observation:
         in_flight: windows of this session that were unanswered when this one was published.
         max_window: the largest window that the verifier asks for next.
         batch_rows: sessions of the same forward pass.
-        link_ms: the latest round trip of this device and Redis alone (the reply to a publish), None if not measured.
+        link_ms: a round trip of this device and Redis alone (the reply to a publish) that was measured since the last
+            verdict, None if none was.
         confidences: the drafter's probability of each drafted token, empty where it gives none.
-        guessed: committed tokens that the device's drafter tried to guess while it did not draft.
+        guessed: committed tokens beside the judged ones that the device's drafter tried to guess: those of a stream
+            that it drafted along with; behind a draft that stood, the last token, if the next window begins with a
+            guess of it.
         guessed_right: how many of them it guessed.
-        guess_ms: what guessing them took.
+        guess_ms: what guessing those of a stream took.
         drafter: which of the device's drafters drafted or guessed.
     """
 
@@ -94,6 +99,7 @@ class Observation:
     queue_ms: float
     verify_ms: float
     committed: int = 1
+    draft_token_ms: float = 0.0
     mode: Mode = Mode.SPECULATE
     time_ms: float = 0.0
     part: int = 0
