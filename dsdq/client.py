@@ -134,6 +134,7 @@ class Client(Protocol):
         max_tokens: int = 128,
         window: int = DEFAULT_WINDOW,
         depth: int = 1,
+        policy: str | None = None,
         seed: int | None = None,
         model: str | None = None,
         rule: Rule = Rule.COUPLED,
@@ -154,8 +155,10 @@ class Client(Protocol):
                 which drafts ids of the target's tokenizer.
             sampling: how the target draws its next token; greedy by default.
             max_tokens: bound of the generated tokens.
-            window: draft tokens per round.
+            window: draft tokens per round, at most if a policy chooses.
             depth: rounds in flight at most: 1 waits for each verdict, 2 to 4 hide the network.
+            policy: what chooses window, depth, and whether to draft at all, by name (``optimal``, ``backoff``, … in
+                :data:`dsdq.policies.window.POLICIES`); None always drafts ``window`` tokens ``depth`` deep.
             seed: 64 bits that fix the text; random when absent.
             model: which target, when the service runs several.
             rule: ``coupled`` (default) or ``rejection``.

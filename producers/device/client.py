@@ -24,7 +24,7 @@ from dsdq.contract import Contract, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.routing import POLICIES, prefix_of
-from dsdq.policies.window import Static, WindowPolicy
+from dsdq.policies.window import Mode, Offer, Static, WindowPolicy, load_policy
 from dsdq.settings import settings
 from producers.device.finding import Finder, Found
 from producers.device.generation import RedisGeneration
@@ -84,6 +84,7 @@ class RedisClient:
         max_tokens: int = 128,
         window: int = DEFAULT_WINDOW,
         depth: int = 1,
+        policy: str | None = None,
         seed: int | None = None,
         model: str | None = None,
         rule: Rule = Rule.COUPLED,
@@ -117,9 +118,10 @@ class RedisClient:
             found = await self._finder.find(model, beginning)
             link = self._link(found, beginning, stats, deadline_s)
             fixed = partial(terms, seed=_seed(seed), version=found.version)
-            policy = Static(window, 1 if rule is Rule.REJECTION else depth)
-            return await self._prepare(found.worker, prompt, draft, fixed, policy, link)
+            return await self._prepare(found.worker, prompt, draft, fixed, chooser, link)
 
+        offer = Offer(window, 1 if rule is Rule.REJECTION else depth, frozenset({Mode.SPECULATE, Mode.TARGET_ONLY}))
+        chooser = Static(offer.max_window, offer.max_depth) if policy is None else load_policy(policy, offer)
         generation = RedisGeneration(_prepare)
         self._generations.add(generation)
         return generation

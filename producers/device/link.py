@@ -73,7 +73,10 @@ class _Asked:
 
 
 class SessionLink:
-    """Speaks for one session. ``find_worker`` gives a verifier that takes new sessions."""
+    """Speaks for one session. ``find_worker`` gives a verifier that takes new sessions.
+
+    ``link_ms`` is the latest publication's round trip to Redis, None until there is one; whoever reads it may clear it.
+    """
 
     def __init__(
         self,

@@ -48,6 +48,7 @@ class _Sent:
     """What a verdict does not tell of its round: how long drafting it took, and what was in flight already."""
 
     draft_ms: float
+    tokens: int
     in_flight: int
 
 
@@ -156,7 +157,7 @@ class Rounds:
             self._stats.drafted_tokens += len(proposal.tokens)
             in_flight = len(self._flights)
             window = self._flights.launch(proposal.tokens, proposal.law)
-            self._sent[window.round] = _Sent(draft_ms, in_flight)
+            self._sent[window.round] = _Sent(draft_ms, len(proposal.tokens), in_flight)
             await self._publish(window, waits=depth == 1)
         elif len(self._flights):
             self._silent = True
@@ -231,10 +232,12 @@ class Rounds:
         stats.batch_rows.append(verdict.batch_rows)
         sent = [self._sent.pop(number, None) for number in range(verdict.first_round, verdict.last_round + 1)]
         windows = [one for one in sent if one is not None]
+        draft_ms = sum(one.draft_ms for one in windows)
         observation = Observation(
             drafted=verdict.drafted,
             accepted=verdict.accepted,
-            draft_ms=sum(one.draft_ms for one in windows),
+            draft_ms=draft_ms,
+            draft_token_ms=draft_ms / sum(one.tokens for one in windows) if windows else 0.0,
             round_trip_ms=waited_ms,
             queue_ms=verdict.queue_us / 1000,
             verify_ms=verdict.verify_us / 1000,
@@ -247,6 +250,7 @@ class Rounds:
             batch_rows=verdict.batch_rows,
             link_ms=self._link.link_ms,
         )
+        self._link.link_ms = None
         self._part += not windows
         self._policy.observe(observation)
 

@@ -7,7 +7,9 @@ import random
 import pytest
 
 import dsdq
+import producers.device.client as module
 from dsdq.drafting import Drafter
+from dsdq.policies.window import Choice, Mode, Observation
 from dsdq.testing.proxy import FaultProxy, Faults, Line
 from producers.drafters.recorded import RecordedDrafter
 from tests.workers.verifier.conftest import PROMPT
@@ -35,6 +37,60 @@ async def test_the_text_is_the_targets_at_any_depth(
     assert stats.accepted_tokens <= stats.judged_tokens <= stats.drafted_tokens - stats.wasted_tokens
     if depth == 1:
         assert stats.wasted_tokens == 0
+
+
+@pytest.mark.parametrize("policy", ["optimal", "backoff:4", "threshold:0.4:2", "static:2:3"])
+@pytest.mark.parametrize("draft", ["hash:0.3", IN_A_THREAD, "none"], ids=["0.3", "0.9 in its thread", "none"])
+async def test_the_text_is_the_targets_under_every_policy(
+    mortal: Start, redis_url: str, draft: str | Drafter, policy: str
+) -> None:
+    await mortal()
+    async with dsdq.connect(redis_url, tenant="acme") as client:
+        generation = client.generate(PROMPT, draft=draft, max_tokens=200, window=8, depth=4, policy=policy)
+        shown = [token.id async for token in generation]
+    assert shown == OWN[:200]
+
+
+class Switching:
+    """A policy that changes its mind with every verdict."""
+
+    def __init__(self) -> None:
+        self._turn = 0
+        self.seen: list[Observation] = []
+
+    def observe(self, observation: Observation) -> None:
+        self.seen.append(observation)
+        self._turn += 1
+
+    def choose(self) -> Choice:
+        plans = (
+            Choice(4, 3),
+            Choice(0, 1, Mode.TARGET_ONLY, 5),
+            Choice(1, 4),
+            Choice(8),
+            Choice(0, 1, Mode.TARGET_ONLY, 1),
+        )
+        return plans[self._turn // 3 % len(plans)]
+
+    def wants_more(self, confidence: float, drafted: int) -> bool:  # noqa: ARG002 - the protocol's
+        return True
+
+
+@pytest.mark.parametrize("draft", ["hash:0.8", IN_A_THREAD], ids=["at once", "in its thread"])
+async def test_modes_that_change_all_the_time_change_nothing_in_the_text(
+    mortal: Start, redis_url: str, draft: str | Drafter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await mortal()
+    policy = Switching()
+    monkeypatch.setattr(module, "load_policy", lambda *_: policy)
+    async with dsdq.connect(redis_url, tenant="acme") as client:
+        generation = client.generate(PROMPT, draft=draft, max_tokens=200, window=8, depth=4, policy="switching")
+        shown = [token.id async for token in generation]
+    assert shown == OWN[:200]
+    assert {one.mode for one in policy.seen} == {Mode.SPECULATE, Mode.TARGET_ONLY}
+    assert sum(one.committed for one in policy.seen) == 200
+    assert max(one.in_flight for one in policy.seen) > 0
+    assert max(one.part for one in policy.seen) > 0
 
 
 @pytest.mark.parametrize("faults", [FAR, LOSSY], ids=["far", "lossy"])
