@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from producers.drafters.retokenising import RetokenisingDrafter
 from producers.drafters.stepping import ModelDrafter
 
 WITHOUT_MODEL: dict[str, Callable[[], Drafter]] = {"none": NoDrafter, "ngram": NgramDrafter, "random": RandomDrafter}
+# While it builds a model, transformers makes torch's tensors without data in every thread of the process.
+_ONE_AT_A_TIME = threading.Lock()
 RETOKENISE, TRANSFORMERS, ONNX, GGUF = "retokenise:", "transformers:", "onnx:", "gguf:"
 
 
@@ -60,7 +63,8 @@ def _hugging_face(model: str, source: Path | str) -> ModelDrafter:
     except ModuleNotFoundError as error:
         msg = f"draft model {model!r}: expected {error.name} to be installed; install dsdq[torch], or use a small Llama"
         raise ConfigError(msg) from error
-    return HuggingFaceDrafter(model, source)
+    with _ONE_AT_A_TIME:
+        return HuggingFaceDrafter(model, source)
 
 
 def _onnx(model: str, source: Path | str) -> ModelDrafter:

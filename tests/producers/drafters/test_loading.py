@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ def test_a_plain_llama_runs_on_our_own_step_and_everything_else_on_transformers(
 def test_a_model_brings_its_tokenizers_fingerprint(tiny: Callable[[str], Path], architecture: str) -> None:
     folder = tiny(architecture)
     assert load_drafter(str(folder)).fingerprint == Tokenizer.load(folder).fingerprint
+
+
+def test_several_threads_may_load_at_once() -> None:
+    with ThreadPoolExecutor(3) as threads:
+        loaded = list(threads.map(load_drafter, ["transformers:builtin/draft"] * 3))
+    assert len({one.fingerprint for one in loaded}) == 1
 
 
 @pytest.mark.parametrize("name", ["none", "ngram", "random"])
