@@ -9,7 +9,8 @@ next. Then sessions arrive by themselves (Poisson, seeded), whether or not other
 are counted.
 
 For each offered load: goodput (committed tokens per second of sessions that finished), how sessions ended, the p99 of
-the time that a finished session took, and memory, of Redis (``used_memory``) and of the verifier process (resident).
+the time that a finished session took, and memory: of Redis (``used_memory``: the most, and once ended sessions' logs
+have outlived their time) and of the verifier process (resident).
 Sessions are counted from when the load has settled until arrivals end.
 """
 
@@ -32,12 +33,13 @@ from time import perf_counter
 from typing import Any
 
 # Set before anything reads settings: the verifier process inherits them, and the devices are in this one.
-STEP_MS, SLOTS, SESSION_ROUNDS, INBOX_BOUND, PATIENCE_MS = 100, 8, 2, 32, 4_000
+STEP_MS, SLOTS, SESSION_ROUNDS, INBOX_BOUND, PATIENCE_MS, PLACE_WAIT_MS = 100, 8, 2, 64, 4_000, 2_000
 os.environ |= {
     "DSDQ_HASH_STEP_MS": str(STEP_MS),
     "DSDQ_SLOTS": str(SLOTS),
     "DSDQ_SESSION_ROUNDS": str(SESSION_ROUNDS),
     "DSDQ_INBOX_BOUND": str(INBOX_BOUND),
+    "DSDQ_PLACE_WAIT_MS": str(PLACE_WAIT_MS),
     "DSDQ_GIVE_UP_MS": str(PATIENCE_MS),
     "DSDQ_OPEN_TIMEOUT_MS": str(PATIENCE_MS),
     "DSDQ_CLOSED_TTL_MS": "1000",  # ended sessions' logs must not look like a leak
@@ -51,6 +53,8 @@ from dsdq.bus.dead import DeadLetters
 from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.errors import BusyError, DsdqError
 from dsdq.processes import spawn
+from dsdq.tasks import end
+from dsdq.testing.servers import until
 
 TARGET, DRAFTER = "testing/hash", "hash:0.8"
 NEW_TOKENS, WINDOW = 32, 8
@@ -144,6 +148,32 @@ async def offer(clients: Sequence[dsdq.Client], sessions_per_s: float, seconds: 
     return [one.result() for one in arrived]
 
 
+async def key_names(url: str) -> set[bytes]:
+    """Return all keys; who looks at one that has expired removes it."""
+    redis = open_redis(url)
+    try:
+        return {key async for key in redis.scan_iter(count=1000)}
+    finally:
+        await redis.aclose()
+
+
+async def settled_bytes(url: str, names: set[bytes]) -> int:
+    """Wait until ended sessions have outlived their time to live, and return what Redis uses then.
+
+    ``names`` are the keys of a service without sessions; inboxes' counters and dead letters stay too.
+    """
+
+    async def sessions_gone() -> bool:
+        return not any(key.startswith(b"{p.") for key in await key_names(url) - names)
+
+    await until(sessions_gone, "no session's keys")
+    redis = open_redis(url)
+    try:
+        return int((await redis.info("memory"))["used_memory"])
+    finally:
+        await redis.aclose()
+
+
 async def dead_letters(url: str) -> dict[str, int]:
     """Return how many messages no verifier could answer, by kind: overload should leave none."""
     redis = open_redis(url)
@@ -168,7 +198,6 @@ def figures(load: float, ended: Sequence[Ended], seen: Watch, seconds: float) ->
         "p99_s": quantiles(took, n=100, method="inclusive")[98] if len(took) > 1 else took[0],
         "longest_until_any_end_s": max(one.took_s for one in ended),
         "redis_max_mib": max(seen.redis_bytes) / 2**20,
-        "redis_after_mib": seen.redis_bytes[-1] / 2**20,
         "verifier_max_mib": max(seen.verifier_bytes) / 2**20,
     }
 
@@ -180,15 +209,16 @@ async def measure(loads: Sequence[float], seconds: float) -> dict[str, Any]:
         server = await stack.enter_async_context(EmbeddedRedis(port=0))
         process = await stack.enter_async_context(verifier(server.url))
         clients = [await stack.enter_async_context(dsdq.connect(server.url)) for _ in range(CLIENTS)]
+        names = await key_names(server.url)
         full = await capacity(clients, seconds)
+        print(f"Redis with nothing to do: {await settled_bytes(server.url, names) / 2**20:.2f} MiB")
         for load in loads:
             seen = Watch()
             watching = asyncio.create_task(watch(server.url, process, seen))
             ended = await offer(clients, load * full / NEW_TOKENS, seconds)
-            await asyncio.sleep(2.5)  # closed sessions' time to live, and Redis' own pace of expiring
-            watching.cancel()
-            await asyncio.wait([watching])
-            rows.append(figures(load, ended, seen, seconds))
+            await end(watching)
+            after = await settled_bytes(server.url, names)
+            rows.append(figures(load, ended, seen, seconds) | {"redis_after_mib": after / 2**20})
             print_row(rows[-1], full)
         letters = await dead_letters(server.url)
     print(f"dead letters: {letters or 'none'}")
@@ -201,14 +231,15 @@ async def measure(loads: Sequence[float], seconds: float) -> dict[str, Any]:
         "slots": SLOTS,
         "inbox_bound": INBOX_BOUND,
         "patience_ms": PATIENCE_MS,
+        "place_wait_ms": PLACE_WAIT_MS,
         "new_tokens": NEW_TOKENS,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
     }
 
 
 HEADER = (
-    f"{'load':>6}{'sessions':>9}{'goodput':>9}{'of cap.':>9}{'p50 s':>8}{'p99 s':>8}{'last s':>8}{'Redis MiB':>10}"
-    f"{'verifier':>9}  how they ended"
+    f"{'load':>6}{'sessions':>9}{'goodput':>9}{'of cap.':>9}{'p50 s':>8}{'p99 s':>8}{'last s':>8}"
+    f"{'Redis MiB':>10}{'after':>7}{'verifier':>9}  how they ended"
 )
 
 
@@ -221,7 +252,8 @@ def print_row(row: dict[str, Any], full: float) -> None:
     good = row["goodput_tokens_per_s"]
     print(
         f"{row['load']:>5.1f}x{row['sessions']:>9}{good:>9.0f}{good / full:>8.2f}x{row['p50_s']:>8.2f}"
-        f"{row['p99_s']:>8.2f}{row['longest_until_any_end_s']:>8.2f}{row['redis_max_mib']:>10.1f}"
+        f"{row['p99_s']:>8.2f}{row['longest_until_any_end_s']:>8.2f}{row['redis_max_mib']:>10.2f}"
+        f"{row['redis_after_mib']:>7.2f}"
         f"{row['verifier_max_mib']:>9.1f}  {ended}",
         flush=True,
     )

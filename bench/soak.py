@@ -73,8 +73,8 @@ async def start_verifier(url: str) -> Child:
     return child
 
 
-async def device(url: str, rng: random.Random, ends_s: float, ended: Counter[str]) -> None:
-    """Ask for one text after another, under a new name now and then, until the time is over."""
+async def device(url: str, rng: random.Random, ends_s: float, ended: Counter[str], news: asyncio.Event) -> None:
+    """Ask for one text after another, under a new name now and then, until the time is over; each end is ``news``."""
     while perf_counter() < ends_s:
         async with dsdq.connect(url) as client:
             for _ in range(SESSIONS_PER_DEVICE):
@@ -84,6 +84,7 @@ async def device(url: str, rng: random.Random, ends_s: float, ended: Counter[str
                     ended[await ask(client, rng)] += 1
                 except DsdqError as error:
                     ended[getattr(error, "code", None) or type(error).__name__] += 1
+                news.set()
 
 
 async def ask(client: dsdq.Client, rng: random.Random) -> str:
@@ -100,11 +101,12 @@ async def ask(client: dsdq.Client, rng: random.Random) -> str:
     return "finished"
 
 
-async def abandon_forever(redis: Redis, rng: random.Random, ended: Counter[str]) -> None:
+async def abandon_forever(redis: Redis, rng: random.Random, ended: Counter[str], news: asyncio.Event) -> None:
     """Open sessions for devices that are never heard of again: so many for each one that others ended."""
     registry = Registry(redis)
     while True:
-        await asyncio.sleep(0.5)
+        await news.wait()
+        news.clear()
         while ended["abandoned"] < ABANDONED * sum(ended.values()):
             worker = rng.choice(await registry.list_workers(TARGET))
             session = secrets.token_hex(13)
@@ -157,8 +159,9 @@ async def measure(minutes: float) -> dict[str, Any]:
         processes = [psutil.Process(child.pid) for child in children]
         rng, ends_s = random.Random(SEED), perf_counter() + 60 * minutes
         sampling = asyncio.create_task(sample_forever(redis, processes, samples))
-        leaving = asyncio.create_task(abandon_forever(redis, rng, ended))
-        devices = [device(server.url, random.Random(SEED + number), ends_s, ended) for number in range(DEVICES)]
+        news = asyncio.Event()
+        leaving = asyncio.create_task(abandon_forever(redis, rng, ended, news))
+        devices = [device(server.url, random.Random(SEED + number), ends_s, ended, news) for number in range(DEVICES)]
         await asyncio.gather(*devices)
         await end(leaving, sampling)
         after = await settle(redis, before)

@@ -37,11 +37,17 @@ class Drafter(Protocol):
     """A loaded drafter, shared by the sessions of a device.
 
     ``fingerprint`` is its tokenizer's, which must be the target's; empty for a drafter that works on any token ids.
+    ``brief`` says that a draft is made sooner than another thread could take it up; other drafts get a thread.
     """
 
     @property
     def fingerprint(self) -> str:
         """Return the fingerprint of its tokenizer, or nothing."""
+        ...
+
+    @property
+    def brief(self) -> bool:
+        """Say whether a draft takes about a tenth of a millisecond at most."""
         ...
 
     def start(self, contract: Contract) -> DraftSession:

@@ -12,7 +12,7 @@ DsdqError
 └── BusError               Redis did not do what was asked
     ├── RedisUnavailableError  no answer now: try again, with growing pauses
     ├── DeniedError        Redis will never do it for this user, or is not fit for use: give up
-    ├── BusyError          a bounded inbox is full; ``retry_after_ms`` says when to come back
+    ├── BusyError          there is no room, or none soon enough; ``retry_after_ms`` says when to come back
     ├── GoneError          the inbox or session does not exist (any more)
     └── FencedError        another worker owns the session now
 
@@ -97,7 +97,7 @@ class DeniedError(BusError):
 
 
 class BusyError(BusError):
-    """A bounded inbox is full: come back after ``retry_after_ms``."""
+    """A bounded inbox is full, or no place soon enough: come back after ``retry_after_ms``."""
 
     def __init__(self, message: str, retry_after_ms: int) -> None:
         """Keep the time to wait, in milliseconds."""

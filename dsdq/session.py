@@ -22,6 +22,7 @@ class Transcript:
         self.prompt_tokens = len(prompt)
         self._tokens = list(prompt)
         self._digests = digest.prefix_digests(contract_bytes, prompt)
+        self._tried: tuple[tuple[int, ...], list[bytes]] = ((), [])
 
     @property
     def length(self) -> int:
@@ -48,18 +49,22 @@ class Transcript:
         return self._digests[length]
 
     def digest_after(self, tokens: Sequence[int]) -> bytes:
-        """Return the digest that the text would have with ``tokens`` behind it."""
-        return digest.extend(self.digest, tokens)
+        """Return the digest that the text would have with ``tokens`` behind it; kept, should they be committed next."""
+        self._tried = tuple(tokens), digest.chain(self.digest, tokens)
+        return self._tried[1][-1] if tokens else self.digest
 
     def truncate(self, length: int) -> None:
         """Forget what is behind the first ``length`` tokens."""
+        self._tried = (), []
         del self._tokens[length:]
         del self._digests[length + 1 :]
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Commit ``tokens``."""
-        self._digests.extend(digest.chain(self.digest, tokens))
+        tried, digests = self._tried
+        self._digests.extend(digests if tried == tuple(tokens) else digest.chain(self.digest, tokens))
         self._tokens.extend(tokens)
+        self._tried = (), []
 
 
 @dataclass(slots=True)

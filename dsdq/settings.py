@@ -44,6 +44,9 @@ class Settings(BaseSettings):
         repr=False,
     )
     slots: int = Field(default=64, ge=1, description="sessions that one verifier holds at once")
+    place_wait_ms: int = Field(
+        default=10_000, ge=0, description="an open that would wait for a place for longer is told BUSY"
+    )
     inbox_bound: int = Field(default=1024, ge=2, description="entries of one inbox before it answers BUSY")
     inbox_bytes: int = Field(default=1 << 26, ge=1 << 21, description="messages of one inbox before it answers BUSY")
     session_rounds: int = Field(default=8, ge=1, description="rounds of one session that may wait at once")

@@ -91,6 +91,8 @@ class ShownText:
         return shown
 
     def _shown(self, piece: str) -> str:
+        if not self._stops:
+            return piece
         if self._ended:
             return ""
         text = self._held + piece

@@ -10,6 +10,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+
+from dsdq.threads import share_cores
+
+share_cores()  # with the processes that tests start, and with other tests that run beside these
+
 import torch
 
 # Without a GPU, Triton's kernels run in its interpreter; it asks when it is imported, which transformers does.
@@ -25,6 +30,8 @@ from workers.verifier.assembly import assemble
 from workers.verifier.service import Verifier
 
 NEWEST = (7, 0)
+# An idle server notices that a blocked read has waited long enough when its clock ticks: by itself, every 100 ms.
+TICKS_OFTEN = ("--hz", "500")
 Serve = Callable[..., AbstractAsyncContextManager[Verifier]]
 
 
@@ -40,7 +47,7 @@ def newest_server() -> str:
 def redis_server() -> Iterator[str]:
     """Start one embedded server on loopback for the whole run and give its URL."""
     with asyncio.Runner() as runner:
-        server = EmbeddedRedis(port=0)
+        server = EmbeddedRedis(port=0, arguments=TICKS_OFTEN)
         runner.run(server.start())
         yield server.url
         runner.run(server.stop())

@@ -10,6 +10,7 @@ own pending entries. Its caller has to learn of it (:data:`ONCE`).
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Any
@@ -21,7 +22,9 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import FullJitterBackoff
+from redis.cluster import PRIMARY
 
+from dsdq.bus.brisk import BriskConnection
 from dsdq.bus.faults import code_of, fault_of
 from dsdq.errors import DeniedError
 
@@ -57,7 +60,7 @@ def _is_no_hiccup(error: Exception) -> bool:
     return isinstance(error, exceptions.BusyLoadingError) or isinstance(fault_of(error), DeniedError)
 
 
-class _Leaves:
+class _Leaves(BriskConnection):
     """A connection that is given up when its server has become a replica: the next one finds the new primary.
 
     It is not asked whether it lives while it is being made. redis-py says several things then before it reads the
@@ -66,16 +69,16 @@ class _Leaves:
 
     async def on_connect(self) -> None:
         """Say what a new connection says first."""
-        self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval  # type: ignore[attr-defined]
-        await super().on_connect()  # type: ignore[misc]
+        self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval
+        await super().on_connect()
 
     async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         try:
-            return await super().read_response(*args, **options)  # type: ignore[misc]
+            return await super().read_response(*args, **options)
         except exceptions.ResponseError as error:
             if code_of(error) != "READONLY":  # a script of Redis 6.2 says so in the middle of its own error
                 raise
-            await self.disconnect()  # type: ignore[attr-defined]
+            await self.disconnect()
             msg = "the primary has become a replica"
             raise exceptions.ConnectionError(msg) from error
 
@@ -129,6 +132,14 @@ class _Nodes(dict[str, Any]):
         return list(super().values())
 
 
+class _LastFirst(deque[Any]):
+    """A node's connections that nobody uses, of which the one that was used last is taken first."""
+
+    def popleft(self) -> Any:  # noqa: ANN401
+        """Return the connection that came back last."""
+        return super().pop()
+
+
 class ClusterClient(RedisCluster):  # type: ignore[misc]
     """A client of a cluster. Scripts and blocked reads find the node of their keys without asking a server."""
 
@@ -154,6 +165,27 @@ class ClusterClient(RedisCluster):  # type: ignore[misc]
             slot = await self._determine_slot(*args)
             options["target_nodes"] = self.nodes_manager.get_node_from_slot(slot)  # redis-py repeats nothing then
         return await super().execute_command(*args, **options)
+
+    def get_default_node(self) -> ClusterNode | None:
+        """Return the node for what has no keys. redis-py forgets it with the layout, and a pipeline asks its name."""
+        return super().get_default_node() or next(iter(self.get_primaries()), None)
+
+    def get_node(
+        self, host: str | None = None, port: int | None = None, node_name: str | None = None
+    ) -> ClusterNode | None:
+        """Return a node; that to which a slot is on its way, by its name, even if no slot has come there yet.
+
+        redis-py says ASKING and then the command, on whatever connection it finds first, but only the connection that
+        said it may go on. Nobody else comes in between if the one that was used last is taken.
+        """
+        node = super().get_node(host, port, node_name)
+        if node is None and node_name is not None:
+            place, _, number = node_name.rpartition(":")
+            node = ClusterNode(place, int(number), PRIMARY, **self.connection_kwargs)
+            self.nodes_manager.nodes_cache[node.name] = node
+        if node is not None and not isinstance(node._free, _LastFirst):  # noqa: SLF001 - redis-py has no way to say it
+            node._free = _LastFirst(node._free, node.max_connections)  # noqa: SLF001
+        return node
 
     def primaries(self) -> list[Client]:
         """Return a client for each primary of the layout as it is known; the caller closes them."""

@@ -77,6 +77,17 @@ async def check_server(redis: Redis, *, role: Role = Role.WORKER, allow_unsafe: 
                 await _check_primary(server, role, allow_unsafe=allow_unsafe)
 
 
+async def clock_ms(redis: Redis, key: str) -> int:
+    """Return the time of the server that holds ``key``, in milliseconds: the nodes of a cluster have a clock each."""
+    where = {}
+    with translated():
+        if isinstance(redis, ClusterClient):
+            await redis.initialize()
+            where = {"target_nodes": redis.get_node_from_key(key)}
+        seconds, microseconds = await redis.time(**where)
+    return 1000 * int(seconds) + int(microseconds) // 1000
+
+
 async def server_version(redis: Redis) -> tuple[int, ...]:
     """Return major and minor version of the server, the oldest one's of a cluster."""
     with translated():

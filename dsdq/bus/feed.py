@@ -37,7 +37,7 @@ class Subscription:
         self._seen = 0
         self._epoch = 0
         self._waiting: deque[bytes] = deque()
-        self._arrived = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
         self._closed = False
 
     @property
@@ -68,34 +68,43 @@ class Subscription:
         if entry.number == self._seen + 1 or regrown:
             self._seen, self._epoch = entry.number, entry.epoch
             self._waiting.append(entry.message)
-            self._arrived.set()
+            self._wake()
 
     def get_nowait(self) -> bytes | None:
         """Return the next message if it is here."""
-        if not self._waiting:
-            return None
-        message = self._waiting.popleft()
-        if not self._waiting and not self._closed:
-            self._arrived.clear()
-        return message
+        return self._waiting.popleft() if self._waiting else None
 
-    async def get(self) -> bytes:
-        """Wait for the next message and return it.
+    async def get(self, timeout_s: float) -> bytes:
+        """Wait for the next message and return it; one task at a time may wait.
 
         Raises:
             GoneError: the subscription was closed.
+            TimeoutError: no message came in time.
         """
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + timeout_s
         while (message := self.get_nowait()) is None:
             if self._closed:
                 msg = f"session {self.contract.session}: expected an open client, it was closed"
                 raise GoneError(msg)
-            await self._arrived.wait()
+            if loop.time() >= ends_s:
+                raise TimeoutError
+            self._waiter = loop.create_future()
+            alarm = loop.call_at(ends_s, self._wake)
+            try:
+                await self._waiter
+            finally:
+                alarm.cancel()
         return message
 
     def close(self) -> None:
         """Let nobody wait for messages any more."""
         self._closed = True
-        self._arrived.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class FeedReader:
@@ -170,6 +179,7 @@ class FeedReader:
                     for entry_id, fields in entries:
                         self._last = entry_id.decode()
                         await self._hand_out(fields)
+                await asyncio.sleep(0)  # asking for more takes time: whoever was answered goes first
             except DeniedError as error:
                 log.error("feed denied", reason=str(error))  # noqa: TRY400 - it says all there is to say
                 for subscription in self._subscriptions.values():

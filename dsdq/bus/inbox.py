@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -77,20 +78,25 @@ async def publish(
     """Put one message into a worker's inbox; one that ``opens`` leaves the places free that are kept for sessions.
 
     Raises:
-        BusyError: the inbox is full; come back after ``retry_after_ms``.
+        BusyError: the inbox is full, or an open would wait too long; come back after ``retry_after_ms``.
         GoneError: the worker takes no more messages, or never existed.
         RedisUnavailableError: no answer.
     """
-    where = [keys.inbox(worker, tenant), keys.inbox_bytes(worker, tenant), keys.worker_state(worker)]
     sealed: list[scripts.Argument] = [producer] if seal is None else [seal.producer, seal.session, seal.mac]
     with translated():
-        answer = await together.call(redis, "publish", where, [payload, "open" if opens else "", *sealed])
+        arguments = [payload, "open" if opens else "", *sealed]
+        answer = await together.call(redis, "publish", _places(worker, tenant), arguments)
     if answer[0] == b"BUSY":
-        msg = f"inbox of verifier {worker}: full for tenant {tenant}"
+        msg = f"verifier {worker}: full for tenant {tenant}; come back in {answer[1]} ms"
         raise BusyError(msg, int(answer[1]))
     if answer[0] == b"GONE":
         msg = f"inbox of verifier {worker}: closed; it stopped, or never served tenant {tenant}"
         raise GoneError(msg)
+
+
+@lru_cache
+def _places(worker: str, tenant: str) -> Sequence[str]:
+    return keys.inbox(worker, tenant), keys.inbox_bytes(worker, tenant), keys.worker_state(worker)
 
 
 class Inbox:
@@ -105,6 +111,12 @@ class Inbox:
         self._unsure = False
         self._bound = 0
         self._condemned: list[tuple[Entry, Burial]] = []
+        self._refusals: Mapping[str, int] = {}
+
+    @property
+    def tenants(self) -> Iterable[str]:
+        """Return whose inboxes these are."""
+        return self._tenants.values()
 
     async def open(self, bounds: Bounds) -> None:
         """Create the streams with their groups and let devices in."""
@@ -251,15 +263,27 @@ class Inbox:
             with translated():
                 await pipeline.execute()
 
-    async def beat(self, drained_per_s: float, ttl_ms: int) -> None:
-        """Say how fast entries are answered, keep the inboxes for ``ttl_ms`` should nobody beat again, cut floods back.
+    async def refuse_opens(self, refusals: Mapping[str, int]) -> None:
+        """Let ``publish`` answer these tenants' opens with BUSY and so many milliseconds, and take in all others'."""
+        changed = refusals.keys() != self._refusals.keys()
+        self._refusals = refusals
+        if changed:
+            with translated():
+                await self._redis.hset(keys.worker_state(self._worker), mapping=self._refused())
 
-        A server that was restarted has lost the script by which devices publish, and they may not bring it.
+    def _refused(self) -> dict[str, int]:
+        return {f"busy:{tenant}": self._refusals.get(tenant, 0) for tenant in self.tenants}
+
+    async def beat(self, drained_per_s: float, ttl_ms: int) -> None:
+        """Say how fast entries are answered and whose opens are refused; cut floods back.
+
+        Should nobody beat again, the inboxes are kept for ``ttl_ms``. A server that was restarted has lost the script
+        by which devices publish, and they may not bring it.
         """
         names = [*self._tenants, *(f"{stream}:bytes" for stream in self._tenants)]
         state = keys.worker_state(self._worker)
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.hset(state, "drained_per_s", max(1, round(drained_per_s)))
+        pipeline.hset(state, mapping={"drained_per_s": max(1, round(drained_per_s)), **self._refused()})
         for key in (state, *names, keys.worker_sessions(self._worker), keys.worker_tries(self._worker)):
             pipeline.pexpire(key, ttl_ms)
         with translated():

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus import scripts
-from dsdq.bus.connection import translated
+from dsdq.bus.connection import clock_ms, translated
 from dsdq.errors import FencedError
 
 
@@ -106,10 +106,12 @@ class Registry:
 
     async def list_workers(self, model: str) -> list[WorkerInfo]:
         """Return the workers of a model that take sessions: their lease has not lapsed, and they are not leaving."""
+        leases = keys.workers(model)
         with translated():
-            seconds, microseconds = await self._redis.time()
-            now_ms = 1000 * seconds + microseconds // 1000
-            alive = await self._redis.zrangebyscore(keys.workers(model), now_ms, "+inf")
+            # Before the clock: what a cluster has moved is found by asking for it, and its clock is where it is now.
+            granted = await self._redis.zrangebyscore(leases, "(0", "+inf", withscores=True)
+            now_ms = await clock_ms(self._redis, leases) if granted else 0
+            alive = [wid for wid, ends_ms in granted if ends_ms >= now_ms]
             packed = await self._redis.hmget(keys.worker_infos(model), alive) if alive else []
         return [info for one in packed if one and not (info := _unpack(one)).leaving]
 

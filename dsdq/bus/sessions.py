@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from redis.asyncio import Redis
@@ -88,17 +88,20 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A session and the proof of owning it: its epoch, and a token that nobody else knows."""
+    """A session and the proof of owning it: its epoch, and a token that nobody else knows.
+
+    ``keys`` are those of head, log and feed.
+    """
 
     contract: Contract
     epoch: int
     owner: str
+    keys: Sequence[str] = field(init=False)
 
-    @property
-    def keys(self) -> list[str]:
-        """Return the keys of head, log and feed."""
+    def __post_init__(self) -> None:
+        """Name the keys once: every commit is sent to them."""
         place = place_of(self.contract)
-        return [place.head, place.log, keys.feed(place.producer, place.tenant)]
+        object.__setattr__(self, "keys", (place.head, place.log, keys.feed(place.producer, place.tenant)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class Tokenizer:
         # Also turns a word of the vocabulary that the config calls special into one that is never split.
         backend.add_special_tokens(list(_special_tokens(config)))
         self._backend = backend
+        self._alone: dict[int, str] = {}
         eos_id = self._named(config, "eos_token")
         self.eos_ids: tuple[int, ...] = () if eos_id is None else (eos_id,)
 
@@ -107,12 +108,20 @@ class Tokenizer:
 
     def is_silent(self, token: int) -> bool:
         """Say whether a decoded text leaves ``token`` out: a special token, or an id without a token."""
-        return token in self._special or self._backend.id_to_token(token) is None
+        return token not in self._spoken
+
+    def decode_alone(self, token: int) -> str:
+        """Return the text of one token that is not silent as it decodes alone; kept, since it is asked for often."""
+        text = self._alone.get(token)
+        if text is None:
+            text = self._alone[token] = self.decode((token,))
+        return text
 
     @cached_property
-    def _special(self) -> frozenset[int]:
+    def _spoken(self) -> frozenset[int]:
         added = self._backend.get_added_tokens_decoder()
-        return frozenset(id_ for id_, token in added.items() if token.special)
+        special = frozenset(id_ for id_, token in added.items() if token.special)
+        return frozenset(self._backend.get_vocab(with_added_tokens=True).values()) - special
 
     def _named(self, config: Mapping[str, Any], key: str) -> int | None:
         token = _content(config.get(key))
@@ -141,7 +150,7 @@ class TokenStream:
         if not told or self._ids[-1] in self._tokenizer.byte_tokens:
             return ""
         text = self._tokenizer.decode(self._ids)
-        shown = self._tokenizer.decode(self._ids[: self._shown])
+        shown = self._before()
         if len(text) <= len(shown) or not text.startswith(shown) or text.endswith(_INCOMPLETE):
             return ""
         self._ids = self._ids[self._shown :]
@@ -152,8 +161,13 @@ class TokenStream:
         """Return what is held back as it decodes now; it may still change."""
         if self._shown == len(self._ids):
             return ""
-        shown = self._tokenizer.decode(self._ids[: self._shown])
-        return self._tokenizer.decode(self._ids)[len(shown) :]
+        return self._tokenizer.decode(self._ids)[len(self._before()) :]
+
+    def _before(self) -> str:
+        """Return the text of what has been shown of the window, nearly always one token's."""
+        if self._shown == 1:
+            return self._tokenizer.decode_alone(self._ids[0])
+        return self._tokenizer.decode(self._ids[: self._shown])
 
     def finish(self) -> str:
         """Return the text still held back: the end of a text may be an incomplete character."""

@@ -7,8 +7,9 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from redis.exceptions import RedisError
 from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import LOOPBACK, EmbeddedRedis, find_server, free_port
 from dsdq.errors import RedisUnavailableError
-from dsdq.processes import Child, spawn
+from dsdq.processes import spawn
 
 READY_S = 60.0
 POLL_S = 0.05
@@ -96,18 +97,29 @@ async def real_cluster(folder: Path, *, program: str | None = None) -> AsyncIter
         yield f"redis+cluster://{','.join(f'{LOOPBACK}:{_port(node)}' for node in nodes)}", nodes
 
 
-class RealSentinels:
-    """A primary, a replica of it, and the Sentinels that replace the one by the other."""
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How servers are told of their certificates, for 127.0.0.1, and how a URL is told whom to trust."""
 
-    def __init__(self, url: str, servers: Sequence[RealServer]) -> None:
+    arguments: Sequence[str]
+    query: str
+
+
+class RealSentinels:
+    """A primary, a replica of it, and the Sentinels that replace the one by the other.
+
+    ``servers`` has both by the port that is watched.
+    """
+
+    def __init__(self, url: str, servers: Mapping[int, RealServer]) -> None:
         self.url = url
-        self.servers = servers
+        self._servers = servers
 
     async def primary(self) -> RealServer:
         """Return the server that the Sentinels name now."""
         async with client(self.url) as redis:
             _, port = await redis.connection_pool.get_master_address()
-        return next(server for server in self.servers if _port(server) == port)
+        return self._servers[port]
 
     async def replicated(self) -> None:
         """Wait until a replica is in step, so that Sentinels may promote it."""
@@ -122,25 +134,33 @@ class RealSentinels:
 
 @asynccontextmanager
 async def real_sentinels(
-    folder: Path, *, sentinels: int = 1, program: str | None = None
+    folder: Path, *, sentinels: int = 1, program: str | None = None, tls: Tls | None = None
 ) -> AsyncIterator[RealSentinels]:
-    """Yield a primary with one replica under ``sentinels`` Sentinels, of which most must agree on a failover."""
+    """Yield a primary with one replica under ``sentinels`` Sentinels, of which most must agree on a failover.
+
+    With ``tls`` all of them speak with one another, and with clients, over TLS.
+    """
     async with AsyncExitStack() as stack:
-        servers: list[RealServer] = []
+        servers: dict[int, RealServer] = {}
         for number in range(2):
             place = folder / f"server-{number}"
             place.mkdir(parents=True)
-            follows = ["--replicaof", LOOPBACK, str(_port(servers[0]))] if servers else []
-            server = RealServer(place, program=program, arguments=["--repl-diskless-sync-delay", "0", *follows])
-            servers.append(await stack.enter_async_context(server))
-        ports = [free_port() for _ in range(sentinels)]
-        for port in ports:
-            guard = await _start_sentinel(folder, port, _port(servers[0]), sentinels // 2 + 1, program)
+            port, secure = free_port(), free_port()
+            watched = secure if tls else port
+            follows = ["--replicaof", LOOPBACK, str(next(iter(servers)))] if servers else []
+            arguments = ["--repl-diskless-sync-delay", "0", *_over_tls(tls, secure), *follows]
+            servers[watched] = RealServer(place, port=port, program=program, arguments=arguments)
+            await stack.enter_async_context(servers[watched])
+        ports = [(free_port(), free_port()) for _ in range(sentinels)]
+        for port, secure in ports:
+            place = _sentinel(folder, port, next(iter(servers)), sentinels // 2 + 1)
+            guard = await spawn([program or find_server(), place, "--sentinel", *_over_tls(tls, secure)])
             stack.push_async_callback(guard.stop)
-        hosts = ",".join(f"{LOOPBACK}:{port}" for port in ports)
-        for port in ports:
+        hosts = ",".join(f"{LOOPBACK}:{secure if tls else port}" for port, secure in ports)
+        for port, _ in ports:
             await until(lambda port=port: _sees(port, sentinels - 1), "Sentinels that know each other")  # type: ignore[misc]
-        yield RealSentinels(f"redis+sentinel://{hosts}/{SERVICE}", servers)
+        scheme, query = ("rediss", f"?{tls.query}") if tls else ("redis", "")
+        yield RealSentinels(f"{scheme}+sentinel://{hosts}/{SERVICE}{query}", servers)
 
 
 async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
@@ -158,7 +178,14 @@ async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
         raise RedisUnavailableError(msg) from error
 
 
-async def _start_sentinel(folder: Path, port: int, primary: int, quorum: int, program: str | None) -> Child:
+def _over_tls(tls: Tls | None, port: int) -> list[str]:
+    """Return what lets a server listen at one more port, for TLS, and look for all others over TLS."""
+    if tls is None:
+        return []
+    return [*tls.arguments, "--tls-port", str(port), "--tls-replication", "yes", "--tls-auth-clients", "no"]
+
+
+def _sentinel(folder: Path, port: int, primary: int, quorum: int) -> Path:
     lines = [
         f"port {port}",
         f"bind {LOOPBACK}",
@@ -170,7 +197,7 @@ async def _start_sentinel(folder: Path, port: int, primary: int, quorum: int, pr
     ]
     place = folder / f"sentinel-{port}.conf"
     place.write_text("\n".join(lines) + "\n")
-    return await spawn([program or find_server(), place, "--sentinel"])
+    return place
 
 
 async def _sees(port: int, others: int) -> bool:

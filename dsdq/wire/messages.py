@@ -28,6 +28,7 @@ class ErrorCode(StrEnum):
     PROMPT_INVALID = "prompt_invalid"
     TERMS_INVALID = "terms_invalid"
     UNTRUSTED = "untrusted"
+    NAME_TAKEN = "name_taken"
     WINDOW_TOO_LARGE = "window_too_large"
     RULE_LAW_MISSING = "rule_law_missing"
     RULE_LAW_FORBIDDEN = "rule_law_forbidden"

@@ -144,7 +144,7 @@ class RedisClient:
             msg = "expected a prompt of at least one token, got an empty one"
             raise PromptError(msg)
         policy = Static(contract.max_window)
-        return Prepared(contract, ids, tokenizer, drafter.start(contract), policy, link, worker.wid)
+        return Prepared(contract, ids, tokenizer, drafter.start(contract), drafter.brief, policy, link, worker.wid)
 
     def _link(self, found: Found, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
         if self._redis is None or self._feed is None:

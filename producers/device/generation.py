@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 from types import AsyncGeneratorType
 from typing import cast
@@ -23,12 +23,16 @@ from producers.device.link import SessionLink
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """All that a generation needs once prompt, tokenizer, drafter and verifier are known."""
+    """All that a generation needs once prompt, tokenizer, drafter and verifier are known.
+
+    ``drafts_briefly`` is the drafter's word that no thread is needed for it.
+    """
 
     contract: Contract
     prompt: tuple[int, ...]
     tokenizer: Tokenizer
     draft: DraftSession
+    drafts_briefly: bool
     policy: WindowPolicy
     link: SessionLink
     worker: str
@@ -76,21 +80,26 @@ class RedisGeneration:
         self.stats.prompt_tokens = len(prepared.prompt)
         pieces = ShownText(prepared.tokenizer.stream(), prepared.contract.stop_strings)
         try:
-            async for token, last in self._rounds(prepared):
-                if not self.ids:
-                    self.stats.ttft_ms = 1000 * (perf_counter() - started)
-                self.ids.append(token.id)
-                self.stats.committed_tokens = len(self.ids)
-                self.stats.duration_ms = 1000 * (perf_counter() - started)
-                text = pieces.push(token.id)
-                if last:
-                    text += pieces.finish()
-                yield replace(token, text=text)
+            async for verdict, drafted, shown in self._rounds(prepared):
+                last = None if self.finish_reason is None else len(verdict.tokens) - 1
+                for place in range(shown, len(verdict.tokens)):
+                    self._show(verdict.tokens[place], started)
+                    text = pieces.push(verdict.tokens[place])
+                    if place == last:
+                        text += pieces.finish()
+                    yield _token(verdict, place, drafted, text)
         finally:
             await prepared.link.close(cancel=self.finish_reason is None)
 
-    async def _rounds(self, prepared: Prepared) -> AsyncIterator[tuple[Token, bool]]:
-        """Yield (token without its text, whether it is the last) until the verifier closes the session."""
+    def _show(self, token: int, started: float) -> None:
+        self.ids.append(token)
+        self.stats.committed_tokens = len(self.ids)
+        self.stats.duration_ms = 1000 * (perf_counter() - started)
+        if len(self.ids) == 1:
+            self.stats.ttft_ms = self.stats.duration_ms
+
+    async def _rounds(self, prepared: Prepared) -> AsyncIterator[tuple[Verdict, int, int]]:
+        """Yield (verdict, tokens drafted, tokens of it that were shown before) until the verifier ends the session."""
         contract, link = prepared.contract, prepared.link
         opened = await link.open(contract, prepared.prompt, prepared.worker)
         transcript = Transcript(link.contract_bytes, prepared.prompt)
@@ -108,16 +117,15 @@ class RedisGeneration:
                 widest = verdict.max_window
                 branch += verdict.accepted < len(proposal.tokens)
                 prepared.policy.observe(_observation(verdict, proposal, draft_ms, waited_ms))
-                shown = self._shown(prepared, verdict)
-                for place in range(shown, len(verdict.tokens)):
-                    last = self.finish_reason is not None and place == len(verdict.tokens) - 1
-                    yield _token(verdict, place, len(proposal.tokens)), last
+                yield verdict, len(proposal.tokens), self._shown(prepared, verdict)
 
     async def _propose(self, prepared: Prepared, transcript: Transcript, window: int) -> Proposal:
         """Return a draft; of what was shown before Redis lost the end of the log, the same tokens again."""
         known = self.ids[transcript.generated :]
         if known:
             return Proposal(tuple(known[: max(window, 1)]))
+        if prepared.drafts_briefly:
+            return prepared.draft.propose(transcript.tokens, window)
         return await asyncio.to_thread(prepared.draft.propose, transcript.tokens, window)
 
     def _shown(self, prepared: Prepared, verdict: Verdict) -> int:
@@ -209,12 +217,12 @@ def _observation(verdict: Verdict, proposal: Proposal, draft_ms: float, waited_m
     )
 
 
-def _token(verdict: Verdict, place: int, drafted: int) -> Token:
-    """Return one of a verdict's tokens, its text still to be found."""
+def _token(verdict: Verdict, place: int, drafted: int, text: str) -> Token:
+    """Return one of a verdict's tokens with the text that it completes."""
     token, kind = verdict.tokens[place], _kind(place, verdict.accepted, drafted)
     if verdict.logprobs is None:
-        return Token(token, "", kind)
-    return Token(token, "", kind, float(verdict.logprobs.chosen[place]), verdict.logprobs.alternatives(place))
+        return Token(token, text, kind)
+    return Token(token, text, kind, float(verdict.logprobs.chosen[place]), verdict.logprobs.alternatives(place))
 
 
 def _kind(position: int, accepted: int, drafted: int) -> TokenKind:

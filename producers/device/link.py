@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from redis.asyncio import Redis
+from structlog.typing import FilteringBoundLogger
 
 from dsdq.bus.feed import FeedReader, Subscription
 from dsdq.bus.inbox import publish
@@ -88,10 +89,16 @@ class SessionLink:
         self._contract: Contract | None = None
         self._subscription: Subscription | None = None
         self._request: bytes | None = None
+        self._sent = False  # a verifier may have heard of the session
         self._asked_s = 0.0
         self._repeated = False
         self._length = 0
-        self.log = log
+        self._about: dict[str, object] = {}
+
+    @property
+    def log(self) -> FilteringBoundLogger:
+        """Return a logger that says of which session and round it speaks."""
+        return log.bind(**self._about)
 
     async def open(self, contract: Contract, prompt: tuple[int, ...], worker: str) -> Opened:
         """Open the session, with ``worker`` if that still takes it.
@@ -102,7 +109,7 @@ class SessionLink:
             BusyError: every verifier stayed full.
         """
         self._contract, self._worker, self._length = contract, worker, len(prompt)
-        self.log = self.log.bind(session=contract.session)
+        self._about["session"] = contract.session
         self.contract_bytes = pack_contract(contract)
         self._subscription = self._feed.subscribe(contract)
         request = pack(Open(contract.session, self.contract_bytes, prompt), contract.version)
@@ -117,7 +124,7 @@ class SessionLink:
 
     async def ask(self, request: Draft | Decode) -> None:
         """Publish a round."""
-        self.log = self.log.bind(round=request.round)
+        self._about["round"] = request.round
         self._length = request.base
         await self._ask(pack(request, self._subscribed.contract.version))
 
@@ -171,7 +178,7 @@ class SessionLink:
             return
         subscription, self._subscription = self._subscription, None
         self._feed.unsubscribe(subscription)
-        if cancel:
+        if cancel and self._sent:
             with contextlib.suppress(BusError, TimeoutError):  # what cannot be told expires
                 async with asyncio.timeout(CANCEL_TRIES_S):
                     await self._publish(pack(Cancel(self._contract.session), self._contract.version), subscription)
@@ -190,15 +197,15 @@ class SessionLink:
 
     async def _next(self, request: bytes | None, *, opens: bool = False) -> Message:
         """Return the next message; repeat ``request`` while none comes, ever more rarely."""
-        backoff = Backoff(self._rng, self._timeout.ms, self._patience.verdict_ms)
+        backoff: Backoff | None = None
         silent_since = monotonic()
         wait_ms = float(self._patience.open_ms) if opens else self._timeout.ms
         while True:
             self._check_time(silent_since)
             try:
-                async with asyncio.timeout(self._within(wait_ms) / 1000):
-                    return self._received(await self._subscribed.get())
+                return self._received(await self._subscribed.get(self._within(wait_ms) / 1000))
             except TimeoutError:
+                backoff = backoff or Backoff(self._rng, self._timeout.ms, self._patience.verdict_ms)
                 wait_ms = self._timeout.ms + backoff.next_ms()
             if not await self._catch_up():
                 self.log.info("repeat", waited_ms=round(1000 * (monotonic() - silent_since)))
@@ -233,7 +240,7 @@ class SessionLink:
 
     async def _publish(self, request: bytes, subscription: Subscription, *, opens: bool = False) -> None:
         """Put a request into the owner's inbox, as soon as there is an owner with room."""
-        contract, began_s = subscription.contract, monotonic()
+        contract, began_s, refusals = subscription.contract, monotonic(), 0
         backoff = Backoff(self._rng, RETRY_MS, LONGEST_RETRY_MS)
         seal = self._sealer.seal(contract.session, request)
         while True:
@@ -250,7 +257,9 @@ class SessionLink:
             except BusyError as error:
                 pause_ms = error.retry_after_ms * self._rng.uniform(0.5, 1.5)
                 if opens:
-                    self._check_busy(error)
+                    refusals += 1
+                    pause_ms *= refusals  # who is refused again is one of many
+                    self._check_busy(error, pause_ms)
                     await self._look_for_owner(subscription, opens=opens)
             except GoneError:
                 if self._subscription is not None:
@@ -260,8 +269,10 @@ class SessionLink:
                 await self._look_for_owner(subscription, opens=opens)
                 pause_ms = backoff.next_ms()
             except RedisUnavailableError:
+                self._sent = True
                 pause_ms = backoff.next_ms()
             else:
+                self._sent = True
                 self._stats.bytes_up += len(request)
                 return
             self._check_time(began_s)
@@ -308,9 +319,9 @@ class SessionLink:
             msg = f"expected an answer from verifier {self._worker}, none came for {waited_ms / 1000:.0f} s"
             raise SessionError(ErrorCode.NO_ANSWER, msg)
 
-    def _check_busy(self, error: BusyError) -> None:
-        """Give up on a place after ``open_ms``: that a service is full is told to whoever asked."""
-        if 1000 * (monotonic() - self._asked_s) >= self._patience.open_ms:
+    def _check_busy(self, error: BusyError, pause_ms: float) -> None:
+        """Give up on a place where ``open_ms`` or the deadline would be over before the next try."""
+        if pause_ms >= self._within(self._patience.open_ms - 1000 * (monotonic() - self._asked_s)):
             raise error
 
 

@@ -20,6 +20,8 @@ from producers.drafters.stepping import SteppingSession
 class HuggingFaceDrafter:
     """A model by name or folder, in float32 on the CPU or in its own dtype on a GPU."""
 
+    brief = False
+
     def __init__(self, name: str, source: Path | str) -> None:
         """Load it; raises what transformers raises."""
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]

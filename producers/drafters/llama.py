@@ -58,6 +58,8 @@ class Layer:
 class LlamaDrafter:
     """A Llama's folder (safetensors, config, tokenizer), loaded for drafting."""
 
+    brief = False
+
     def __init__(self, folder: Path) -> None:
         """Load it.
 

@@ -17,6 +17,7 @@ class NgramDrafter:
     """Works on token ids alone, so it fits every target."""
 
     fingerprint = ""
+    brief = True
 
     def start(self, contract: Contract) -> NgramSession:
         """Begin a session with an empty index."""

@@ -16,6 +16,7 @@ class RandomDrafter:
     """Draws ids without knowing the vocabulary; some will not even be in it."""
 
     fingerprint = ""
+    brief = True
 
     def start(self, contract: Contract) -> RandomSession:
         """Begin a session; its draft is a function of the contract's seed."""

@@ -19,6 +19,9 @@ from producers.drafters.ngram import point_masses
 
 PREFIX = "hash:"
 
+_COINS = 8  # in the 64 bytes of one hash
+_EIGHT, _PLACE = struct.Struct("<8Q"), struct.Struct("<QQ")
+
 
 class RecordedDrafter:
     """Drafts for the target ``testing/hash``.
@@ -37,6 +40,7 @@ class RecordedDrafter:
             raise ConfigError(msg)
         self._acceptance = acceptance
         self._ms_per_token = ms_per_token
+        self.brief = not ms_per_token
 
     @classmethod
     def named(cls, name: str) -> RecordedDrafter:
@@ -70,15 +74,21 @@ class RecordedSession:
         terms, tokens = self._contract, list[int]()
         known = HashedText(terms.sampling, terms.seed, terms.choice)
         known.extend(text)
-        for position in range(len(text), len(text) + window):
+        for coin in self._coins(len(text), window):
             right = known.next()
             known.extend((right,))
-            tokens.append(right if self._stands(position) else (right + 1) % VOCAB_SIZE)
-        time.sleep(len(tokens) * self._ms_per_token / 1000)
+            tokens.append(right if coin < self._acceptance * 2**64 else (right + 1) % VOCAB_SIZE)
+        if self._ms_per_token:
+            time.sleep(len(tokens) * self._ms_per_token / 1000)
         law = point_masses(tokens) if terms.rule is Rule.REJECTION and tokens else None
         return Proposal(tuple(tokens), law)
 
-    def _stands(self, position: int) -> bool:
-        """Draw from seed and position, so that a repeated round repeats its draft."""
-        drawn = blake2b(struct.pack("<QQ", self._contract.seed, position), digest_size=8).digest()
-        return int.from_bytes(drawn, "little") < self._acceptance * 2**64
+    def _coins(self, start: int, window: int) -> Sequence[int]:
+        """Draw 64 bits for each position from seed and position alone, so that a repeated round repeats its draft."""
+        first, end = start // _COINS, -(-(start + window) // _COINS)
+        drawn = [
+            coin
+            for block in range(first, end)
+            for coin in _EIGHT.unpack(blake2b(_PLACE.pack(self._contract.seed, block)).digest())
+        ]
+        return drawn[start - first * _COINS :][:window]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from dsdq.bus.embedded import EmbeddedRedis
-from tests.conftest import newest_server
+from tests.conftest import TICKS_OFTEN, newest_server
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,7 @@ def newest_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start a Redis 7 or newer on loopback and give its URL; skip where there is none."""
     users = tmp_path_factory.mktemp("redis") / "users.acl"
     users.touch()
-    options = ["--aclfile", str(users), "--enable-debug-command", "yes"]
+    options = ["--aclfile", str(users), "--enable-debug-command", "yes", *TICKS_OFTEN]
     with asyncio.Runner() as runner:
         server = EmbeddedRedis(port=0, program=newest_server(), arguments=options)
         runner.run(server.start())

@@ -55,6 +55,24 @@ def verdict(held: SessionState, tokens: tuple[int, ...], **changed: Any) -> Verd
 # Transcript
 
 
+TOKENS = st.lists(st.integers(0, 3), max_size=3).map(tuple)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["try", "commit", "cut"]), TOKENS)))
+def test_digests_are_those_of_the_text_whatever_was_tried_before(steps: list[tuple[str, tuple[int, ...]]]) -> None:
+    transcript = Transcript(b"contract", PROMPT)
+    for step, tokens in steps:
+        whole = digest.prefix_digests(b"contract", (*transcript.tokens, *tokens))
+        if step == "try":
+            assert transcript.digest_after(tokens) == whole[-1]
+        elif step == "commit":
+            transcript.extend(tokens)
+        else:
+            transcript.truncate(max(len(PROMPT), transcript.length - len(tokens)))
+        whole = digest.prefix_digests(b"contract", transcript.tokens)
+        assert [transcript.digest_at(length) for length in range(transcript.length + 1)] == whole
+
+
 def test_a_transcript_names_each_of_its_prefixes() -> None:
     transcript = Transcript(b"contract", PROMPT)
     transcript.extend([4, 5])

@@ -67,7 +67,10 @@ def test_an_interrupted_or_killed_demo_leaves_no_process(number: signal.Signals,
         assert started
         os.kill(demo.pid, number)
         demo.stdout.read()  # ends when the last process that holds the pipe has ended
-        assert demo.stderr.read() == ""
+        said = [json.loads(line) for line in demo.stderr]
+        # Those that outlive a killed demo for a moment may find Redis gone before it is their turn.
+        allowed = {("redis unavailable", "warning")} if number == signal.SIGKILL else set()
+        assert {(line["event"], line["level"]) for line in said} <= allowed
         demo.wait(timeout=60)
     waiting = subprocess.run(["timeout", "30", "sh", "-c", _until_gone(started)], check=False)
     assert waiting.returncode == 0, [pid for pid in started if alive(pid)]

@@ -40,6 +40,7 @@ class HashEngine:
     def __init__(self, kv_blocks: int, step_ms: float = 0.0) -> None:
         self.target = HashTarget()
         self.kv_blocks = kv_blocks
+        self.brief = not step_ms
         self._step_s = step_ms / 1000
         self._pool = array("q", [_NEVER_WRITTEN]) * (kv_blocks * BLOCK)
 
@@ -51,13 +52,14 @@ class HashEngine:
     def verify(self, rows: Sequence[Row], rounds: Sequence[Judged], secret: int) -> list[Judgement]:
         """Write all rows, then judge each round by what the pages hold of its text; see the protocol."""
         del secret  # both acceptance rules come to the same where all probability is on one token
-        ends_s = time.monotonic() + self._step_s
+        started_s = time.monotonic()
         check(rows, vocab_size=VOCAB_SIZE, context_tokens=CONTEXT_TOKENS, kv_blocks=self.kv_blocks)
         for row in rows:
             self._write(row)
         verified = [row for row in rows if row.keep]
         judgements = [self._judge(row, one) for row, one in zip(verified, rounds, strict=True)]
-        time.sleep(max(0.0, ends_s - time.monotonic()))
+        if self._step_s:
+            time.sleep(max(0.0, self._step_s - (time.monotonic() - started_s)))
         return judgements
 
     def _write(self, row: Row) -> None:

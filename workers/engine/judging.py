@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dsdq.models.target import Target
 from workers.engine.engine import Engine
@@ -21,6 +22,7 @@ class JudgingEngine:
     """
 
     engine: Engine
+    brief: ClassVar = False
 
     @property
     def target(self) -> Target:

@@ -61,6 +61,11 @@ class RoundEngine(Protocol):
         """Return how many tokens the KV cache can hold."""
         ...
 
+    @property
+    def brief(self) -> bool:
+        """Say whether a pass is over sooner than another thread could begin it, and may run on any."""
+        ...
+
     def verify(self, rows: Sequence[Row], rounds: Sequence[Judged], secret: int) -> list[Judgement]:
         """Feed all rows in one pass and return what came of each round.
 

@@ -128,6 +128,7 @@ def limits_of(chosen: Settings) -> Limits:
     slots = max(1, min(chosen.slots, chosen.inbox_bound // (2 * chosen.session_rounds)))
     return Limits(
         slots=slots,
+        place_wait_ms=chosen.place_wait_ms,
         inbox=Bounds(chosen.inbox_bound, slots * chosen.session_rounds, chosen.inbox_bytes),
         depth=chosen.session_rounds,
         step_tokens=chosen.step_tokens,

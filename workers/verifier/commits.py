@@ -100,7 +100,6 @@ class Commits:
         statuses = await self._insist(lambda: self._store.commit([commit for _, commit in appends]))
         answers: list[Entry] = []
         for (held, _), status in zip(appends, statuses, strict=True):
-            log.debug("commit", session=held.session, status=str(status))
             if status not in APPENDED and not held.lost:
                 held.lost = status is not CommitStatus.GONE
                 unanswered = [entry for one in self._waiting if one.held is held for entry in one.answers]

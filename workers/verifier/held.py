@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from time import monotonic
 
 from dsdq.bus.inbox import Entry
 from dsdq.bus.sessions import Owned, Place, place_of
@@ -28,8 +29,8 @@ class Held:
     ``entries`` is how many its log will then have. ``stops`` has taken in every decided token. ``pending`` rounds wait
     for a step, those in ``ahead`` for a round before them. Once its prompt is ``fed``, it needs no step without a
     round. ``failures`` counts steps that failed on it alone. Of an ``inherited`` one the ``deaths`` are counted of
-    verifiers that fed its text. Of a session that was ``lost`` nothing may be acknowledged any more: it is another
-    worker's.
+    verifiers that fed its text. Since ``opened_s`` it has its place here. Of a session that was ``lost`` nothing may be
+    acknowledged any more: it is another worker's.
     """
 
     state: SessionState
@@ -44,6 +45,7 @@ class Held:
     inherited: bool = False
     deaths: int = 0
     lost: bool = False
+    opened_s: float = field(default_factory=monotonic)
 
     @property
     def session(self) -> str:

@@ -52,6 +52,7 @@ class Limits:
     """What bounds this verifier; durations in milliseconds. ``depth`` rounds of one session may wait at once."""
 
     slots: int
+    place_wait_ms: int
     inbox: Bounds
     depth: int
     step_tokens: int
@@ -93,6 +94,7 @@ class Verifier:
             worker=info.wid,
             slots=limits.slots,
             most_waiting=SLACK * limits.inbox.entries,
+            longest_wait_ms=limits.place_wait_ms,
             on_ready=work.set,
         )
         self._stepper = Stepper(
@@ -194,6 +196,9 @@ class Verifier:
                 while unread:
                     await self._reception.hear(unread[0])
                     unread.popleft()
+                # Asking for more takes time: before it, a step that is free to begin does, and a short one is written.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
             except RedisUnavailableError as error:
                 await self._hope(error)
 
@@ -227,6 +232,7 @@ class Verifier:
                     # With the lease the inboxes are still ours alone, and nobody else would take these out.
                     await self._inbox.settle(unowned)
                     del self._sessions.unowned[: len(unowned)]
+                    await self._sessions.tell()  # time alone may have made the wait too long
                     await self._inbox.beat(drained_per_s, self._keys_ttl_ms)
             except (RedisUnavailableError, TimeoutError) as error:
                 if monotonic() - silent_since > lease_s:

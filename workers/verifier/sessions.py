@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import monotonic
@@ -22,7 +23,7 @@ from workers.verifier import admission
 from workers.verifier.commits import Commits
 from workers.verifier.held import Held, key_of
 from workers.verifier.step import Outcome
-from workers.verifier.waiting import Waiting, WaitingRoom
+from workers.verifier.waiting import Turnover, Waiting, WaitingRoom, refusal_ms
 
 log = get_logger("verifier")
 
@@ -49,6 +50,7 @@ class Sessions:
         worker: str,
         slots: int,
         most_waiting: int,
+        longest_wait_ms: float,
         on_ready: Callable[[], None],
     ) -> None:
         self.commits = Commits(store, inbox, self._lose)
@@ -62,9 +64,11 @@ class Sessions:
         self._worker = worker
         self._slots = slots
         self._most_waiting = most_waiting
+        self._longest_wait_ms = longest_wait_ms
         self._on_ready = on_ready
         self._held: dict[str, Held] = {}
         self._waiting = WaitingRoom()
+        self._turnover = Turnover(slots)
         self._admitting = asyncio.Lock()
         self._vacant = asyncio.Event()
 
@@ -104,6 +108,7 @@ class Sessions:
         try:
             unpack_contract(message.contract)
             admission.check(self._offer, contract, message.prompt)
+            self._check_name(contract)
         except (RefusedError, WireError) as refusal:
             code = refusal.code if isinstance(refusal, RefusedError) else ErrorCode.TERMS_INVALID
             await self.refuse(message, contract, code, str(refusal))
@@ -138,10 +143,48 @@ class Sessions:
         """Open what waits, while there is a place."""
         async with self._admitting:
             while self.room and (waiting := self._waiting.first()) is not None:
-                if self.find(waiting.contract.session, waiting.contract.tenant) is None:
-                    await self._hold(waiting.message, waiting.contract)
+                await self._admit(waiting)
                 self._waiting.remove(waiting)
                 await self._inbox.settle([waiting.entry])
+        await self.tell()
+
+    async def tell(self) -> None:
+        """Say whose next open would wait too long, where devices see it before they send one."""
+        if self.room:
+            refusals = {}
+        else:
+            now_s = monotonic()
+            place_ms = self._turnover.place_ms([now_s - held.opened_s for held in self._held.values()])
+            waits = {tenant: self._waiting.turns(tenant) for tenant in self._inbox.tenants}
+            refusals = {
+                who: ms for who, turns in waits.items() if (ms := refusal_ms(turns, place_ms, self._longest_wait_ms))
+            }
+        with contextlib.suppress(RedisUnavailableError):  # the next heartbeat says it
+            await self._inbox.refuse_opens(refusals)
+
+    async def _admit(self, waiting: Waiting) -> None:
+        try:
+            self._check_name(waiting.contract)  # another's may have been taken over while this one waited
+        except RefusedError as refusal:
+            await self.refuse(waiting.message, waiting.contract, refusal.code, str(refusal))
+            return
+        if self.find(waiting.contract.session, waiting.contract.tenant) is None:
+            await self._hold(waiting.message, waiting.contract)
+
+    def _check_name(self, contract: Contract) -> None:
+        """Return when no other producer of the tenant has a session of this name here, open or waiting.
+
+        Raises:
+            RefusedError: one has. It is answered in the log of the producer that asks, and is nobody else's to see.
+        """
+        waiting = self._waiting.find(contract.session, contract.tenant)
+        waits = waiting is not None and waiting.contract.producer != contract.producer
+        if waits or self.is_taken(place_of(contract)):
+            raise RefusedError(
+                ErrorCode.NAME_TAKEN,
+                f"expected a name that no other producer of tenant {contract.tenant} has for a session here, got "
+                f"{contract.session}; open a session of another name",
+            )
 
     async def _hold(self, message: Open, contract: Contract) -> None:
         transcript = Transcript(message.contract, message.prompt)
@@ -195,6 +238,7 @@ class Sessions:
                 return False
             self._waiting.remove(waiting)
         await self._inbox.settle([waiting.entry])
+        await self.tell()
         return True
 
     # Losing
@@ -313,6 +357,7 @@ class Sessions:
         if self._held.get(held.key) is held:
             del self._held[held.key]
             self._planner.release(held.key)
+            self._turnover.ended(monotonic() - held.opened_s)
             self._vacant.set()
         return left
 

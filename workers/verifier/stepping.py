@@ -70,6 +70,7 @@ class Stepper:
             await self.work.wait()
             self.work.clear()
             while not self._stopping and await self.step():
+                await asyncio.sleep(0)  # a brief engine's pass has let nobody else run
                 await self._sessions.commits.shorter_than(MOST_UNCOMMITTED)
 
     def stop(self) -> None:
@@ -94,7 +95,7 @@ class Stepper:
         begun = await self._blame.begin([ready[row.session] for row in rows], verified)
         judged = [one.judged for one in verified]
         try:
-            judgements = await self._engine.run(self._engine.engine.verify, rows, judged, self._secret)
+            judgements = await self._engine.verify(rows, judged, self._secret)
         except DsdqError:
             raise
         except Exception:

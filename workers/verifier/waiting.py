@@ -1,14 +1,18 @@
-"""Who waits for a place: first come first served within a tenant, one tenant after the other."""
+"""Who waits for a place, and how long: first come first served within a tenant, one tenant after the other. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 
 from dsdq.bus.inbox import Entry
 from dsdq.contract import Contract
 from dsdq.wire import Open
+
+RECENT = 0.1  # weight of the newest session in the moving average
+LEAST_RETRY_MS = 5
+RETRIED = 4  # who is refused comes back when so many-th of those who may wait have got their places
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,11 @@ class WaitingRoom:
         """Return how many of a tenant's opens wait."""
         return len(self._queues.get(tenant, ()))
 
+    def turns(self, tenant: str) -> int:
+        """Return how many places have to become free until a tenant's next open, were it to come now, had one."""
+        mine = self.count(tenant) + 1
+        return mine + sum(min(len(queue), mine) for whose, queue in self._queues.items() if whose != tenant)
+
     def find(self, session: str, tenant: str) -> Waiting | None:
         """Return the open of a tenant's session if it waits."""
         return next((one for one in self._queues.get(tenant, ()) if one.contract.session == session), None)
@@ -56,3 +65,39 @@ class WaitingRoom:
         queue.remove(waiting)
         if queue:
             self._queues[tenant] = queue
+
+
+@dataclass(slots=True)
+class Turnover:
+    """How fast ``slots`` places become free where all are taken: each as often as a session ends (Little's law).
+
+    ``lasted_s`` is how long sessions lasted of late, None before the first has ended.
+    """
+
+    slots: int
+    lasted_s: float | None = field(default=None, init=False)
+
+    def ended(self, lasted_s: float) -> None:
+        """Take note of a session that has given its place back."""
+        mean_s = lasted_s if self.lasted_s is None else self.lasted_s
+        self.lasted_s = mean_s + RECENT * (lasted_s - mean_s)
+
+    def place_ms(self, ages_s: Collection[float]) -> float:
+        """Return in how many milliseconds one place becomes free; 0 while nothing is known.
+
+        ``ages_s`` are those of the present sessions: where they have lasted longer already than sessions did of late,
+        no end is near.
+        """
+        if self.lasted_s is None or not ages_s:
+            return 0.0
+        return 1000 * max(self.lasted_s, sum(ages_s) / len(ages_s)) / self.slots
+
+
+def refusal_ms(turns: int, place_ms: float, longest_ms: float) -> int:
+    """Return after how many milliseconds to come back, for an open that would wait ``longest_ms`` or more; else 0.
+
+    It is whole places that are waited for, so one may always wait for the next.
+    """
+    if turns <= 1 or turns * place_ms <= longest_ms:
+        return 0
+    return max(LEAST_RETRY_MS, round(max(place_ms, longest_ms / RETRIED)))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from dsdq.bus.embedded import EmbeddedRedis, find_server
-from tests.conftest import newest_server
+from tests.conftest import TICKS_OFTEN, newest_server
 
 
 @pytest.fixture(scope="session", params=["bundled", "newest"])
@@ -21,7 +21,7 @@ def program(request: pytest.FixtureRequest) -> str:
 def redis_server(program: str) -> Iterator[str]:
     """Start one server for all tests here and give its URL."""
     with asyncio.Runner() as runner:
-        server = EmbeddedRedis(port=0, program=program)
+        server = EmbeddedRedis(port=0, program=program, arguments=TICKS_OFTEN)
         runner.run(server.start())
         yield server.url
         runner.run(server.stop())

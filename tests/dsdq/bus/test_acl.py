@@ -23,11 +23,28 @@ from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import Commit, CommitStatus, Owned, SessionStore, place_of, read_head, read_log
 from dsdq.contract import Contract
 from dsdq.errors import BusError, ConfigError, GoneError, RedisUnavailableError
+from tests.dsdq.bus.commands import (
+    ANOTHER_TENANTS,
+    MODEL,
+    OUR_BYTES,
+    OUR_FEED,
+    OUR_HEAD,
+    OUR_LOG,
+    OURS,
+    SCRIPTS,
+    STATE,
+    THE_GATEWAYS,
+    THE_SERVERS,
+    THE_WORKERS,
+    THEIR_BYTES,
+    THEIR_LOG,
+    THEIRS,
+    WORKER,
+)
 
 Login = Callable[[str], Redis]
 State = dict[bytes, bytes]
 
-MODEL, WORKER = "builtin/target", "w1"
 INFO = WorkerInfo(WORKER, MODEL, "r", "f", "t", "n", 2048, 2048, 16, 64)
 DEVICE = device_name("acme")
 
@@ -105,7 +122,7 @@ async def test_a_device_follows_its_feed(login: Login, service: Inbox) -> None:
         subscription = reader.subscribe(contract("acme", "s2"))
         store = SessionStore(login(VERIFIER), WORKER, feed_entries=10, open_ttl_ms=60_000, closed_ttl_ms=60_000)
         await store.open(contract("acme", "s2"), length=3, digest=b"d", answer=b"opened", request=b"prompt")
-        assert await subscription.get() == b"opened"
+        assert await subscription.get(5) == b"opened"
     finally:
         await reader.stop()
 
@@ -127,127 +144,6 @@ async def test_a_device_waits_for_a_verifier_to_load_the_script_after_a_restart(
 
 
 # What a device may not do
-
-THEIRS, THEIR_BYTES = keys.inbox(WORKER, "globex"), keys.inbox_bytes(WORKER, "globex")
-THEIR_LOG, THEIR_HEAD = keys.session_log("phone", "globex", "s1"), keys.session_head("phone", "globex", "s1")
-THEIR_FEED = keys.feed("phone", "globex")
-OURS, OUR_BYTES = keys.inbox(WORKER, "acme"), keys.inbox_bytes(WORKER, "acme")
-OUR_LOG, OUR_HEAD = keys.session_log("phone", "acme", "s1"), keys.session_head("phone", "acme", "s1")
-OUR_FEED = keys.feed("phone", "acme")
-STATE, SESSIONS = keys.worker_state(WORKER), keys.worker_sessions(WORKER)
-
-ANOTHER_TENANTS = [
-    f"XADD {THEIRS} * m x",
-    f"XLEN {THEIRS}",
-    f"EXISTS {THEIRS}",
-    f"XRANGE {THEIRS} - +",
-    f"XREAD STREAMS {THEIRS} 0",
-    f"XREADGROUP GROUP verify me STREAMS {THEIRS} >",
-    f"XTRIM {THEIRS} MAXLEN 0",
-    f"XDEL {THEIRS} 1-1",
-    f"XACK {THEIRS} verify 1-1",
-    f"DEL {THEIRS}",
-    f"GET {THEIR_BYTES}",
-    f"INCRBY {THEIR_BYTES} 1000",
-    *(
-        f"{command.format(key)}"
-        for key in (THEIR_LOG, THEIR_FEED)
-        for command in (
-            "XADD {} * m x",
-            "XRANGE {} - +",
-            "XREVRANGE {} + -",
-            "XREAD STREAMS {} 0",
-            "XLEN {}",
-            "XTRIM {} MAXLEN 0",
-            "DEL {}",
-            "PEXPIRE {} 1",
-        )
-    ),
-    f"XREAD STREAMS {OUR_LOG} {THEIR_LOG} 0 0",
-    f"HGET {THEIR_HEAD} worker",
-    f"HMGET {THEIR_HEAD} worker owner",
-    f"HGETALL {THEIR_HEAD}",
-    f"HSET {THEIR_HEAD} status closed",
-    f"COPY {THEIR_LOG} {OUR_LOG}",
-    f"RENAME {THEIR_LOG} {OURS}",
-]
-THE_WORKERS = [
-    f"XADD {OUR_LOG} * m x",
-    f"XADD {OUR_FEED} * m x",
-    f"XTRIM {OUR_LOG} MAXLEN 0",
-    f"DEL {OUR_LOG}",
-    f"HSET {OUR_HEAD} owner me",
-    f"XRANGE {OURS} - +",
-    f"XREAD STREAMS {OURS} 0",
-    f"XREADGROUP GROUP verify me STREAMS {OURS} >",
-    f"XGROUP DESTROY {OURS} verify",
-    f"XTRIM {OURS} MAXLEN 0",
-    f"XDEL {OURS} 1-1",
-    f"DEL {OURS}",
-    f"SET {OUR_BYTES} 0",
-    f"HSET {STATE} closed 1",
-    f"HGETALL {STATE}",
-    f"DEL {STATE}",
-    f"SMEMBERS {SESSIONS}",
-    f"SREM {SESSIONS} phone/acme/s1",
-    f"HGETALL {keys.worker_tries(WORKER)}",
-    f"ZADD {keys.workers(MODEL)} 9999999999999 evil",
-    f"ZREM {keys.workers(MODEL)} {WORKER}",
-    f"HSET {keys.worker_infos(MODEL)} {WORKER} x",
-    f"SET {keys.recovery_claim(MODEL, WORKER)} me",
-    f"SADD {keys.MODELS} evil",
-    f"XRANGE {keys.DEAD_LETTERS} - +",
-    f"XADD {keys.DEAD_LETTERS} * m x",
-]
-THE_GATEWAYS = [
-    "HGETALL {t.acme}:quota",
-    "HSET {t.acme}:quota tokens 1000000",
-    "ZRANGE arq:queue 0 -1",
-    "SET arq:job:1 x",
-]
-SCRIPTS = [
-    "EVAL return#1 0",
-    f"EVAL return#redis.call('XLEN',KEYS[1]) 1 {OURS}",
-    f"EVAL_RO return#1 1 {OURS}",
-    "SCRIPT LOAD while#true#do#end",
-    "FUNCTION LOAD #!lua#name=x",
-    "FCALL x 0",
-]
-THE_SERVERS = [
-    "SCRIPT FLUSH",
-    "SCRIPT KILL",
-    "FUNCTION LIST",
-    "FUNCTION FLUSH",
-    "GET x",
-    "SET x 1",
-    "KEYS *",
-    "SCAN 0",
-    "RANDOMKEY",
-    "DBSIZE",
-    "SELECT 1",
-    "FLUSHALL",
-    "FLUSHDB",
-    "INFO",
-    "CONFIG GET *",
-    "CONFIG SET appendonly no",
-    "CLIENT LIST",
-    "CLIENT KILL ID 1",
-    "CLIENT PAUSE 1000",
-    "ACL LIST",
-    "ACL SETUSER me on nopass +@all ~*",
-    "ACL GETUSER default",
-    "DEBUG SLEEP 1",
-    "SLOWLOG GET",
-    "MEMORY USAGE x",
-    "OBJECT ENCODING x",
-    "MONITOR",
-    "SUBSCRIBE x",
-    "PUBLISH x y",
-    "WAIT 1 1000",
-    "REPLICAOF 127.0.0.1 1",
-    "SHUTDOWN NOSAVE",
-    "SAVE",
-]
 
 
 async def refused(redis: Redis, command: str) -> None:

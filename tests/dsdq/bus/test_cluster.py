@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from redis.asyncio import RedisCluster
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 
 from dsdq import keys
 from dsdq.bus import scripts
@@ -20,7 +22,7 @@ from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import Commit, CommitStatus, Owned, SessionStore, read_log
 from dsdq.contract import Contract
 from dsdq.errors import BusError, DeniedError, GoneError, RedisUnavailableError
-from dsdq.testing.servers import RealServer, client, real_cluster
+from dsdq.testing.servers import RealServer, client, cluster_port, real_cluster, until
 
 Cluster = tuple[str, list[RealServer]]
 DEVICES = [f"phone-{number}" for number in range(12)]
@@ -140,7 +142,7 @@ async def test_a_device_follows_its_feed(redis: RedisCluster, store: SessionStor
     await reader.start()
     subscription = reader.subscribe(Contract("acme", "phone-1", "s1", "m", "f"))
     await store.commit(verdicts(await opened(store, "phone-1"), 2))
-    assert [await subscription.get() for _ in range(3)] == [b"opened", b"v0", b"v1"]
+    assert [await subscription.get(5) for _ in range(3)] == [b"opened", b"v0", b"v1"]
     await reader.stop()
 
 
@@ -158,11 +160,151 @@ async def test_workers_are_found_in_the_registry(redis: RedisCluster) -> None:
     assert await registry.list_workers("m") == []
 
 
+async def test_leases_of_a_model_are_judged_by_the_clock_of_the_node_that_grants_them(
+    redis: RedisCluster, cluster: Cluster
+) -> None:
+    registry = Registry(redis)
+    for model in ("m", "n", "o", "p", "q"):
+        await registry.join(WorkerInfo("w1", model, "r", "f", "t", "n", 10, 10, 4, 1), 60_000)
+        await redis.config_resetstat(target_nodes=RedisCluster.PRIMARIES)
+        await registry.list_workers(model)
+        asked = [server.url for server in cluster[1] if await asked_for_its_time(server)]
+        port = redis.get_node_from_key(keys.workers(model)).port
+        assert asked == [f"redis://127.0.0.1:{port}/0"]
+
+
+async def asked_for_its_time(server: RealServer) -> bool:
+    async with client(server.url) as one:
+        return "cmdstat_time" in await one.info("commandstats")
+
+
 async def test_scripts_are_brought_to_all_primaries(redis: RedisCluster) -> None:
     await redis.script_flush()
     await scripts.load(redis)
     _, digest = scripts._source("publish")
     assert all(await redis.script_exists(digest))
+
+
+# A slot on its way
+
+
+@dataclass(frozen=True)
+class Move:
+    """A slot on its way from one node to another."""
+
+    source: Redis
+    target: ClusterNode
+
+    async def migrate(self, *names: str) -> None:
+        """Take keys along."""
+        for name in names:
+            await self.source.execute_command("MIGRATE", self.target.host, self.target.port, name, 0, 5_000)
+
+
+@asynccontextmanager
+async def moving(redis: RedisCluster, key: str, to: ClusterNode | None = None) -> AsyncIterator[Move]:
+    """Begin to move the slot of ``key`` to another node, and end it with the block: its owner moves then."""
+    await redis.initialize()
+    slot, node = redis.keyslot(key), redis.get_node_from_key(key)
+    target = to or next(one for one in redis.get_primaries() if one.name != node.name)
+    async with client(_url(node)) as source, client(_url(target)) as other:
+        theirs, mine = [await one.execute_command("CLUSTER MYID") for one in (source, other)]
+        await other.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", theirs)
+        await source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", mine)
+        try:
+            yield Move(source, target)
+        finally:
+            for one in (other, source):
+                await one.execute_command("CLUSTER SETSLOT", slot, "NODE", mine)
+
+
+def _url(node: ClusterNode) -> str:
+    return f"redis://{node.host}:{node.port}"
+
+
+async def test_a_session_is_committed_to_and_read_where_its_keys_have_gone_before_their_slot(
+    redis: RedisCluster, store: SessionStore
+) -> None:
+    owned = await opened(store, "phone-1")
+    async with moving(redis, owned.keys[0]) as move:
+        await move.migrate(*owned.keys)
+        for connections in (1, 2, 4):  # who asks for the way must go it on the same connection
+            await asyncio.gather(*(redis.ping(target_nodes=move.target) for _ in range(connections)))
+            written = len(await read_log(redis, owned.contract, 1))
+            commits = verdicts(owned, written + 5)[written:]
+            assert [(await store.commit([commit]))[0] for commit in commits] == [CommitStatus.OK] * 5
+    assert await read_log(redis, owned.contract, 1) == [b"v%d" % at for at in range(15)]
+
+
+async def test_a_session_is_found_on_a_node_that_has_no_slot_yet(mortal: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    port = cluster_port()
+    new = RealServer(tmp_path / "new", port=port, arguments=["--cluster-enabled", "yes"])
+    async with new, client(new.url) as operator, client(mortal[0]) as redis:
+        await redis.initialize()
+        known, node = redis.get_default_node(), ClusterNode("127.0.0.1", port)
+        await operator.execute_command("CLUSTER MEET", known.host, known.port)
+
+        async def met() -> bool:
+            seen = [*(await redis.cluster_info(target_nodes=RedisCluster.PRIMARIES)).values()]
+            seen.append(await operator.execute_command("CLUSTER INFO"))
+            return {(info["cluster_state"], info["cluster_known_nodes"]) for info in seen} == {("ok", "4")}
+
+        await until(met, "a fourth node")
+        owned = await opened(store_at(redis), "phone-1")
+        async with moving(redis, owned.keys[0], node) as move:
+            await move.migrate(*owned.keys)
+            assert await store_at(redis).commit(verdicts(owned, 1)) == [CommitStatus.OK]
+
+
+async def test_a_session_whose_keys_lie_on_two_nodes_cannot_be_committed_to_until_they_are_together(
+    redis: RedisCluster, store: SessionStore
+) -> None:
+    owned = await opened(store, "phone-1")
+    async with moving(redis, owned.keys[0]) as move:
+        await move.migrate(owned.keys[0])
+        error = await failure(store.commit(verdicts(owned, 1)))
+        assert isinstance(error, RedisUnavailableError)
+        await move.migrate(*owned.keys[1:])
+        assert await store.commit(verdicts(owned, 1)) == [CommitStatus.OK]
+    assert await read_log(redis, owned.contract, 1) == [b"v0"]
+
+
+async def test_one_batch_finds_the_sessions_of_many_slots_that_have_moved(
+    redis: RedisCluster, store: SessionStore, cluster: Cluster
+) -> None:
+    sessions = [await opened(store, device) for device in DEVICES[:5]]  # at the fifth, redis-py forgets what it knew
+    for owned in sessions:
+        async with client(cluster[0]) as operator, moving(operator, owned.keys[0]) as move:
+            await move.migrate(*owned.keys)
+    commits = [commit for owned in sessions for commit in verdicts(owned, 1)]
+    await until_done(lambda: store.commit(commits))
+    assert [await read_log(redis, owned.contract, 1) for owned in sessions] == [[b"v0"]] * 5
+
+
+async def test_a_feed_and_an_inbox_are_followed_through_a_move(redis: RedisCluster, store: SessionStore) -> None:
+    reader = FeedReader(redis, "phone-1", "acme")
+    await reader.start()
+    subscription = reader.subscribe(Contract("acme", "phone-1", "s1", "m", "f"))
+    owned = await opened(store, "phone-1")
+    inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis))
+    await inbox.open(Bounds(entries=30, kept=1, bytes_=1 << 20))
+    await publish(redis, "w1", "acme", b"one")
+    async with moving(redis, owned.keys[0]) as session, moving(redis, keys.inbox("w1", "acme")) as work:
+        await session.migrate(*owned.keys)
+        await work.migrate(keys.inbox("w1", "acme"), keys.inbox_bytes("w1", "acme"), keys.worker_state("w1"))
+        await publish(redis, "w1", "acme", b"two")
+        entries = await inbox.read(count=10, block_ms=100)
+        assert await store.commit(verdicts(owned, 1)) == [CommitStatus.OK]
+    await publish(redis, "w1", "acme", b"three")
+    entries += await inbox.read(count=10, block_ms=100)
+    assert [entry.payload for entry in entries] == [b"one", b"two", b"three"]
+    assert await store.commit(verdicts(owned, 2)[1:]) == [CommitStatus.OK]
+    assert [await subscription.get(5) for _ in range(3)] == [b"opened", b"v0", b"v1"]
+    await reader.stop()
+
+
+# Nodes that go
 
 
 async def test_a_node_that_restarts_is_an_error_and_then_found_again_with_all_that_it_held(mortal: Cluster) -> None:

@@ -188,6 +188,29 @@ async def test_nobody_is_sent_away_for_longer_than_five_seconds(redis: Redis) ->
     assert busy.value.retry_after_ms == 5000
 
 
+async def test_an_open_is_refused_for_its_tenant_while_the_worker_says_so_and_a_round_is_not(redis: Redis) -> None:
+    inbox = Inbox(redis, "w1", ["acme", "globex"], DeadLetters(redis))
+    await inbox.open(Bounds(entries=64, kept=1, bytes_=1000))
+    await inbox.refuse_opens({"acme": 700})
+    with pytest.raises(BusyError) as busy:
+        await publish(redis, "w1", "acme", b"open", opens=True)
+    assert busy.value.retry_after_ms == 700
+    await publish(redis, "w1", "acme", b"round")
+    await publish(redis, "w1", "globex", b"open", opens=True)
+    await inbox.refuse_opens({})
+    await publish(redis, "w1", "acme", b"open", opens=True)
+
+
+async def test_a_heartbeat_says_again_whose_opens_are_refused(redis: Redis) -> None:
+    inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis))
+    await inbox.open(Bounds(entries=64, kept=1, bytes_=1000))
+    await inbox.refuse_opens({"acme": 700})
+    await redis.hset(keys.worker_state("w1"), "busy:acme", 0)  # a failover lost it
+    await inbox.beat(1, ttl_ms=60_000)
+    with pytest.raises(BusyError):
+        await publish(redis, "w1", "acme", b"open", opens=True)
+
+
 # Loss
 
 

@@ -14,8 +14,8 @@ from dsdq.bus.connection import check_server
 from dsdq.bus.dead import DeadLetters
 from dsdq.bus.embedded import free_port
 from dsdq.bus.inbox import Bounds, Inbox, publish
-from dsdq.errors import DeniedError, RedisUnavailableError
-from dsdq.testing.servers import RealServer, client, cluster_port, until
+from dsdq.errors import BusError, DeniedError, RedisUnavailableError
+from dsdq.testing.servers import RealServer, Tls, client, cluster_port, real_sentinels, until
 from tests.conftest import newest_server
 
 
@@ -50,9 +50,13 @@ def save(folder: Path, name: str, certificate: trustme.LeafCert) -> tuple[str, s
 
 @pytest.fixture
 def certificates(tmp_path: Path) -> Certificates:
+    return certificates_for("localhost", tmp_path)
+
+
+def certificates_for(host: str, tmp_path: Path) -> Certificates:
     authority, file = trustme.CA(), str(tmp_path / "authority.pem")
     authority.cert_pem.write_to_path(file)
-    server, key = save(tmp_path, "server", authority.issue_cert("localhost"))
+    server, key = save(tmp_path, "server", authority.issue_cert(host))
     mine, my_key = save(tmp_path, "mine", authority.issue_cert("device@example.org"))
     arguments = ["--tls-cert-file", server, "--tls-key-file", key, "--tls-ca-cert-file", file]
     return Certificates(file, arguments, f"ssl_certfile={mine}&ssl_keyfile={my_key}")
@@ -120,3 +124,33 @@ async def test_a_cluster_is_reached_over_tls(certificates: Certificates, tmp_pat
                 return False
 
             await until(fit, "a cluster of one node")
+
+
+async def test_a_failover_is_followed_over_tls(tmp_path: Path) -> None:
+    certificates = certificates_for("127.0.0.1", tmp_path)
+    tls = Tls(certificates.arguments, f"ssl_ca_certs={certificates.authority}")
+    async with (
+        real_sentinels(tmp_path, program=newest_server(), tls=tls) as watched,
+        client(watched.url) as redis,
+        client(watched.url.partition("?")[0]) as doubtful,
+    ):
+        await watched.replicated()
+        await check_server(redis)
+        with pytest.raises(BusError):
+            await check_server(doubtful)  # it does not know the authority
+        inbox = Inbox(redis, "w1", ["acme"], DeadLetters(redis))
+        await inbox.open(Bounds(entries=3, kept=1, bytes_=1 << 20))
+        await publish(redis, "w1", "acme", b"one")
+        await redis.wait(1, 5_000)
+        old = await watched.primary()
+        await old.kill()
+
+        async def promoted() -> bool:
+            with contextlib.suppress(RedisUnavailableError):
+                await check_server(redis)
+                return True
+            return False
+
+        await until(promoted, "another primary")
+        assert await watched.primary() is not old
+        assert [entry.payload for entry in await inbox.read(count=1, block_ms=100)] == [b"one"]

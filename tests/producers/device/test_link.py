@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from dsdq.bus.feed import Subscription
+from dsdq.bus.feed import FeedReader, Subscription
 from dsdq.bus.sessions import LogEntry
 from dsdq.client import GenerationStats
 from dsdq.contract import Contract, FinishReason
-from dsdq.errors import GoneError
+from dsdq.errors import BusyError, GoneError
 from dsdq.wire import Closed, Gap, Message, Opened, pack
 from producers.device import link as module
 from producers.device.link import Patience, SessionLink
@@ -88,3 +88,49 @@ async def test_a_round_is_not_repeated_to_a_verifier_that_is_gone_once_its_answe
     link._feed = Feed()  # type: ignore[assignment]
     await link._publish(b"round", subscription)
     assert link.closed() == CLOSED
+
+
+# Full
+
+
+@pytest.mark.parametrize(
+    ("open_ms", "deadline_ms", "tries"),
+    [(800, None, 3), (10_000, 250, 2), (10_000, 50, 1)],
+    ids=["until its patience ends", "until the deadline is near", "not at all"],
+)
+async def test_an_open_is_offered_again_as_long_as_there_is_time_for_it_and_never_cancelled(
+    monkeypatch: pytest.MonkeyPatch, open_ms: int, deadline_ms: int | None, tries: int
+) -> None:
+    link, published = link_with([]), list[bytes]()
+    link._patience = Patience(open_ms, verdict_ms=1000, give_up_ms=10_000, deadline_ms=deadline_ms)
+    link._rng = cast("random.Random", Steady())
+
+    async def busy(_redis: object, _worker: str, _tenant: str, payload: bytes, **_: object) -> None:
+        published.append(payload)
+        raise BusyError("full", retry_after_ms=100 if deadline_ms else 160)
+
+    async def look(*_: object, **__: object) -> None:
+        return
+
+    monkeypatch.setattr(module, "publish", busy)
+    monkeypatch.setattr(link, "_look_for_owner", look)
+    with pytest.raises(BusyError):
+        await link._ask(b"open", opens=True)
+    assert len(published) == tries
+    link._feed = cast("FeedReader", Followed())
+    await link.close(cancel=True)  # no verifier has heard of it
+    assert len(published) == tries
+
+
+class Steady:
+    """Scatters nothing."""
+
+    def uniform(self, low: float, high: float) -> float:
+        return (low + high) / 2
+
+
+class Followed:
+    """A feed that nobody has to be taken from."""
+
+    def unsubscribe(self, _: Subscription) -> None:
+        return

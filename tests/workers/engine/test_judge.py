@@ -99,9 +99,10 @@ def test_adjusted_next_tokens_follow_the_adjusted_distribution(rule: Rule, chose
     target, _ = pair_logits()
     likeliest = target[0].topk(3).indices.tolist()
     text, draws = [9, *likeliest], np.empty(DRAWS, dtype=np.int64)
-    for number in range(DRAWS):
-        one = Judged(contract(chosen, rule, number), len(text), (), None, 0, text, 1)
-        draws[number] = judge([one], target, secret=SEED)[0].acceptance.tokens[0]
+    rounds = [Judged(contract(chosen, rule, number), len(text), (), None, 0, text, 1) for number in range(DRAWS)]
+    for first in range(0, DRAWS, TOGETHER):
+        results = judge(rounds[first : first + TOGETHER], target.repeat(TOGETHER, 1), secret=SEED)
+        draws[first : first + TOGETHER] = [result.acceptance.tokens[0] for result in results]
     plainly = penalised(target[0], chosen, text, 1)[None]
     assert fits(draws, sampling.law(plainly, chosen)[0]) > LEAST_P
 

@@ -34,7 +34,7 @@ from workers.verifier.adoption import MOST_TRIES
 async def mortal_that_dies(mortal: Start, monkeypatch: pytest.MonkeyPatch) -> Mortal:
     """Start a verifier whose steps do not end."""
     started = await mortal()
-    hold(monkeypatch, started.verifier._stepper._engine, "run")
+    hold(monkeypatch, started.verifier._stepper._engine, "verify")
     return started
 
 

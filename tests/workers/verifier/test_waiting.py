@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dsdq.bus.inbox import Entry
 from dsdq.contract import Contract
 from dsdq.wire import Open
-from workers.verifier.waiting import Waiting, WaitingRoom
+from workers.verifier.waiting import Turnover, Waiting, WaitingRoom, refusal_ms
 
 ARRIVALS = st.lists(st.sampled_from(["acme", "globex", "initech"]), max_size=30)
 
@@ -74,3 +75,41 @@ def test_whoever_leaves_from_the_middle_is_not_let_in() -> None:
     room.remove(leaving)
     assert [one.contract.session for one in emptied(room)] == ["s0", "s2"]
     assert room.first() is None
+
+
+# How long
+
+
+@given(ARRIVALS, st.sampled_from(["acme", "globex", "initech"]))
+def test_the_turns_of_an_open_are_the_places_that_are_given_until_it_has_one(tenants: list[str], tenant: str) -> None:
+    room = filled(tenants)
+    turns = room.turns(tenant)
+    room.add(waiting(tenant, "last"))
+    place = [one.contract.session for one in emptied(room)].index("last") + 1
+    # Others that came while it waited may have their turn before it or after it, by who had the last one.
+    assert abs(place - turns) < len({*tenants, tenant})
+
+
+def test_places_become_free_as_often_as_sessions_end() -> None:
+    turnover = Turnover(slots=8)
+    assert turnover.place_ms([0.5] * 8) == 0.0
+    for _ in range(3):
+        turnover.ended(1.6)
+    assert turnover.place_ms([0.8] * 8) == pytest.approx(200)
+
+
+def test_sessions_that_last_longer_than_those_before_them_put_the_next_end_off() -> None:
+    turnover = Turnover(slots=2)
+    turnover.ended(1.0)
+    assert turnover.place_ms([60.0, 20.0]) == pytest.approx(20_000)
+
+
+@pytest.mark.parametrize(
+    ("turns", "place_ms", "ms"),
+    [(10, 200.0, 0), (11, 200.0, 500), (1, 5000.0, 0), (2, 5000.0, 5000), (50, 0.0, 0)],
+    ids=["soon", "too late", "the next place", "long sessions", "nothing known"],
+)
+def test_who_would_wait_too_long_is_told_when_a_quarter_of_the_others_has_got_places(
+    turns: int, place_ms: float, ms: int
+) -> None:
+    assert refusal_ms(turns, place_ms, longest_ms=2000) == ms
