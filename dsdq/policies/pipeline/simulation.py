@@ -61,6 +61,7 @@ class _Window:
 
     @property
     def end(self) -> int:
+        """Return the position behind it."""
         return self.base + self.size
 
 
@@ -91,12 +92,15 @@ class _Clock:
 
     @property
     def world(self) -> World:
+        """Return the speeds now."""
         return self._world_at(self.now_ms)
 
     def at(self, time_ms: float, event: Callable[[], None]) -> None:
+        """Let something happen at a time."""
         heapq.heappush(self._events, (time_ms, next(self._order), event))
 
     def advance(self) -> bool:
+        """Let the next thing happen; False if nothing is left."""
         if not self._events:
             return False
         self.now_ms, _, event = heapq.heappop(self._events)

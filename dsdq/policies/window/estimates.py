@@ -191,7 +191,7 @@ class Estimates:
             self.acceptance.add(seen.guessed_right, seen.guessed)
             self.draft_ms.add(seen.guess_ms / seen.guessed)
         if seen.part:
-            beside_ms = max(0.0, seen.round_trip_ms - seen.verify_ms)
+            beside_ms = seen.round_trip_ms - seen.verify_ms  # below 0 where verdicts come in bursts; on average right
             if seen.mode is Mode.COLOCATED and seen.drafted:
                 self.server_draft_ms.add(beside_ms / seen.drafted)
             elif seen.mode is Mode.TARGET_ONLY:
@@ -230,5 +230,5 @@ class Estimates:
             queue_ms=self.queue_ms.mean,
             step_ms=self.forward.ms(0),
             position_ms=self.forward.position_ms,
-            stream_ms=self.stream_ms.mean,
+            stream_ms=max(self.stream_ms.mean, 0.0),
         )

@@ -114,7 +114,7 @@ class Optimal:
         if Mode.TARGET_ONLY in self._offer.modes:
             plans[Mode.TARGET_ONLY] = _stream(Mode.TARGET_ONLY, 0, rates.target_only_rate(speeds), speeds)
         if Mode.COLOCATED in self._offer.modes and self._known.server_draft_ms.count:
-            windows, draft_ms = self._windows(), self._known.server_draft_ms.mean
+            windows, draft_ms = self._windows(), max(self._known.server_draft_ms.mean, 0.0)
             found = rates.colocated_rates(replace(speeds, stream_ms=0.0), server_acceptance, draft_ms, windows)
             best = int(found.argmax())
             plans[Mode.COLOCATED] = _stream(Mode.COLOCATED, int(windows[best]), float(found[best]), speeds)

@@ -75,9 +75,9 @@ def share_of_best(world: World, *, seed: int, tokens: int, sees: bool = True) ->
 @pytest.mark.parametrize("rtt_ms", [0, 10, 60, 200])
 @pytest.mark.parametrize("acceptance", [0.1, 0.5, 0.9])
 def test_it_is_never_far_below_the_best_single_mode(rtt_ms: float, acceptance: float) -> None:
-    for draft_ms in (0.25, 1.0, 3.0):
+    for draft_ms in (0.25, 3.0):
         world = World(acceptance, draft_ms, rtt_ms, step_ms=10, position_ms=0.1)
-        share = share_of_best(world, seed=1, tokens=3000)
+        share = share_of_best(world, seed=1, tokens=2500)
         assert share >= 0.97, f"{world}: {share:.3f} of the best mode"
 
 
@@ -91,7 +91,7 @@ def test_a_verifier_that_drafts_too_is_made_use_of(rtt_ms: float, acceptance: fl
 @pytest.mark.parametrize("rtt_ms", [10, 60])
 def test_jitter_and_a_busy_verifier_do_not_confuse_it(rtt_ms: float) -> None:
     world = World(0.8, 1, rtt_ms, step_ms=20, position_ms=0.2, jitter_ms=5, busy=0.5)
-    assert share_of_best(world, seed=3, tokens=3000) >= 0.95
+    assert share_of_best(world, seed=3, tokens=3000) >= 0.97
 
 
 @pytest.mark.parametrize("acceptance", [0.1, 0.9])
