@@ -45,7 +45,7 @@ def scores(logits: Array, sampling: Sampling) -> Array:
     if not (0 < sampling.top_k < vocab or sampling.top_p < 1 or sampling.min_p > 0):
         return kept
     order = xp.argsort(-kept, axis=-1, stable=True)  # equal logits in the order of their ids
-    rank = xp.argsort(order, axis=-1, stable=True)
+    rank = _inverse(order)
     if 0 < sampling.top_k < vocab:
         kept = xp.where(rank < sampling.top_k, kept, -xp.inf)
     if sampling.top_p < 1:
@@ -57,6 +57,15 @@ def scores(logits: Array, sampling: Sampling) -> Array:
         law = normalised(kept)
         kept = xp.where(law >= sampling.min_p * xp.max(law, axis=-1, keepdims=True), kept, -xp.inf)
     return kept
+
+
+def _inverse(order: Array) -> Array:
+    """Return the place of each id in permutations of ids, int64 ``[n, vocab]``."""
+    if isinstance(order, np.ndarray):  # without sorting again
+        rank = np.empty_like(order)
+        np.put_along_axis(rank, order, np.arange(order.shape[-1])[None, :], axis=-1)
+        return rank
+    return array_namespace(order).argsort(order, axis=-1, stable=True)
 
 
 def normalised(log_weights: Array) -> Array:

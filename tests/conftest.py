@@ -10,6 +10,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+
+from dsdq.threads import share_cores
+
+share_cores()  # with the processes that tests start, and with other tests that run beside these
+
 import torch
 
 # Without a GPU, Triton's kernels run in its interpreter; it asks when it is imported, which transformers does.

@@ -23,6 +23,7 @@ from tests.conftest import Serve
 TARGET = "builtin/target"
 PROMPT = "def read_config(path):\n"
 NEW_TOKENS = 48
+WINDOWS = (1, 9)
 SEED = 20_261_127
 ALL = dsdq.Sampling(
     repetition_penalty=1.2, presence_penalty=0.4, frequency_penalty=-0.3, logit_bias=((5, -100.0), (17, 3.5))
@@ -40,17 +41,19 @@ def alone(chosen: dsdq.Sampling) -> list[int]:
     return load_reference(TARGET).decode(prompt, NEW_TOKENS, chosen, SEED)
 
 
+async def text_of(client: dsdq.Client, draft: str, window: int, chosen: dsdq.Sampling) -> list[int]:
+    generation = client.generate(PROMPT, draft=draft, window=window, seed=SEED, sampling=chosen, max_tokens=NEW_TOKENS)
+    return [token.id async for token in generation]
+
+
 @pytest.mark.parametrize("chosen", CONTROLS, ids=IDS)
 async def test_text_is_the_references_whatever_drafts_it(serve: Serve, redis_url: str, chosen: dsdq.Sampling) -> None:
     wanted = alone(chosen)
     assert wanted != alone(dsdq.Sampling(chosen.temperature, chosen.top_k, chosen.top_p)), "nothing was adjusted"
     async with serve(TARGET), dsdq.connect(redis_url) as client:
         for draft in ("none", "ngram", "builtin/draft", "transformers:builtin/draft", "random"):
-            for window in (1, 9):
-                generation = client.generate(
-                    PROMPT, draft=draft, window=window, seed=SEED, sampling=chosen, max_tokens=NEW_TOKENS
-                )
-                assert [token.id async for token in generation] == wanted, (draft, window)
+            texts = await asyncio.gather(*(text_of(client, draft, window, chosen) for window in WINDOWS))
+            assert texts == [wanted] * len(WINDOWS), draft
 
 
 @pytest.mark.parametrize("chosen", CONTROLS, ids=IDS)

@@ -10,6 +10,7 @@ import pytest
 import dsdq
 from dsdq.errors import ConfigError, RefusedError
 from dsdq.models.tokenizer import Tokenizer
+from dsdq.settings import settings
 from tests.conftest import Serve
 
 
@@ -56,5 +57,6 @@ async def test_the_rejection_rule_is_refused_unless_the_tenant_is_trusted(serve:
 
 async def test_no_verifier_is_said_plainly(redis_url: str) -> None:
     async with dsdq.connect(redis_url) as client:
+        client._settings = settings().model_copy(update={"find_verifier_ms": 200})
         with pytest.raises(ConfigError, match="expected a verifier"):
             await ids_of(client.generate("x", draft="ngram"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -162,9 +163,12 @@ async def test_several_tenants_need_a_server_that_keeps_them_apart(serve: Serve)
 
 async def test_nobody_is_shown_a_password(place: Place) -> None:
     wrong = place.url(device_name("acme")).replace(":password@", ":another-password@")
+    impatient = {**os.environ, "DSDQ_FIND_VERIFIER_MS": "200"}
     for url, expected in ((place.url(device_name("acme")), "expected a verifier that speaks"), (wrong, "password")):
         arguments = ("-m", "dsdq", "generate", "--redis", url, "--tenant", "acme", "--draft", "ngram", "x")
-        ended = await asyncio.to_thread(subprocess.run, [sys.executable, *arguments], capture_output=True, text=True)
+        ended = await asyncio.to_thread(
+            subprocess.run, [sys.executable, *arguments], capture_output=True, text=True, env=impatient
+        )
         assert ended.returncode == 2
         assert expected in ended.stderr
         assert ":password@" not in ended.stderr

@@ -31,6 +31,7 @@ EPOCH_CHECK = "head[1] ~= ARGV[2] or head[2] ~= ARGV[3]"
 END_CHECK = "head[3] ~= ARGV[4] or head[4] ~= ARGV[5]"
 
 
+@pytest.mark.parametrize("program", ["bundled"], indirect=True)  # what the model notices is no matter of the server
 @pytest.mark.parametrize(
     ("name", "right", "wrong"),
     [

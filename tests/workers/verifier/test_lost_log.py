@@ -50,7 +50,7 @@ async def nobody_writes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asynci
     yield writing
 
 
-@pytest.mark.parametrize("draft", ["none", "hash:0.5", RecordedDrafter(1.0)], ids=str)
+@pytest.mark.parametrize("draft", ["none", "hash:0.5", pytest.param(RecordedDrafter(1.0), id="recorded")])
 async def test_what_redis_lost_is_said_again_and_nothing_is_shown_twice(
     mortal: Start, redis: Redis, redis_url: str, draft: str | Drafter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

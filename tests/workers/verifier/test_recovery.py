@@ -38,7 +38,7 @@ from workers.verifier.service import Verifier
 # Death
 
 
-@pytest.mark.parametrize("draft", ["none", "ngram", "hash:0.5", RecordedDrafter(0.8)], ids=str)
+@pytest.mark.parametrize("draft", ["none", "ngram", "hash:0.5", pytest.param(RecordedDrafter(0.8), id="recorded")])
 async def test_a_text_goes_on_as_if_nothing_had_happened(mortal: Start, redis_url: str, draft: str | Drafter) -> None:
     first = await mortal(hash_step_ms=2)
     async with dsdq.connect(redis_url, tenant="acme") as client:
