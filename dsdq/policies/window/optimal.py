@@ -156,6 +156,8 @@ class Optimal:
             self._try(_first(self._untried[0], self._offer), _FIRST_ROUNDS)
             return
         plans = self.plans()
+        if not plans:  # all that is on offer is a verifier's drafter whose speed no stream has shown yet
+            return
         mode = self._current.mode if self._current.mode in plans else next(iter(plans))
         best = max(plans, key=lambda one: plans[one].rate)
         pause_ms = self._known.network_ms.mean + self._known.queue_ms.mean
@@ -214,8 +216,8 @@ def _coarse(speeds: rates.Speeds) -> rates.Speeds:
 
 
 def _rounded(duration_ms: float) -> float:
-    """Return the nearest of durations 2 % apart; what is below a microsecond is nothing."""
-    return math.exp(0.02 * round(math.log(duration_ms) / 0.02)) if duration_ms > 1e-3 else 0.0
+    """Return the nearest of durations 2 % apart; what is below a nanosecond is nothing."""
+    return math.exp(0.02 * round(math.log(duration_ms) / 0.02)) if duration_ms > 1e-6 else 0.0
 
 
 def _drafting(speeds: rates.Speeds, windows: rates.Floats, max_depth: int) -> Plan:
