@@ -23,6 +23,7 @@ _POSITION_SHARE = 0.03
 """What a position adds to a pass, as a share of it, before passes of different lengths were seen."""
 
 _MIDDLE = 4
+_SHORTEST_MS = 1e-3
 
 _HIGHEST = 0.98
 """A higher acceptance is not believed: windows would grow without bound."""
@@ -120,9 +121,10 @@ class Pass:
         self._scale = Level(0.1, 0.25)  # of what came to what was expected
 
     def add(self, positions: int, verify_ms: float) -> None:
-        """Take in a pass."""
+        """Take in a pass; none is shorter than a microsecond, so that rates are finite."""
+        verify_ms = max(verify_ms, _SHORTEST_MS)
         if not self._ms:
-            self._begin(positions, max(verify_ms, 1e-3))
+            self._begin(positions, verify_ms)
         elif self._scale.add(verify_ms / self.ms(positions)):
             if self._scale.count == 2:
                 self._ms, self.position_ms = self._ms * self._scale.mean, self.position_ms * self._scale.mean
@@ -147,7 +149,7 @@ class Pass:
         own, slope = self._own + far * self._joint, self._joint + far * self._slope
         whole = own + far * slope + 0.05**2
         late_ms = verify_ms - self._ms - self.position_ms * far
-        self._ms += own / whole * late_ms
+        self._ms = max(self._ms + own / whole * late_ms, _SHORTEST_MS)
         self.position_ms = min(max(self.position_ms + slope / whole * late_ms, 0.0), 0.2 * self._ms)
         self._own -= own * own / whole
         self._joint -= own * slope / whole
@@ -228,7 +230,7 @@ class Estimates:
             draft_ms=self.draft_ms.mean,
             network_ms=self.network_ms.mean,
             queue_ms=self.queue_ms.mean,
-            step_ms=self.forward.ms(0),
+            step_ms=max(self.forward.ms(0), _SHORTEST_MS),
             position_ms=self.forward.position_ms,
             stream_ms=max(self.stream_ms.mean, 0.0),
         )

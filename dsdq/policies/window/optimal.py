@@ -97,23 +97,24 @@ class Optimal:
     def plans(self) -> dict[Mode, Plan]:
         """Return the best known way to work in each mode on offer."""
         known = self._known
-        return self._plans(known.speeds(), known.server_acceptance.mean)
+        return self._plans(self._offer.modes, known.speeds(), known.server_acceptance.mean)
 
-    def _hopes(self) -> dict[Mode, Plan]:
-        """Return the same, with everything that is not certain as good as it may well be."""
+    def _hopes(self, mode: Mode) -> dict[Mode, Plan]:
+        """Return the same for all but one mode, with everything that is not certain as good as it may well be."""
         known, now_ms = self._known, self._now_ms
         acceptance = known.acceptance.hoped(_HOPE, (now_ms - known.acceptance_ms) / _HALF_LIFE_MS)
         network_ms = known.network_ms.mean * 0.5 ** ((now_ms - known.heard_ms) / _HALF_LIFE_MS)
         server = known.server_acceptance.hoped(_HOPE, (now_ms - known.server_ms) / _HALF_LIFE_MS)
-        return self._plans(replace(known.speeds(), acceptance=acceptance, network_ms=network_ms), server)
+        hoped = replace(known.speeds(), acceptance=acceptance, network_ms=network_ms)
+        return self._plans(self._offer.modes - {mode}, hoped, server)
 
-    def _plans(self, speeds: rates.Speeds, server_acceptance: float) -> dict[Mode, Plan]:
+    def _plans(self, modes: frozenset[Mode], speeds: rates.Speeds, server_acceptance: float) -> dict[Mode, Plan]:
         plans = {}
-        if Mode.SPECULATE in self._offer.modes:
+        if Mode.SPECULATE in modes:
             plans[Mode.SPECULATE] = self._drafting(speeds)
-        if Mode.TARGET_ONLY in self._offer.modes:
+        if Mode.TARGET_ONLY in modes:
             plans[Mode.TARGET_ONLY] = _stream(Mode.TARGET_ONLY, 0, rates.target_only_rate(speeds), speeds)
-        if Mode.COLOCATED in self._offer.modes and self._known.server_draft_ms.count:
+        if Mode.COLOCATED in modes and self._known.server_draft_ms.count:
             windows, draft_ms = self._windows(), max(self._known.server_draft_ms.mean, 0.0)
             found = rates.colocated_rates(replace(speeds, stream_ms=0.0), server_acceptance, draft_ms, windows)
             best = int(found.argmax())
@@ -156,6 +157,8 @@ class Optimal:
             self._try(_first(self._untried[0], self._offer), _FIRST_ROUNDS)
             return
         plans = self.plans()
+        if not plans:  # all that is on offer is a verifier's drafter whose speed no stream has shown yet
+            return
         mode = self._current.mode if self._current.mode in plans else next(iter(plans))
         best = max(plans, key=lambda one: plans[one].rate)
         pause_ms = self._known.network_ms.mean + self._known.queue_ms.mean
@@ -170,8 +173,8 @@ class Optimal:
         allowed_ms = credit_ms + _TRIES_SHARE * (self._now_ms - self._began_ms) - self._spent_ms
         if allowed_ms <= 0:
             return
-        for other, plan in self._hopes().items():
-            if other is mode or plan.rate <= self._rate * (1 + _GAIN):
+        for other, plan in self._hopes(mode).items():
+            if plan.rate <= self._rate * (1 + _GAIN):
                 continue
             trial = _trial_of(plan)
             change_ms = 0.0 if other is tried else 2 * pause_ms  # there and back
@@ -214,8 +217,8 @@ def _coarse(speeds: rates.Speeds) -> rates.Speeds:
 
 
 def _rounded(duration_ms: float) -> float:
-    """Return the nearest of durations 2 % apart; what is below a microsecond is nothing."""
-    return math.exp(0.02 * round(math.log(duration_ms) / 0.02)) if duration_ms > 1e-3 else 0.0
+    """Return the nearest of durations 2 % apart; what is below a nanosecond is nothing."""
+    return math.exp(0.02 * round(math.log(duration_ms) / 0.02)) if duration_ms > 1e-6 else 0.0
 
 
 def _drafting(speeds: rates.Speeds, windows: rates.Floats, max_depth: int) -> Plan:

@@ -72,12 +72,12 @@ def share_of_best(world: World, *, seed: int, tokens: int, sees: bool = True) ->
     return own / best
 
 
-@pytest.mark.parametrize("rtt_ms", [0, 10, 60, 200])
+@pytest.mark.parametrize("rtt_ms", [0, 60, 200])
 @pytest.mark.parametrize("acceptance", [0.1, 0.5, 0.9])
 def test_it_is_never_far_below_the_best_single_mode(rtt_ms: float, acceptance: float) -> None:
     for draft_ms in (0.25, 3.0):
         world = World(acceptance, draft_ms, rtt_ms, step_ms=10, position_ms=0.1)
-        share = share_of_best(world, seed=1, tokens=2500)
+        share = share_of_best(world, seed=1, tokens=2000)
         assert share >= 0.97, f"{world}: {share:.3f} of the best mode"
 
 
@@ -137,7 +137,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("change", CHANGES)
 def test_it_follows_a_change_within_ten_rounds(change: str, seed: int) -> None:
     before, after = CHANGES[change]
@@ -178,7 +178,7 @@ observations = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.tuples(observations, st.floats(0, 1), st.floats(0, 500)), max_size=30),
+    st.lists(st.tuples(observations, st.floats(0, 1), st.floats(0, 500)), max_size=12),
     st.builds(
         Offer,
         max_window=st.integers(1, 64),
