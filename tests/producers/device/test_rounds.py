@@ -89,7 +89,8 @@ async def test_modes_that_change_all_the_time_change_nothing_in_the_text(
     assert shown == OWN[:200]
     assert {one.mode for one in policy.seen} == {Mode.SPECULATE, Mode.TARGET_ONLY}
     assert sum(one.committed for one in policy.seen) == 200
-    assert max(one.in_flight for one in policy.seen) > 0
+    if draft is not IN_A_THREAD:  # whose next window may take longer than the verdict
+        assert max(one.in_flight for one in policy.seen) > 0
     assert max(one.part for one in policy.seen) > 0
 
 
