@@ -7,6 +7,7 @@ from hashlib import sha1
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
 
 from dsdq.bus import scripts
@@ -62,5 +63,6 @@ def test_the_model_notices_a_script_that_lets_through(
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    with pytest.raises((AssertionError, DsdqError)):  # whatever it breaks first
+    # Whatever it breaks first; what depends on the time of the server's ids need not come twice.
+    with pytest.raises((AssertionError, DsdqError, Flaky)):
         run_state_machine_as_test(machine_on(redis_server), settings=chosen)
