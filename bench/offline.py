@@ -104,7 +104,7 @@ class Dsdq:
 
     def __init__(self, new_tokens: int) -> None:
         self.engine = Engine(load_target(TARGET), KvMemory(tokens=64 * 512))
-        self.drafter = load_drafter(DRAFT)
+        self.drafter, self.tokenizer = load_drafter(DRAFT), Tokenizer.load(TARGET)
         self.new_tokens = new_tokens
         self.calls = 0
 
@@ -127,7 +127,7 @@ class Dsdq:
                 "t", "p", f"s{self.calls}-{number}", TARGET, "f", max_tokens=self.new_tokens, max_window=WINDOW,
                 ignore_eos=True,
             )  # fmt: skip
-            options = {"propose": timed(self.drafter.start(contract))} if drafts else {}
+            options = {"propose": timed(self.drafter.start(contract, self.tokenizer))} if drafts else {}
             made.append(batch.add(contract, prompt, **options))
         batch.run()
         runs.ids = [one.tokens for one in made]

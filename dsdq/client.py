@@ -54,7 +54,8 @@ class Token:
 class GenerationStats:
     """What one generation cost and gained; complete once the generation has ended.
 
-    Bytes are message payloads. ``repeats`` counts requests that were sent again, ``takeovers`` changes of the verifier.
+    Of ``drafted_tokens``, ``judged_tokens`` met the target, ``wasted_tokens`` stood behind a rejected one. Bytes are
+    message payloads. ``repeats`` counts requests that were sent again, ``takeovers`` changes of the verifier.
     The lists have one entry per verdict: ``round_trips_ms`` from publish to verdict, ``queue_ms`` and ``verify_ms`` of
     that at the verifier, ``batch_rows`` the sessions of the same forward.
     """
@@ -62,6 +63,8 @@ class GenerationStats:
     prompt_tokens: int = 0
     committed_tokens: int = 0
     drafted_tokens: int = 0
+    judged_tokens: int = 0
+    wasted_tokens: int = 0
     accepted_tokens: int = 0
     rounds: int = 0
     repeats: int = 0
@@ -78,8 +81,8 @@ class GenerationStats:
 
     @property
     def acceptance_rate(self) -> float:
-        """Return the accepted share of the drafted tokens, 0 when nothing was drafted."""
-        return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else 0.0
+        """Return the accepted share of the draft tokens that were judged, 0 when none was."""
+        return self.accepted_tokens / self.judged_tokens if self.judged_tokens else 0.0
 
     @property
     def tokens_per_round(self) -> float:
@@ -130,6 +133,8 @@ class Client(Protocol):
         sampling: Sampling = GREEDY,
         max_tokens: int = 128,
         window: int = DEFAULT_WINDOW,
+        depth: int = 1,
+        policy: str | None = None,
         seed: int | None = None,
         model: str | None = None,
         rule: Rule = Rule.COUPLED,
@@ -145,11 +150,15 @@ class Client(Protocol):
 
         Args:
             prompt: text, encoded by the target's tokenizer, or token ids.
-            draft: a drafter by name: ``builtin/draft``, a path or hub name, ``ngram``, or ``none`` (target-only); or
-                one of your own, which drafts ids of the target's tokenizer.
+            draft: a drafter by name: ``builtin/draft``, a path or hub name, ``onnx:FOLDER``, ``gguf:FILE``, ``ngram``,
+                or ``none`` (target-only); a model with another tokenizer as ``retokenise:NAME``; or one of your own,
+                which drafts ids of the target's tokenizer.
             sampling: how the target draws its next token; greedy by default.
             max_tokens: bound of the generated tokens.
-            window: draft tokens per round.
+            window: draft tokens per round, at most if a policy chooses.
+            depth: rounds in flight at most: 1 waits for each verdict, 2 to 4 hide the network.
+            policy: what chooses window, depth, and whether to draft at all, by name (``optimal``, ``backoff``, … in
+                :data:`dsdq.policies.window.POLICIES`); None always drafts ``window`` tokens ``depth`` deep.
             seed: 64 bits that fix the text; random when absent.
             model: which target, when the service runs several.
             rule: ``coupled`` (default) or ``rejection``.

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from dsdq.contract import Contract
 from dsdq.laws import DraftLaw
+from dsdq.models.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,9 @@ class DraftSession(Protocol):
     """Drafts one session's text. Called from one thread at a time."""
 
     def propose(self, text: Sequence[int], window: int) -> Proposal:
-        """Return up to ``window`` tokens to follow ``text`` (prompt and committed tokens, as the verifier has them).
+        """Return up to ``window`` tokens to follow ``text``: prompt, committed tokens, and drafts on their way.
 
-        What was proposed before and is not in ``text`` was rejected; the session rolls back by itself.
+        What was in a text or proposed before, and is not in ``text``, was rejected; the session rolls back by itself.
         """
         ...
 
@@ -50,6 +51,10 @@ class Drafter(Protocol):
         """Say whether a draft takes about a tenth of a millisecond at most."""
         ...
 
-    def start(self, contract: Contract) -> DraftSession:
-        """Begin a session."""
+    def start(self, contract: Contract, tokenizer: Tokenizer) -> DraftSession:
+        """Begin a session whose ids are ``tokenizer``'s, the target's. This may take a second or more.
+
+        Raises:
+            DsdqError: it cannot draft under this contract, or for this tokenizer.
+        """
         ...

@@ -26,12 +26,14 @@ from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis, server_version
 from dsdq.settings import Settings
 from dsdq.testing.tiny import make_tiny
+from tests.producers.drafters.exported import exported
 from workers.verifier.assembly import assemble
 from workers.verifier.service import Verifier
 
 NEWEST = (7, 0)
 # An idle server notices that a blocked read has waited long enough when its clock ticks: by itself, every 100 ms.
 TICKS_OFTEN = ("--hz", "500")
+Export = Callable[[str], str]
 Serve = Callable[..., AbstractAsyncContextManager[Verifier]]
 
 
@@ -81,6 +83,28 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return made[architecture]
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """Return a function that gives the built-in draft's name in another form, made once.
+
+    ``onnx`` and ``gguf`` skip the test where what writes or runs them is missing; ``renumbered`` has other ids.
+    """
+    made: dict[str, str] = {}
+
+    def name(form: str) -> str:
+        if form == "onnx":
+            pytest.importorskip("onnx", reason="the extra dev has it")
+            pytest.importorskip("onnxruntime", reason="the extra onnx has it")
+        elif form == "gguf":
+            pytest.importorskip("gguf", reason="writes the file: pip install gguf")
+            pytest.importorskip("llama_cpp", reason="the extra llama-cpp has it; it may have to be built")
+        if form not in made:
+            made[form] = exported(form, tmp_path_factory.mktemp(form))
+        return made[form]
+
+    return name
 
 
 @pytest.fixture

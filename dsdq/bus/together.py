@@ -2,7 +2,8 @@
 
 A call that comes while another is under way waits for it, and then goes with all that wait. A device process with
 hundreds of sessions would otherwise hold a connection for each, and spend more on pipelines than on drafts. A call that
-comes alone goes alone, and at once.
+comes alone goes alone, and at once; and where the server is far, none waits for an answer that takes longer than a
+wink: what waits then goes too, over another connection.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from redis.asyncio import Redis
 from dsdq.bus import scripts
 
 MOST_CALLS = 128
+WINK_S = 0.002
+MOST_UNDER_WAY = 8
 
 _Waiting = tuple[scripts.Call, asyncio.Future[Any]]
 
@@ -28,8 +31,9 @@ class Together:
     def __init__(self, name: str) -> None:
         self._name = name
         self._waiting: deque[_Waiting] = deque()
-        self._under_way = False
-        self._sending: asyncio.Task[None] | None = None
+        self._under_way = 0
+        self._sending: set[asyncio.Task[None]] = set()
+        self._alarm: asyncio.TimerHandle | None = None
 
     async def call(self, redis: Redis, keys: Sequence[str], arguments: Sequence[scripts.Argument]) -> Any:  # noqa: ANN401
         """Run the script and return its answer.
@@ -40,15 +44,30 @@ class Together:
         if self._under_way:
             answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             self._waiting.append(((keys, arguments), answer))
+            self._set_alarm(redis)
             return await answer
-        self._under_way = True
+        self._under_way += 1
         try:
             return await scripts.call(redis, self._name, keys, arguments)
         finally:
-            if self._waiting:
-                self._sending = asyncio.create_task(self._send(redis))
-            else:
-                self._under_way = False
+            self._under_way -= 1
+            self._begin(redis)
+
+    def _set_alarm(self, redis: Redis) -> None:
+        if self._alarm is None and self._under_way < MOST_UNDER_WAY:
+            self._alarm = asyncio.get_running_loop().call_later(WINK_S, self._hurry, redis)
+
+    def _hurry(self, redis: Redis) -> None:
+        self._alarm = None
+        self._begin(redis)
+
+    def _begin(self, redis: Redis) -> None:
+        """Send what waits, if anything does."""
+        if self._waiting:
+            self._under_way += 1
+            task = asyncio.create_task(self._send(redis))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
     async def _send(self, redis: Redis) -> None:
         """Send what waits, and what comes meanwhile."""
@@ -57,7 +76,7 @@ class Together:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_CALLS))]
                 await self._answer(redis, batch)
         finally:
-            self._under_way = False
+            self._under_way -= 1
 
     async def _answer(self, redis: Redis, batch: Sequence[_Waiting]) -> None:
         try:

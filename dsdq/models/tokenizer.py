@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ import tokenizers
 
 from dsdq.errors import ModelError, PromptError
 from dsdq.models.names import resolve, tokenizer_of
+from dsdq.models.spelling import byte_level, sentence_piece
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -63,14 +65,14 @@ class Tokenizer:
         config = folder / CONFIG_FILE if folder else _download(str(source), CONFIG_FILE)
         return cls(_read_backend(file), _read_config(config))
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of ``text``, with the special tokens that the model expects around it.
+    def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
+        """Return the ids of ``text``, with the special tokens that the model expects around it unless told otherwise.
 
         Raises:
             PromptError: the text is not Unicode (it holds lone surrogates, as undecodable bytes of a command line do).
         """
         try:
-            return self._backend.encode(text).ids
+            return self._backend.encode(text, add_special_tokens=special_tokens).ids
         except (TypeError, UnicodeError) as error:
             msg = f"expected a prompt in UTF-8, got bytes that are none: {error}"
             raise PromptError(msg) from error
@@ -105,6 +107,32 @@ class Tokenizer:
         if "ByteFallback" not in json.dumps(json.loads(self._backend.to_str())["decoder"]):
             return frozenset()
         return frozenset(id_ for token, id_ in self._backend.get_vocab().items() if _BYTE_TOKEN.fullmatch(token))
+
+    @cached_property
+    def spellings(self) -> tuple[bytes, ...]:
+        """Return each id's bytes in the middle of a text; none for a special token and for an id without a token."""
+        decoder = json.dumps(json.loads(self._backend.to_str())["decoder"])
+        spelled = byte_level if "ByteLevel" in decoder else sentence_piece
+        vocabulary, added = self._backend.get_vocab(), self._backend.get_added_tokens_decoder()
+        found = [b""] * (max(vocabulary.values(), default=-1) + 1)
+        for token, id_ in vocabulary.items():
+            if not self.is_silent(id_):
+                found[id_] = token.encode() if id_ in added else spelled(token)
+        return tuple(found)
+
+    @cached_property
+    def beginning(self) -> tuple[int, ...]:
+        """Return the special tokens that the model expects before a text."""
+        return tuple(takewhile(self.is_silent, self.encode("a")))
+
+    def special(self, content: str) -> int | None:
+        """Return the id of the special token that is written ``content``, if there is one."""
+        id_ = self._backend.token_to_id(content)
+        return None if id_ is None or not self.is_silent(id_) else id_
+
+    def written(self, token: int) -> str | None:
+        """Return how the vocabulary writes ``token``, if it has it."""
+        return self._backend.id_to_token(token)
 
     def is_silent(self, token: int) -> bool:
         """Say whether a decoded text leaves ``token`` out: a special token, or an id without a token."""

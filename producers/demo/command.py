@@ -17,10 +17,11 @@ from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW
 from dsdq.contract import MAX_WINDOW, Sampling
 from dsdq.errors import SessionError
 from dsdq.models.names import resolve
+from dsdq.policies.window import MAX_DEPTH
 from dsdq.wire import ErrorCode
 from producers.demo import report
 from producers.demo.events import Began, Failed, Finished, Spoke
-from producers.demo.fleet import Job, devices, verifier
+from producers.demo.fleet import Job, devices, network, verifier
 from producers.demo.view import View
 
 TARGET = "builtin/target"
@@ -28,11 +29,15 @@ PROMPTS_SHOWN = 6
 NOT_IDENTICAL = 1
 
 
-def demo(
+def demo(  # noqa: PLR0913, PLR0917 - options, each with a default
     devices_: Annotated[int, typer.Option("--devices", min=1, max=64, help="Device processes.")] = 3,
     prompt: Annotated[list[str] | None, typer.Option(help="A prompt; repeat for several.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, max=1024, help="Tokens per prompt.")] = 96,
     window: Annotated[int, typer.Option(min=1, max=MAX_WINDOW, help="Draft tokens per round.")] = DEFAULT_WINDOW,
+    depth: Annotated[int, typer.Option(min=1, max=MAX_DEPTH, help="Rounds in flight at most; 1 waits for each.")] = 1,
+    rtt_ms: Annotated[
+        float, typer.Option(min=0.0, max=10_000, help="Put devices at this round trip from Redis.")
+    ] = 0.0,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes the text at temperature above 0.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,  # noqa: FBT002
@@ -50,12 +55,13 @@ def demo(
             prompts={number: text for number, text in enumerate(prompts) if number % devices_ == device},
             max_tokens=max_tokens,
             window=window,
+            depth=depth,
             temperature=temperature,
             seed=seed,
         )
         for device in range(min(devices_, len(prompts)))
     ]
-    result = asyncio.run(_run(console, prompts, jobs, sampling, seed))
+    result = asyncio.run(_run(console, prompts, jobs, sampling, seed, rtt_ms))
     if as_json:
         typer.echo(json.dumps(result, indent=2))
     else:
@@ -71,30 +77,43 @@ def builtin_prompts() -> list[str]:
     return prompts
 
 
-async def _run(console: Console, prompts: list[str], jobs: list[Job], sampling: Sampling, seed: int) -> dict[str, Any]:
-    finished: list[Finished] = []
+async def _run(
+    console: Console, prompts: list[str], jobs: list[Job], sampling: Sampling, seed: int, rtt_ms: float
+) -> dict[str, Any]:
     async with EmbeddedRedis() as redis:
         console.print(f"redis: {redis.url}", highlight=False, markup=False, soft_wrap=True)
         async with verifier(redis.url, TARGET) as said:
             console.print(f"verifier: {said}", highlight=False, markup=False, soft_wrap=True)
-            began = last = 0.0
-            with View(console, prompts, len(jobs)) as view:
-                async for event in devices([job.at(redis.url) for job in jobs]):
-                    view.take(event)
-                    if isinstance(event, Began):
-                        began = began or perf_counter()
-                    elif isinstance(event, Finished):
-                        finished.append(event)
-                    elif isinstance(event, Failed):
-                        raise SessionError(ErrorCode.INTERNAL, f"device {event.device}: {event.message}")
-                    elif isinstance(event, Spoke):
-                        last = perf_counter()
+            async with network(redis.url, rtt_ms) as url:
+                finished, seconds = await _watch(View(console, prompts, len(jobs)), [job.at(url) for job in jobs])
     if len(finished) != len(prompts):
         raise SessionError(ErrorCode.INTERNAL, f"expected {len(prompts)} finished prompts, got {len(finished)}")
     console.print("the same prompts by the target alone ...", highlight=False)
     finished.sort(key=lambda one: one.prompt)
     alone = await asyncio.to_thread(_alone, finished, jobs[0].max_tokens, sampling, seed)
-    return report.figures(finished, last - began, alone)
+    return report.figures(finished, seconds, alone)
+
+
+async def _watch(view: View, jobs: list[Job]) -> tuple[list[Finished], float]:
+    """Show what the devices say; return what they finished, and the seconds from the first's start to the last token.
+
+    Raises:
+        SessionError: a device failed.
+    """
+    finished: list[Finished] = []
+    began = last = 0.0
+    with view:
+        async for event in devices(jobs):
+            view.take(event)
+            if isinstance(event, Began):
+                began = began or perf_counter()
+            elif isinstance(event, Finished):
+                finished.append(event)
+            elif isinstance(event, Failed):
+                raise SessionError(ErrorCode.INTERNAL, f"device {event.device}: {event.message}")
+            elif isinstance(event, Spoke):
+                last = perf_counter()
+    return finished, last - began
 
 
 def _alone(finished: list[Finished], max_tokens: int, sampling: Sampling, seed: int) -> report.Reference:

@@ -27,6 +27,7 @@ async def _generate(client: dsdq.Client, job: Job, number: int, prompt: str) -> 
         sampling=dsdq.Sampling(temperature=job.temperature),
         max_tokens=job.max_tokens,
         window=job.window,
+        depth=job.depth,
         seed=job.seed,
     )
     async for token in generation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 
 from dsdq.errors import ModelError
 from dsdq.processes import spawn
+from dsdq.testing.proxy import FaultProxy, Faults, Line
 from producers.demo.events import Event, from_line
 
 READY = "ready"
@@ -27,12 +29,24 @@ class Job:
     prompts: dict[int, str]
     max_tokens: int
     window: int
+    depth: int
     temperature: float
     seed: int
 
     def at(self, url: str) -> Job:
         """Return the job with the service's address."""
         return replace(self, url=url)
+
+
+@asynccontextmanager
+async def network(url: str, rtt_ms: float) -> AsyncIterator[str]:
+    """Give the address at which devices reach ``url`` over a link with this round trip time."""
+    if not rtt_ms:
+        yield url
+        return
+    line = Line(delay_ms=rtt_ms / 2)
+    async with FaultProxy(url, random.Random(0), Faults(up=line, down=line)) as proxy:  # noqa: S311 - draws nothing
+        yield proxy.url
 
 
 @asynccontextmanager

@@ -63,7 +63,16 @@ def figures(finished: Sequence[Finished], seconds: float, reference: Reference) 
     """Return the run's figures. ``seconds`` is the wall time from the first prompt to the last token."""
     total = {
         key: sum(_number(one, key) for one in finished)
-        for key in ("committed_tokens", "drafted_tokens", "accepted_tokens", "rounds", "bytes_up", "bytes_down")
+        for key in (
+            "committed_tokens",
+            "drafted_tokens",
+            "judged_tokens",
+            "accepted_tokens",
+            "wasted_tokens",
+            "rounds",
+            "bytes_up",
+            "bytes_down",
+        )
     }
     tokens = max(total["committed_tokens"], 1)
     trips = sorted(trip for one in finished for trip in _numbers(one, "round_trips_ms"))
@@ -75,7 +84,8 @@ def figures(finished: Sequence[Finished], seconds: float, reference: Reference) 
         "prompts": len(finished),
         "committed_tokens": int(total["committed_tokens"]),
         "tokens_per_s": own,
-        "acceptance_rate": total["accepted_tokens"] / max(total["drafted_tokens"], 1),
+        "acceptance_rate": total["accepted_tokens"] / max(total["judged_tokens"], 1),
+        "wasted_drafts": total["wasted_tokens"] / max(total["drafted_tokens"], 1),
         "tokens_per_round": total["committed_tokens"] / max(total["rounds"], 1),
         "bytes_up_per_token": total["bytes_up"] / tokens,
         "bytes_down_per_token": total["bytes_down"] / tokens,
@@ -95,7 +105,8 @@ def figures(finished: Sequence[Finished], seconds: float, reference: Reference) 
 
 ROWS = (
     ("tokens/s, all devices together", "tokens_per_s", "{:.1f}"),
-    ("acceptance rate of drafted tokens", "acceptance_rate", "{:.1%}"),
+    ("acceptance rate of draft tokens that were judged", "acceptance_rate", "{:.1%}"),
+    ("share of draft tokens behind a rejected one", "wasted_drafts", "{:.1%}"),
     ("committed tokens per round", "tokens_per_round", "{:.2f}"),
     ("bytes up per committed token", "bytes_up_per_token", "{:.1f}"),
     ("bytes down per committed token", "bytes_down_per_token", "{:.1f}"),

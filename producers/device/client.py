@@ -24,11 +24,12 @@ from dsdq.contract import Contract, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.routing import POLICIES, prefix_of
-from dsdq.policies.window import Static
+from dsdq.policies.window import Mode, Offer, Static, WindowPolicy, load_policy
 from dsdq.settings import settings
 from producers.device.finding import Finder, Found
-from producers.device.generation import Prepared, RedisGeneration
+from producers.device.generation import RedisGeneration
 from producers.device.link import Patience, SessionLink
+from producers.device.rounds import Prepared
 from producers.device.sealer import Sealer
 from producers.drafters import Drafter, load_drafter, model_of
 
@@ -82,6 +83,8 @@ class RedisClient:
         sampling: Sampling = GREEDY,
         max_tokens: int = 128,
         window: int = DEFAULT_WINDOW,
+        depth: int = 1,
+        policy: str | None = None,
         seed: int | None = None,
         model: str | None = None,
         rule: Rule = Rule.COUPLED,
@@ -115,8 +118,10 @@ class RedisClient:
             found = await self._finder.find(model, beginning)
             link = self._link(found, beginning, stats, deadline_s)
             fixed = partial(terms, seed=_seed(seed), version=found.version)
-            return await self._prepare(found.worker, prompt, draft, fixed, link)
+            return await self._prepare(found.worker, prompt, draft, fixed, chooser, link)
 
+        offer = Offer(window, 1 if rule is Rule.REJECTION else depth, frozenset({Mode.SPECULATE, Mode.TARGET_ONLY}))
+        chooser = Static(offer.max_window, offer.max_depth) if policy is None else load_policy(policy, offer)
         generation = RedisGeneration(_prepare)
         self._generations.add(generation)
         return generation
@@ -127,6 +132,7 @@ class RedisClient:
         prompt: str | Sequence[int],
         draft: str | Drafter,
         terms: Callable[..., Contract],
+        policy: WindowPolicy,
         link: SessionLink,
     ) -> Prepared:
         drafter = await self._drafter(draft)
@@ -143,8 +149,8 @@ class RedisClient:
         if not ids:
             msg = "expected a prompt of at least one token, got an empty one"
             raise PromptError(msg)
-        policy = Static(contract.max_window)
-        return Prepared(contract, ids, tokenizer, drafter.start(contract), drafter.brief, policy, link, worker.wid)
+        session = await asyncio.to_thread(drafter.start, contract, tokenizer)
+        return Prepared(contract, ids, tokenizer, session, drafter.brief, policy, link, worker.wid)
 
     def _link(self, found: Found, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
         if self._redis is None or self._feed is None:

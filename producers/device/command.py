@@ -15,16 +15,21 @@ import dsdq
 from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW
 from dsdq.contract import MAX_WINDOW, Biases, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
+from dsdq.policies.window import MAX_DEPTH
 from dsdq.settings import settings
 
 
 def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     prompt: Annotated[str | None, typer.Argument(help="The prompt; read from standard input when absent.")] = None,
     redis: Annotated[str | None, typer.Option(help="The service's Redis URL.", show_default="DSDQ_REDIS_URL")] = None,
-    draft: Annotated[str, typer.Option(help="A draft model's name or path, ngram, or none.")] = DEFAULT_DRAFT,
+    draft: Annotated[
+        str, typer.Option(help="A draft model's name or path, ngram, none, …: see README.md.")
+    ] = DEFAULT_DRAFT,
     model: Annotated[str | None, typer.Option(help="The target, when several are served.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 128,
     window: Annotated[int, typer.Option(min=1, max=MAX_WINDOW, help="Draft tokens per round.")] = DEFAULT_WINDOW,
+    depth: Annotated[int, typer.Option(min=1, max=MAX_DEPTH, help="Rounds in flight at most; 1 waits for each.")] = 1,
+    policy: Annotated[str | None, typer.Option(help="What chooses window and depth: optimal, backoff, …")] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     top_k: Annotated[int, typer.Option(min=0, help="0 is off.")] = 0,
     top_p: Annotated[float, typer.Option(help="1 is off.")] = 1.0,
@@ -53,7 +58,7 @@ def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
         temperature, top_k, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty, _biases(logit_bias)
     )
     ends = {"max_tokens": max_tokens, "stop": stop or (), "stop_ids": stop_id or (), "ignore_eos": ignore_eos}
-    drafting = {"draft": draft, "window": window, "rule": rule, "trusted": trusted}
+    drafting = {"draft": draft, "window": window, "depth": depth, "policy": policy, "rule": rule, "trusted": trusted}
     options = {"model": model, "sampling": sampling, "seed": seed, "logprobs": logprobs, **ends, **drafting}
     asyncio.run(_run(redis or settings().redis_url, tenant, text, options, stream=stream, as_json=as_json))
 

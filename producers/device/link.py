@@ -1,7 +1,7 @@
 """One session's two directions: requests go into the owner's inbox, answers come from the session's log, in order.
 
-A request is repeated until it is answered; its answer is in the log at most once. Who owns the session may change at
-any time: the new owner says so in the log.
+Requests are repeated until they are answered; an answer is in the log at most once. Several may wait for theirs. Who
+owns the session may change at any time: the new owner says so in the log.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from time import monotonic
 
@@ -46,6 +46,7 @@ log = get_logger("device")
 RETRY_MS, LONGEST_RETRY_MS = 50, 1_000
 LEAST_TIMEOUT_MS = 250
 CANCEL_TRIES_S = 5.0
+OPEN_ROUND = 0  # rounds count from 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,20 @@ class Patience:
     deadline_ms: int | None = None
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A request that waits for its answer, and when it was first sent (monotonic seconds)."""
+
+    request: bytes
+    at_s: float
+    repeated: bool = False
+
+
 class SessionLink:
-    """Speaks for one session. ``find_worker`` gives a verifier that takes new sessions."""
+    """Speaks for one session. ``find_worker`` gives a verifier that takes new sessions.
+
+    ``link_ms`` is the latest publication's round trip to Redis, None until there is one; whoever reads it may clear it.
+    """
 
     def __init__(
         self,
@@ -88,11 +101,13 @@ class SessionLink:
         self._began_s = monotonic()
         self._contract: Contract | None = None
         self._subscription: Subscription | None = None
-        self._request: bytes | None = None
+        self._asked: dict[int, _Asked] = {}  # by round; 0 is the open
         self._sent = False  # a verifier may have heard of the session
-        self._asked_s = 0.0
-        self._repeated = False
+        self._next_up: Message | None = None  # was looked at and is still to be taken
+        self._read_s = 0.0  # when the last answer was taken
         self._length = 0
+        self.waited_ms = 0.0
+        self.link_ms: float | None = None
         self._about: dict[str, object] = {}
 
     @property
@@ -113,48 +128,56 @@ class SessionLink:
         self.contract_bytes = pack_contract(contract)
         self._subscription = self._feed.subscribe(contract)
         request = pack(Open(contract.session, self.contract_bytes, prompt), contract.version)
-        await self._ask(request, opens=True)
-        message = await self._next(request, opens=True)
+        await self._ask(OPEN_ROUND, request)
+        message = await self._next()
         if isinstance(message, Error):
             raise RefusedError(message.code, message.message)
         if not isinstance(message, Opened):
             raise _unexpected(message, "opened")
-        self._worker, self._request = message.worker, None
+        self._worker = message.worker
+        self._asked.clear()
         return message
 
     async def ask(self, request: Draft | Decode) -> None:
-        """Publish a round."""
+        """Publish a round. Until :meth:`keep` leaves it out, it waits for an answer, and is repeated."""
         self._about["round"] = request.round
-        self._length = request.base
-        await self._ask(pack(request, self._subscribed.contract.version))
+        await self._ask(request.round, pack(request, self._subscribed.contract.version))
+
+    def keep(self, rounds: Collection[int]) -> None:
+        """Forget all rounds but these: they were answered, or nobody wants to know any more."""
+        self._asked = {round_: asked for round_, asked in self._asked.items() if round_ in rounds}
 
     async def answer(self) -> Verdict | Closed | Opened:
-        """Return the next verdict, or the close; repeat the request while none comes.
+        """Return the next verdict, or the close; repeat what was asked while none comes.
 
         ``Opened`` where a verifier took over whose log is shorter than this device's text: Redis lost its last writes.
+        Afterwards ``waited_ms`` says how long the verdict took: from its first round's publication, or from the verdict
+        before it if that came later and was a grant's too.
 
         Raises:
             SessionError: the session failed, nothing answered for ``give_up_ms``, or the deadline has passed.
         """
         while True:
-            message = await self._next(self._request)
+            message = await self._next()
             if isinstance(message, Opened):
                 if self._follow(message):
                     return message
-                await self._repeat(self._request)
+                await self._repeat()
             elif isinstance(message, Gap):
                 self.log.info("gap", expected=message.expected)
-                await self._repeat(self._request)
+                await self._repeat()
             else:
                 return self._verdict_or_close(message)
 
     def closed(self) -> Closed | Opened | None:
-        """Return the close if it is already here: it is appended together with the last verdict.
+        """Return the close if it is the next thing here: it is appended together with the last verdict.
 
-        ``Opened`` as :meth:`answer` gives it; another new owner, between two rounds, gets the next one.
+        ``Opened`` as :meth:`answer` gives it. Another new owner, between two rounds, gets the next one.
         """
-        while self._subscription is not None and (payload := self._subscription.get_nowait()) is not None:
-            message = self._received(payload)
+        while (message := self._peek()) is not None:
+            if self._asked and not isinstance(message, Closed | Error):
+                return None  # for who waits for an answer
+            self._next_up = None
             if isinstance(message, Opened) and self._follow(message):
                 return message
             if isinstance(message, Opened | Gap):
@@ -164,6 +187,16 @@ class SessionLink:
                 raise _unexpected(answer, "nothing before the next round")
             return answer
         return None
+
+    def rewind(self, length: int) -> None:
+        """Know that the text has only ``length`` tokens now: Redis lost the rest."""
+        self._length = length
+
+    def _peek(self) -> Message | None:
+        if self._next_up is None and self._subscription is not None:
+            payload = self._subscription.get_nowait()
+            self._next_up = None if payload is None else self._received(payload)
+        return self._next_up
 
     def _follow(self, message: Opened) -> bool:
         """Turn to a new owner; say whether Redis lost what this device has seen."""
@@ -185,18 +218,24 @@ class SessionLink:
 
     # Asking
 
-    async def _ask(self, request: bytes, *, opens: bool = False) -> None:
-        self._request, self._repeated, self._asked_s = request, False, monotonic()
-        await self._publish(request, self._subscribed, opens=opens)
+    async def _ask(self, round_: int, request: bytes) -> None:
+        self._asked[round_] = _Asked(request, monotonic())
+        await self._publish(request, self._subscribed, opens=round_ == OPEN_ROUND)
 
-    async def _repeat(self, request: bytes | None, *, opens: bool = False) -> None:
-        if request is not None:
-            self._repeated = True
-            self._stats.repeats += 1
-            await self._publish(request, self._subscribed, opens=opens)
+    async def _repeat(self) -> None:
+        """Publish again what waits for an answer, oldest first."""
+        for round_, asked in sorted(self._asked.items()):
+            if self._asked.get(round_) is asked:  # still: publishing takes time
+                asked.repeated = True
+                self._stats.repeats += 1
+                await self._publish(asked.request, self._subscribed, opens=round_ == OPEN_ROUND)
 
-    async def _next(self, request: bytes | None, *, opens: bool = False) -> Message:
-        """Return the next message; repeat ``request`` while none comes, ever more rarely."""
+    async def _next(self) -> Message:
+        """Return the next message; repeat what was asked while none comes, ever more rarely."""
+        if (message := self._peek()) is not None:
+            self._next_up = None
+            return message
+        opens = OPEN_ROUND in self._asked
         backoff: Backoff | None = None
         silent_since = monotonic()
         wait_ms = float(self._patience.open_ms) if opens else self._timeout.ms
@@ -210,7 +249,7 @@ class SessionLink:
             if not await self._catch_up():
                 self.log.info("repeat", waited_ms=round(1000 * (monotonic() - silent_since)))
                 await self._follow_owner()
-                await self._repeat(request, opens=opens)
+                await self._repeat()
 
     def _received(self, payload: bytes) -> Message:
         self._stats.bytes_down += len(payload)
@@ -221,11 +260,17 @@ class SessionLink:
             raise SessionError(message.code, message.message)
         if not isinstance(message, Verdict | Closed):
             raise _unexpected(message, "a verdict")
-        if not self._repeated:
-            self._timeout.observe(1000 * (monotonic() - self._asked_s))
-        self._asked_s = monotonic()
+        now_s = monotonic()
         if isinstance(message, Verdict):
+            asked = self._asked.get(message.first_round)
+            if asked is not None:
+                # A grant has a verdict for each token: from the second on it is the last one that was waited from.
+                since_s = asked.at_s if message.drafted else max(asked.at_s, self._read_s)
+                self.waited_ms = 1000 * (now_s - since_s)
+                if not asked.repeated:
+                    self._timeout.observe(self.waited_ms)
             self._length = message.length
+        self._read_s = now_s
         return message
 
     async def _catch_up(self) -> bool:
@@ -244,6 +289,7 @@ class SessionLink:
         backoff = Backoff(self._rng, RETRY_MS, LONGEST_RETRY_MS)
         seal = self._sealer.seal(contract.session, request)
         while True:
+            sent_s = monotonic()
             try:
                 await publish(
                     self._redis,
@@ -273,6 +319,7 @@ class SessionLink:
                 pause_ms = backoff.next_ms()
             else:
                 self._sent = True
+                self.link_ms = 1000 * (monotonic() - sent_s)
                 self._stats.bytes_up += len(request)
                 return
             self._check_time(began_s)
@@ -321,7 +368,8 @@ class SessionLink:
 
     def _check_busy(self, error: BusyError, pause_ms: float) -> None:
         """Give up on a place where ``open_ms`` or the deadline would be over before the next try."""
-        if pause_ms >= self._within(self._patience.open_ms - 1000 * (monotonic() - self._asked_s)):
+        waited_ms = 1000 * (monotonic() - self._asked[OPEN_ROUND].at_s)
+        if pause_ms >= self._within(self._patience.open_ms - waited_ms):
             raise error
 
 

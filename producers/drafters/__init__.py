@@ -1,4 +1,4 @@
-"""Drafters: whatever proposes the next tokens, behind one protocol. Only ``hugging_face`` needs torch."""
+"""Drafters: whatever proposes the next tokens, behind one protocol. What runs a model is imported with it."""
 
 from __future__ import annotations
 

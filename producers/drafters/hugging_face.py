@@ -12,18 +12,16 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.utils import logging
 
-from dsdq.contract import Contract
 from dsdq.models.tokenizer import Tokenizer
-from producers.drafters.stepping import SteppingSession
+from producers.drafters.stepping import ModelDrafter
 
 
-class HuggingFaceDrafter:
+class HuggingFaceDrafter(ModelDrafter):
     """A model by name or folder, in float32 on the CPU or in its own dtype on a GPU."""
-
-    brief = False
 
     def __init__(self, name: str, source: Path | str) -> None:
         """Load it; raises what transformers raises."""
+        super().__init__(Tokenizer.load(name))
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         gpu = torch.cuda.is_available()
         maker: Any = AutoModelForCausalLM
@@ -31,13 +29,10 @@ class HuggingFaceDrafter:
         # Said, or transformers would ask at the terminal whether to run what a repository brings.
         self._model = maker.from_pretrained(source, dtype=dtype, trust_remote_code=False).eval()
         self._model.to("cuda" if gpu else "cpu")
-        tokenizer = Tokenizer.load(name)
-        self.fingerprint = tokenizer.fingerprint
-        self._eos_ids = tokenizer.eos_ids
 
-    def start(self, contract: Contract) -> SteppingSession:
-        """Begin a session with an empty cache."""
-        return SteppingSession(contract, HuggingFaceStepper(self._model), self._eos_ids)
+    def stepper(self) -> HuggingFaceStepper:
+        """Return the model with a cache of its own."""
+        return HuggingFaceStepper(self._model)
 
 
 class HuggingFaceStepper:

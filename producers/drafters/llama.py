@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,10 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
-from dsdq.contract import Contract
 from dsdq.errors import ModelError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.threads import one_blas_thread
-from producers.drafters.stepping import SteppingSession
+from producers.drafters.stepping import ModelDrafter
 
 Floats = NDArray[np.float32]
 
@@ -55,10 +55,8 @@ class Layer:
     down: Floats
 
 
-class LlamaDrafter:
+class LlamaDrafter(ModelDrafter):
     """A Llama's folder (safetensors, config, tokenizer), loaded for drafting."""
-
-    brief = False
 
     def __init__(self, folder: Path) -> None:
         """Load it.
@@ -66,6 +64,7 @@ class LlamaDrafter:
         Raises:
             ModelError: weights are missing or of a kind that is not read here.
         """
+        super().__init__(Tokenizer.load(folder))
         config = _config(folder)
         self._shape = _shape(config)
         weights = read_weights(folder / WEIGHTS)
@@ -77,15 +76,12 @@ class LlamaDrafter:
         except KeyError as error:
             msg = f"draft model {str(folder)!r}: expected the weights of a Llama, {error} is missing"
             raise ModelError(msg) from error
-        tokenizer = Tokenizer.load(folder)
-        self.fingerprint = tokenizer.fingerprint
-        self._eos_ids = tokenizer.eos_ids
         angles = _angles(self._shape)
         self._rotations: NDArray[np.complex64] = np.exp(1j * angles).astype(np.complex64)
 
-    def start(self, contract: Contract) -> SteppingSession:
-        """Begin a session with an empty cache."""
-        return SteppingSession(contract, self.stepper(), self._eos_ids, one_blas_thread)
+    def around(self) -> AbstractContextManager[object]:
+        """Return the process's lock on one BLAS thread."""
+        return one_blas_thread()
 
     def stepper(self) -> LlamaStepper:
         """Return the model with a cache of its own."""

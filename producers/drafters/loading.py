@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,38 +15,80 @@ from producers.drafters.none import NoDrafter
 from producers.drafters.random import RandomDrafter
 from producers.drafters.recorded import PREFIX as RECORDED
 from producers.drafters.recorded import RecordedDrafter
+from producers.drafters.retokenising import RetokenisingDrafter
+from producers.drafters.stepping import ModelDrafter
 
 WITHOUT_MODEL: dict[str, Callable[[], Drafter]] = {"none": NoDrafter, "ngram": NgramDrafter, "random": RandomDrafter}
-TRANSFORMERS = "transformers:"
+# While it builds a model, transformers makes torch's tensors without data in every thread of the process.
+_ONE_AT_A_TIME = threading.Lock()
+RETOKENISE, TRANSFORMERS, ONNX, GGUF = "retokenise:", "transformers:", "onnx:", "gguf:"
 
 
 def load_drafter(name: str) -> Drafter:
     """Load a drafter: ``none``, ``ngram``, ``random``, ``hash:0.8``, or a model by name or path.
 
     A Llama in a local folder runs on dsdq's own numpy step, several times faster than a framework on small models and
-    without torch; every other model runs on transformers, and so does a name with ``transformers:`` before it.
+    without torch; every other model runs on transformers, and so does a name with ``transformers:`` before it. With
+    ``onnx:`` before it, a folder with an exported model runs on ONNX Runtime; with ``gguf:``, a file on llama.cpp.
+    ``retokenise:`` before any of them lets a model draft for a target with another tokenizer.
 
     Raises:
-        ConfigError: the model needs transformers, which is not installed, or the numbers behind ``hash:`` are none.
+        ConfigError: what runs the model is not installed, or the numbers behind ``hash:`` are none.
         ModelError: the model cannot be loaded.
     """
     if name in WITHOUT_MODEL:
         return WITHOUT_MODEL[name]()
     if name.startswith(RECORDED):
         return RecordedDrafter.named(name)
+    if name.startswith(RETOKENISE):
+        return RetokenisingDrafter(_model(name.removeprefix(RETOKENISE)))
+    return _model(name)
+
+
+def _model(name: str) -> ModelDrafter:
     model = model_of(name)
+    if name.startswith(GGUF):
+        return _loaded(model, lambda: _llama_cpp(Path(model)))
     folder = resolve(model)
-    if model == name and isinstance(folder, Path) and serves(folder):
+    if name.startswith(ONNX):
+        return _loaded(model, lambda: _onnx(model, folder))
+    if not name.startswith(TRANSFORMERS) and isinstance(folder, Path) and serves(folder):
         return _loaded(model, lambda: LlamaDrafter(folder))
+    return _loaded(model, lambda: _hugging_face(model, folder))
+
+
+def _hugging_face(model: str, source: Path | str) -> ModelDrafter:
     try:
         from producers.drafters.hugging_face import HuggingFaceDrafter  # noqa: PLC0415 - needs torch
     except ModuleNotFoundError as error:
         msg = f"draft model {model!r}: expected {error.name} to be installed; install dsdq[torch], or use a small Llama"
         raise ConfigError(msg) from error
-    return _loaded(model, lambda: HuggingFaceDrafter(model, folder))
+    with _ONE_AT_A_TIME:
+        return HuggingFaceDrafter(model, source)
 
 
-def _loaded(model: str, load: Callable[[], Drafter]) -> Drafter:
+def _onnx(model: str, source: Path | str) -> ModelDrafter:
+    if not isinstance(source, Path):
+        msg = f"draft model {model!r}: expected a local folder with an exported model, got what may be a hub's name"
+        raise ModelError(msg)
+    try:
+        from producers.drafters.onnx import OnnxDrafter  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        msg = f"draft model {model!r}: expected {error.name} to be installed; install dsdq[onnx]"
+        raise ConfigError(msg) from error
+    return OnnxDrafter(source)
+
+
+def _llama_cpp(file: Path) -> ModelDrafter:
+    try:
+        from producers.drafters.llama_cpp import LlamaCppDrafter  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        msg = f"draft model {str(file)!r}: expected {error.name} to be installed; install dsdq[llama-cpp]"
+        raise ConfigError(msg) from error
+    return LlamaCppDrafter(file)
+
+
+def _loaded(model: str, load: Callable[[], ModelDrafter]) -> ModelDrafter:
     try:
         return load()
     except DsdqError:
@@ -58,4 +101,7 @@ def _loaded(model: str, load: Callable[[], Drafter]) -> Drafter:
 
 def model_of(name: str) -> str:
     """Return the model, hence the tokenizer, that a drafter's name stands for."""
-    return name.removeprefix(TRANSFORMERS)
+    name = name.removeprefix(RETOKENISE)
+    for prefix in (TRANSFORMERS, ONNX, GGUF):
+        name = name.removeprefix(prefix)
+    return name

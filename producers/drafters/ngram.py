@@ -9,6 +9,7 @@ import numpy as np
 from dsdq.contract import Contract, Rule
 from dsdq.drafting import Proposal
 from dsdq.laws import DraftLaw
+from dsdq.models.tokenizer import Tokenizer
 
 LONGEST = 3
 
@@ -19,8 +20,9 @@ class NgramDrafter:
     fingerprint = ""
     brief = True
 
-    def start(self, contract: Contract) -> NgramSession:
+    def start(self, contract: Contract, tokenizer: Tokenizer) -> NgramSession:
         """Begin a session with an empty index."""
+        del tokenizer
         return NgramSession(with_law=contract.rule is Rule.REJECTION)
 
 

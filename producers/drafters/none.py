@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dsdq.contract import Contract
 from dsdq.drafting import Proposal
+from dsdq.models.tokenizer import Tokenizer
 
 GRANT_TOKENS = 64
 """What the verifier may decode before it is asked again: bounds the work for a device that has gone away."""
@@ -17,9 +18,9 @@ class NoDrafter:
     fingerprint = ""
     brief = True
 
-    def start(self, contract: Contract) -> NoDrafter:
+    def start(self, contract: Contract, tokenizer: Tokenizer) -> NoDrafter:
         """Return itself: it keeps nothing."""
-        del contract
+        del contract, tokenizer
         return self
 
     def propose(self, text: Sequence[int], window: int) -> Proposal:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dsdq.contract import Contract, Rule
 from dsdq.drafting import Proposal
+from dsdq.models.tokenizer import Tokenizer
 from producers.drafters.ngram import point_masses
 
 MOST_ID = 1 << 16
@@ -18,8 +19,9 @@ class RandomDrafter:
     fingerprint = ""
     brief = True
 
-    def start(self, contract: Contract) -> RandomSession:
+    def start(self, contract: Contract, tokenizer: Tokenizer) -> RandomSession:
         """Begin a session; its draft is a function of the contract's seed."""
+        del tokenizer
         return RandomSession(contract)
 
 

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from dsdq.contract import Contract, Rule
 from dsdq.drafting import Proposal
 from dsdq.errors import ConfigError
+from dsdq.models.tokenizer import Tokenizer
 from dsdq.testing.hashed import VOCAB_SIZE, HashedText
 from producers.drafters.ngram import point_masses
 
@@ -56,8 +57,9 @@ class RecordedDrafter:
             msg = f"draft {name!r}: expected {PREFIX}ACCEPTANCE or {PREFIX}ACCEPTANCE:MS_PER_TOKEN, such as hash:0.8:2"
             raise ConfigError(msg) from error
 
-    def start(self, contract: Contract) -> RecordedSession:
+    def start(self, contract: Contract, tokenizer: Tokenizer) -> RecordedSession:
         """Begin a session; its drafts are a function of the contract's terms and the text."""
+        del tokenizer
         return RecordedSession(contract, self._acceptance, self._ms_per_token)
 
 

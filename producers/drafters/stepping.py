@@ -1,8 +1,9 @@
-"""The drafting loop of every draft model: feed what the model has not seen, then pick and feed one token at a time."""
+"""Drafting with a model: feed what it has not seen, then pick and feed one token at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -10,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsdq.contract import Contract
-from dsdq.drafting import Proposal
+from dsdq.drafting import DraftSession, Proposal
+from dsdq.models.tokenizer import Tokenizer
 from producers.drafters.picker import Picker
+from producers.drafters.vocabulary import Vocabulary
 
 
 class Stepper(Protocol):
@@ -30,57 +33,102 @@ class Stepper(Protocol):
         ...
 
 
+class ModelDrafter(ABC):
+    """A model that is loaded once and drafts for many sessions, each with a stepper of its own."""
+
+    brief = False
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        """Take the model's own vocabulary."""
+        self.vocabulary = vocabulary
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the fingerprint of its tokenizer."""
+        return self.vocabulary.fingerprint
+
+    @abstractmethod
+    def stepper(self) -> Stepper:
+        """Return the model with an empty cache of its own."""
+
+    def around(self) -> AbstractContextManager[object]:
+        """Return what a whole proposal is computed in."""
+        return nullcontext()
+
+    def shares(self, tokenizer: Tokenizer) -> bool:
+        """Say whether its ids mean the same as those of ``tokenizer``."""
+        return self.fingerprint == tokenizer.fingerprint
+
+    def start(self, contract: Contract, tokenizer: Tokenizer) -> DraftSession:
+        """Begin a session with an empty cache."""
+        del tokenizer  # the verifier compares fingerprints
+        return SteppingSession(contract, self)
+
+
+class Fed:
+    """What a stepper has been fed, so that of a text that changed only the changed end is fed again."""
+
+    def __init__(self, stepper: Stepper) -> None:
+        self._stepper = stepper
+        self.ids: list[int] = []
+
+    @property
+    def context_tokens(self) -> int:
+        """Return the longest text that the model can take."""
+        return self._stepper.context_tokens
+
+    def follow(self, text: Sequence[int], unchanged: int = 0) -> NDArray[np.float32]:
+        """Roll back to what ``text`` begins with, feed the rest of it, and return the logits ``[vocab]`` behind it.
+
+        At least the text's last token is fed. The first ``unchanged`` tokens, which are likely to be those fed before,
+        are compared at once.
+        """
+        most = min(len(self.ids), len(text) - 1)
+        likely = min(unchanged, most)
+        place = likely if self.ids[:likely] == list(text[:likely]) else 0
+        while place < most and self.ids[place] == text[place]:
+            place += 1
+        return self._feed(text[place:], place)
+
+    def add(self, token: int) -> NDArray[np.float32]:
+        """Feed one more token and return the logits ``[vocab]`` behind it."""
+        return self._feed([token], len(self.ids))
+
+    def _feed(self, tokens: Sequence[int], start: int) -> NDArray[np.float32]:
+        del self.ids[start:]
+        self.ids.extend(tokens)
+        return self._stepper.feed(tokens, start)
+
+
 class SteppingSession:
-    """Drafts one session's text with a model. ``around`` gives what a whole proposal is computed in.
+    """Drafts one session's text with a model whose ids are the target's.
 
     The first text that it is asked to continue is taken for the prompt, which penalties tell from what was generated.
     """
 
-    def __init__(
-        self,
-        contract: Contract,
-        stepper: Stepper,
-        eos_ids: Sequence[int],
-        around: Callable[[], AbstractContextManager[object]] = nullcontext,
-    ) -> None:
-        self._around = around
-        self._stepper = stepper
-        self._eos_ids = tuple(eos_ids)
+    def __init__(self, contract: Contract, model: ModelDrafter) -> None:
+        self._around = model.around
+        self._fed = Fed(model.stepper())
+        self._eos_ids = model.vocabulary.eos_ids
         self._picker = Picker(contract)
-        self._fed: list[int] = []
-        self._agreed = 0
+        self._followed = 0
         self._prompt_tokens: int | None = None
 
     def propose(self, text: Sequence[int], window: int) -> Proposal:
         """Return up to ``window`` tokens; none when the text has grown beyond the draft model's context."""
         if self._prompt_tokens is None:
             self._prompt_tokens = len(text)
-        window = min(window, self._stepper.context_tokens - len(text))
+        window = min(window, self._fed.context_tokens - len(text))
         if window < 1:
             return Proposal(())
         with self._around():
             return self._draft(text, window, self._prompt_tokens)
 
     def _draft(self, text: Sequence[int], window: int, prompt_tokens: int) -> Proposal:
-        known = self._common(text)
-        logits = self._feed(text[known:], known)
+        logits = self._fed.follow(text, self._followed)
+        self._followed = len(text) - 1
         while True:
-            position = len(self._fed)
-            token = self._picker.pick(logits, self._fed, prompt_tokens)
-            if position + 1 == len(text) + window or self._picker.ends(self._eos_ids):
+            token = self._picker.pick(logits, self._fed.ids, prompt_tokens)
+            if len(self._fed.ids) + 1 == len(text) + window or self._picker.ends(self._eos_ids):
                 return self._picker.take()
-            logits = self._feed([token], position)
-
-    def _common(self, text: Sequence[int]) -> int:
-        """Return how many of the fed tokens still stand; at least the text's last token is fed again."""
-        most = min(len(self._fed), len(text) - 1)
-        place = min(self._agreed, most)  # what was committed stays
-        while place < most and self._fed[place] == text[place]:
-            place += 1
-        self._agreed = len(text) - 1
-        return place
-
-    def _feed(self, tokens: Sequence[int], start: int) -> NDArray[np.float32]:
-        del self._fed[start:]
-        self._fed.extend(tokens)
-        return self._stepper.feed(tokens, start)
+            logits = self._fed.add(token)

@@ -29,6 +29,7 @@ async def test_a_draft_of_another_tokenizer_is_refused_naming_both_fingerprints(
     assert refusal.value.code == "fingerprint_mismatch"
     assert own in str(refusal.value)
     assert other in str(refusal.value)
+    assert "retokenise:" in str(refusal.value)
 
 
 async def test_a_context_that_cannot_fit_is_refused_with_the_numbers(serve: Serve, redis_url: str) -> None:

@@ -64,17 +64,18 @@ def _check_fit(offer: Offer, contract: Contract) -> None:
             ErrorCode.WRONG_NUMERICS,
             f"this verifier computes in {offer.numerics}, the contract asks for {contract.numerics}",
         )
+    if contract.draft_fingerprint not in ("", offer.tokenizer_fingerprint):
+        raise RefusedError(
+            ErrorCode.FINGERPRINT_MISMATCH,
+            f"the draft model's tokenizer has fingerprint {contract.draft_fingerprint}, the target's has "
+            f"{offer.tokenizer_fingerprint}: its ids would name other text; use a draft of the same family, or put "
+            "retokenise: before its name to have its text encoded again for the target",
+        )
     if contract.tokenizer_fingerprint != offer.tokenizer_fingerprint:
         raise RefusedError(
             ErrorCode.FINGERPRINT_MISMATCH,
             f"the device's tokenizer has fingerprint {contract.tokenizer_fingerprint}, the target's has "
             f"{offer.tokenizer_fingerprint}: the prompt's ids would name other text; use the target's tokenizer",
-        )
-    if contract.draft_fingerprint not in ("", offer.tokenizer_fingerprint):
-        raise RefusedError(
-            ErrorCode.FINGERPRINT_MISMATCH,
-            f"the draft model's tokenizer has fingerprint {contract.draft_fingerprint}, the target's has "
-            f"{offer.tokenizer_fingerprint}: its drafts would never be accepted; use a draft of the same family",
         )
 
 

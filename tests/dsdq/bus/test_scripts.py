@@ -47,8 +47,9 @@ async def test_the_text_goes_over_the_wire_only_where_order_needs_it(redis: Redi
 
 
 async def test_one_call_that_fails_leaves_the_others_be(redis: Redis, inbox: Inbox) -> None:
-    await redis.set("text", "x")
-    bad = (["text", SIZE, STATE], [b"x", "", ""])
+    text = keys.inbox("w1", "text")
+    await redis.set(text, "x")
+    bad = ([text, SIZE, STATE], [b"x", "", ""])
     with pytest.raises(Exception, match="WRONGTYPE"):
         await scripts.call_many(redis, "publish", [*calls(1), bad, *calls(2)])
     assert len(await inbox.read(10, 1)) == 3

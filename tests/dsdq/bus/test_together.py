@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from redis.asyncio import Redis
@@ -13,6 +14,7 @@ from dsdq.bus import scripts, together
 from dsdq.bus.connection import open_redis
 from dsdq.bus.dead import DeadLetters
 from dsdq.bus.inbox import Bounds, Inbox, publish
+from dsdq.testing.proxy import FaultProxy, Faults, Line
 
 SIZE, STATE = keys.inbox_bytes("w1", "acme"), keys.worker_state("w1")
 INBOX = keys.inbox("w1", "acme")
@@ -35,14 +37,15 @@ async def test_hundreds_that_publish_at_once_share_a_connection_and_nothing_is_l
 
 @pytest.mark.usefixtures("inbox")
 async def test_each_call_gets_its_own_answer_and_one_that_fails_fails_alone(redis: Redis) -> None:
-    await redis.set("text", "x")
-    places = [INBOX if number % 3 else "text" for number in range(30)]
+    text = keys.inbox("w1", "text")
+    await redis.set(text, "x")
+    places = [INBOX if number % 3 else text for number in range(30)]
     answers = await asyncio.gather(
         *(together.call(redis, "publish", [place, SIZE, STATE], [b"x", "", ""]) for place in places),
         return_exceptions=True,
     )
     for place, answer in zip(places, answers, strict=True):
-        assert isinstance(answer, RedisError) if place == "text" else answer[0] == b"OK"
+        assert isinstance(answer, RedisError) if place == text else answer[0] == b"OK"
 
 
 async def test_a_call_that_is_given_up_leaves_the_others_to_be_answered(redis: Redis, inbox: Inbox) -> None:
@@ -55,6 +58,25 @@ async def test_a_call_that_is_given_up_leaves_the_others_to_be_answered(redis: R
     arrived = {int(entry.payload) for entry in await inbox.read(count=100, block_ms=1)}
     assert arrived >= set(range(20)) - {0, 5}
     await publish(redis, "w1", "acme", b"later")
+
+
+async def test_nobody_waits_for_an_answer_from_far_away(redis_url: str, inbox: Inbox) -> None:
+    """Each call comes while the one before is on its way; the last arrives before the first is answered."""
+    async with FaultProxy(redis_url, random.Random(1)) as proxy:
+        far = open_redis(proxy.url)
+        await asyncio.gather(*(far.ping() for _ in range(4)))  # connections: to make one takes several round trips
+        await publish(far, "w1", "acme", b"0")
+        proxy.set_faults(Faults(down=Line(delay_ms=600)))
+        calls, arrived = [], set[bytes]()
+        for number in range(1, 4):
+            calls.append(asyncio.create_task(publish(far, "w1", "acme", b"%d" % number)))
+            async with asyncio.timeout(30):
+                while b"%d" % number not in arrived:
+                    arrived |= {entry.payload for entry in await inbox.read(count=100, block_ms=10)}
+        assert not calls[0].done()
+        proxy.set_faults(Faults())
+        await asyncio.gather(*calls)
+        await far.aclose()
 
 
 async def test_all_that_wait_for_a_server_that_is_not_there_are_told() -> None:

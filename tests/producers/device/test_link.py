@@ -15,7 +15,7 @@ from dsdq.contract import Contract, FinishReason
 from dsdq.errors import BusyError, GoneError
 from dsdq.wire import Closed, Gap, Message, Opened, pack
 from producers.device import link as module
-from producers.device.link import Patience, SessionLink
+from producers.device.link import OPEN_ROUND, Patience, SessionLink
 from producers.device.sealer import Sealer
 
 CONTRACT = Contract("acme", "phone", "s1", "m", "f")
@@ -115,7 +115,7 @@ async def test_an_open_is_offered_again_as_long_as_there_is_time_for_it_and_neve
     monkeypatch.setattr(module, "publish", busy)
     monkeypatch.setattr(link, "_look_for_owner", look)
     with pytest.raises(BusyError):
-        await link._ask(b"open", opens=True)
+        await link._ask(OPEN_ROUND, b"open")
     assert len(published) == tries
     link._feed = cast("FeedReader", Followed())
     await link.close(cancel=True)  # no verifier has heard of it

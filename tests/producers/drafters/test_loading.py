@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from producers.drafters.hugging_face import HuggingFaceDrafter
 from producers.drafters.llama import LlamaDrafter
 
 CONTRACT = Contract("t", "p", "s", "m", "f")
+TOKENIZER = Tokenizer.load("builtin/target")
 
 
 def test_a_plain_llama_runs_on_our_own_step_and_everything_else_on_transformers(tiny: Callable[[str], Path]) -> None:
@@ -27,6 +29,12 @@ def test_a_plain_llama_runs_on_our_own_step_and_everything_else_on_transformers(
 def test_a_model_brings_its_tokenizers_fingerprint(tiny: Callable[[str], Path], architecture: str) -> None:
     folder = tiny(architecture)
     assert load_drafter(str(folder)).fingerprint == Tokenizer.load(folder).fingerprint
+
+
+def test_several_threads_may_load_at_once() -> None:
+    with ThreadPoolExecutor(3) as threads:
+        loaded = list(threads.map(load_drafter, ["transformers:builtin/draft"] * 3))
+    assert len({one.fingerprint for one in loaded}) == 1
 
 
 @pytest.mark.parametrize("name", ["none", "ngram", "random"])
@@ -50,4 +58,4 @@ def test_a_draft_whose_configuration_does_not_fit_its_weights_says_so(
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "head_dim": None, **changed}))
     with pytest.raises(ModelError):
-        load_drafter(str(tmp_path)).start(CONTRACT).propose([5, 6, 7], 2)
+        load_drafter(str(tmp_path)).start(CONTRACT, TOKENIZER).propose([5, 6, 7], 2)

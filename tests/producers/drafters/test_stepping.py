@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from dsdq.contract import Contract, Rule, Sampling
+from dsdq.models.tokenizer import Tokenizer
 from producers.drafters import load_drafter
-from producers.drafters.stepping import SteppingSession
+from producers.drafters.stepping import ModelDrafter, SteppingSession
 
 CONTRACT = Contract("t", "p", "s", "m", "f")
+TOKENIZER = Tokenizer.load("builtin/target")
 VOCAB = 50
 
 
@@ -47,8 +49,20 @@ def continuation(text: Sequence[int], count: int) -> tuple[int, ...]:
     return tuple(whole[len(text) :])
 
 
+class Remembering(ModelDrafter):
+    """A drafter whose model is one memory."""
+
+    def __init__(self, memory: Memory, eos_ids: Sequence[int]) -> None:
+        super().__init__(Tokenizer.load("builtin/target"))
+        self.vocabulary.eos_ids = tuple(eos_ids)
+        self._memory = memory
+
+    def stepper(self) -> Memory:
+        return self._memory
+
+
 def session(memory: Memory, eos_ids: Sequence[int] = (), contract: Contract = CONTRACT) -> SteppingSession:
-    return SteppingSession(contract, memory, eos_ids)
+    return SteppingSession(contract, Remembering(memory, eos_ids))
 
 
 def test_a_window_is_the_models_own_continuation() -> None:
@@ -124,7 +138,10 @@ def test_penalties_count_what_was_generated_before_and_within_the_window_but_not
 def test_our_own_step_and_transformers_draft_alike(tiny: Callable[[str], Path], chosen: Sampling) -> None:
     name = str(tiny("llama"))
     terms = replace(CONTRACT, sampling=chosen, seed=5)
-    own, theirs = load_drafter(name).start(terms), load_drafter(f"transformers:{name}").start(terms)
+    own, theirs = (
+        load_drafter(name).start(terms, TOKENIZER),
+        load_drafter(f"transformers:{name}").start(terms, TOKENIZER),
+    )
     text = [5, 9, 12]
     for correction in (7, 8, 9):
         drafted = own.propose(text, 6).tokens

@@ -50,13 +50,14 @@ async def nobody_writes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asynci
     yield writing
 
 
+@pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("draft", ["none", "hash:0.5", pytest.param(RecordedDrafter(1.0), id="recorded")])
 async def test_what_redis_lost_is_said_again_and_nothing_is_shown_twice(
-    mortal: Start, redis: Redis, redis_url: str, draft: str | Drafter, monkeypatch: pytest.MonkeyPatch
+    mortal: Start, redis: Redis, redis_url: str, draft: str | Drafter, depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with nobody_writes(monkeypatch) as writing, dsdq.connect(redis_url, tenant="acme") as client:
         one = await mortal(hash_step_ms=2)
-        generation = client.generate(PROMPT, draft=draft, max_tokens=300, window=4)
+        generation = client.generate(PROMPT, draft=draft, max_tokens=300, window=4, depth=depth)
         shown = []
         async for token in generation:
             shown.append(token.id)

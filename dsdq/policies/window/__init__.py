@@ -1,0 +1,26 @@
+"""How far a device drafts, how many windows it keeps in flight, and who drafts at all. Pure; numpy at most.
+
+:mod:`~dsdq.policies.window.protocol` says how a device uses a policy.
+"""
+
+from __future__ import annotations
+
+from dsdq.policies.window.cap import paying_window, widest_window
+from dsdq.policies.window.protocol import MAX_DEPTH, Choice, Mode, Observation, Offer, WindowPolicy
+from dsdq.policies.window.registry import DEFAULT_POLICY, POLICIES, load_policy
+from dsdq.policies.window.simple import Static
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "MAX_DEPTH",
+    "POLICIES",
+    "Choice",
+    "Mode",
+    "Observation",
+    "Offer",
+    "Static",
+    "WindowPolicy",
+    "load_policy",
+    "paying_window",
+    "widest_window",
+]

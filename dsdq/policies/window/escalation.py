@@ -1,0 +1,76 @@
+"""What to do when drafts keep being rejected: another drafter, then none, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dsdq.policies.window.protocol import Choice, Mode, Observation, Offer
+
+PATIENCE = 3
+"""Rounds in a row without an accepted token that make a drafter useless; a round with one makes up for one."""
+
+FIRST_PAUSE = 32
+LONGEST_PAUSE = 1024
+"""Tokens that the target decodes alone before a drafter is tried again: doubled each time that it is of no use."""
+
+WORTHWHILE = 0.5
+_GUESSES = 8
+
+
+class Escalation:
+    """A ladder: the device's drafters, best first, then target-only if that is on offer. It shortens no windows.
+
+    The way back leads to the first drafter: after a pause, or as soon as the device's drafter guesses half of the
+    target's tokens right. A drafter that earns ``PATIENCE`` accepted rounds makes the next pause short again.
+    """
+
+    def __init__(self, offer: Offer) -> None:
+        self._drafters = offer.drafters
+        self._has_target = Mode.TARGET_ONLY in offer.modes
+        self.rung = 0
+        self._rejected, self._earned = 0, 0
+        self._pause, self._decoded = FIRST_PAUSE, 0
+        self._guessed, self._right = 0, 0
+
+    @property
+    def top(self) -> int:
+        """Return the last rung."""
+        return self._drafters - 1 + self._has_target
+
+    def observe(self, observation: Observation) -> None:
+        """Take in a verdict."""
+        if observation.mode is Mode.TARGET_ONLY:
+            self._wait(observation)
+        elif observation.drafted and observation.drafter == min(self.rung, self._drafters - 1):
+            self._judge(observation)
+
+    def apply(self, choice: Choice) -> Choice:
+        """Return the choice with this rung's drafter, or a grant instead of it."""
+        if self.rung >= self._drafters:
+            return Choice(0, 1, Mode.TARGET_ONLY, FIRST_PAUSE)
+        return replace(choice, drafter=self.rung)
+
+    def _judge(self, observation: Observation) -> None:
+        if observation.accepted:
+            self._rejected = max(0, self._rejected - 1)
+            self._earned += 1
+            if self._earned >= PATIENCE:
+                self._pause = FIRST_PAUSE
+            return
+        self._rejected, self._earned = self._rejected + 1, 0
+        if self._rejected >= PATIENCE and self.rung < self.top:
+            self.rung += 1
+            self._rejected, self._decoded, self._guessed, self._right = 0, 0, 0, 0
+
+    def _wait(self, observation: Observation) -> None:
+        if self.rung < self._drafters:
+            return
+        self._decoded += observation.committed
+        self._guessed += observation.guessed
+        self._right += observation.guessed_right
+        guesses = self._guessed >= _GUESSES and self._right >= WORTHWHILE * self._guessed
+        if guesses or self._decoded >= self._pause:
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self.rung, self._rejected, self._earned = 0, 0, 0
+        elif self._guessed >= 4 * _GUESSES:  # what was guessed long ago says little of now
+            self._guessed, self._right = self._guessed // 2, self._right // 2

@@ -1,0 +1,236 @@
+"""What a device believes of its speeds, from what its verdicts showed: running estimates that notice a change."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+from dsdq.policies.window.protocol import Mode, Observation
+from dsdq.policies.window.rates import Speeds
+
+_MEMORY_TRIALS = 1000.0
+"""At an acceptance of 0.9 an error of 0.02 is one of 15 % in a pipeline's rate. Changes are noticed by themselves."""
+
+_LATELY = (3, 6, 12, 24)
+"""Rounds whose results are held against those before them."""
+
+_ENOUGH = 8
+_SURPRISING = 18.0
+"""Of χ²: one in forty thousand. It is asked four times a round, and a false alarm costs all that was known."""
+
+_POSITION_SHARE = 0.03
+"""What a position adds to a pass, as a share of it, before passes of different lengths were seen."""
+
+_MIDDLE = 4
+_SHORTEST_MS = 1e-3
+
+_HIGHEST = 0.98
+"""A higher acceptance is not believed: windows would grow without bound."""
+
+
+class Share:
+    """A probability from trials. A run of results that it does not explain makes it begin anew from them."""
+
+    def __init__(self, prior: float, weight: float) -> None:
+        self.hits, self.trials = prior * weight, weight
+        self._lately: deque[tuple[int, int]] = deque(maxlen=_LATELY[-1])
+
+    @property
+    def mean(self) -> float:
+        """Return the estimate."""
+        return min(self.hits / self.trials, _HIGHEST)
+
+    @property
+    def deviation(self) -> float:
+        """Return its standard error."""
+        mean = min(max(self.mean, 0.02), 0.98)
+        return math.sqrt(mean * (1 - mean) / self.trials)
+
+    def add(self, hits: int, trials: int) -> None:
+        """Take in trials, and how many of them hit."""
+        if not trials:
+            return
+        self._lately.append((hits, trials))
+        kept = max(0.0, 1 - trials / _MEMORY_TRIALS)
+        self.hits, self.trials = kept * self.hits + hits, kept * self.trials + trials
+        for length in _LATELY:
+            recent = list(self._lately)[-length:]
+            came, tried = sum(one[0] for one in recent), sum(one[1] for one in recent)
+            before = self.trials - tried
+            if before >= _ENOUGH and _surprise(came, tried, (self.hits - came) / before) > _SURPRISING:
+                self.hits, self.trials = came + 0.5, tried + 1.0
+                self._lately = deque(recent, maxlen=_LATELY[-1])
+                return
+
+    def hoped(self, deviations: float, silent: float) -> float:
+        """Return what it may be: so many standard errors more; with every half-life of silence, half as far from 1."""
+        far = 1 - self.mean - deviations * self.deviation
+        return min(1 - far * math.pow(0.5, silent), _HIGHEST)
+
+
+def _surprise(came: int, tried: int, expected: float) -> float:
+    """Return twice the log-likelihood ratio of what came against what was expected: χ² with one degree of freedom."""
+    share, expected = came / tried, min(max(expected, 0.02), 0.98)
+    hits = share * math.log(share / expected) if came else 0.0
+    misses = (1 - share) * math.log((1 - share) / (1 - expected)) if came < tried else 0.0
+    return 2 * tried * (hits + misses)
+
+
+class Level:
+    """A mean duration. Two values in a row far off on one side make it begin anew from them."""
+
+    def __init__(self, weight: float = 0.08, tolerance: float = 0.05) -> None:
+        self.mean, self.count = 0.0, 0
+        self._weight, self._tolerance = weight, tolerance
+        self._deviation = 0.0
+        self._off: float | None = None
+
+    def add(self, value: float) -> bool:
+        """Take in a value; say whether it is far off."""
+        self.count += 1
+        weight = max(self._weight, 1 / self.count)
+        off = value - self.mean
+        if self.count > 3 and abs(off) > 4 * self._deviation + self._tolerance * abs(self.mean) + 0.05:
+            if self._off is not None and (self._off > self.mean) == (off > 0):
+                self.mean, self.count, self._off = (self._off + value) / 2, 2, None
+                self._deviation /= 2
+            else:
+                # One that is late says little of the next; nor is it ignored, or rare long waits would not count.
+                self._off = value
+                self.mean += 0.5 * weight * off
+            return True
+        self._off = None
+        self.mean += weight * off
+        if self.count > 1:
+            self._deviation += weight * (abs(off) - self._deviation)
+        return False
+
+
+class Pass:
+    """What a forward pass takes, ``step + n·position``: a Kalman filter of both, from passes of different lengths.
+
+    The state is what a pass over 4 positions takes, and what a position adds. The first may drift by 2 % a round, the
+    second by 0.1 % of the first; single passes are off by 5 %. What makes all passes so many times as long at once
+    (load, another machine) scales both.
+    """
+
+    def __init__(self) -> None:
+        self._ms, self.position_ms = 0.0, 0.0
+        self._own, self._joint, self._slope = 0.0, 0.0, 0.0  # variances, as shares of the square of what a pass takes
+        self._scale = Level(0.1, 0.25)  # of what came to what was expected
+
+    def add(self, positions: int, verify_ms: float) -> None:
+        """Take in a pass; none is shorter than a microsecond, so that rates are finite."""
+        verify_ms = max(verify_ms, _SHORTEST_MS)
+        if not self._ms:
+            self._begin(positions, verify_ms)
+        elif self._scale.add(verify_ms / self.ms(positions)):
+            if self._scale.count == 2:
+                self._ms, self.position_ms = self._ms * self._scale.mean, self.position_ms * self._scale.mean
+                self._scale = Level(0.1, 0.25)
+                self._scale.add(1.0)
+        else:
+            self._correct(positions, verify_ms)
+
+    def ms(self, positions: float) -> float:
+        """Return what a pass over so many positions takes."""
+        return max(self._ms + self.position_ms * (positions - _MIDDLE), 0.2 * self._ms)
+
+    def _begin(self, positions: int, verify_ms: float) -> None:
+        self._ms = verify_ms / (1 + _POSITION_SHARE * (positions - _MIDDLE))
+        self.position_ms = _POSITION_SHARE * self._ms
+        self._own, self._slope = 0.05**2, 0.03**2
+
+    def _correct(self, positions: int, verify_ms: float) -> None:
+        far = positions - _MIDDLE
+        self._own += 0.02**2
+        self._slope += 0.001**2
+        own, slope = self._own + far * self._joint, self._joint + far * self._slope
+        whole = own + far * slope + 0.05**2
+        late_ms = verify_ms - self._ms - self.position_ms * far
+        self._ms = max(self._ms + own / whole * late_ms, _SHORTEST_MS)
+        self.position_ms = min(max(self.position_ms + slope / whole * late_ms, 0.0), 0.2 * self._ms)
+        self._own -= own * own / whole
+        self._joint -= own * slope / whole
+        self._slope -= slope * slope / whole
+
+
+@dataclass(slots=True)
+class Estimates:
+    """All that a rate follows from.
+
+    ``acceptance_ms``, ``server_ms`` and ``heard_ms`` say when the device's acceptance, the verifier's own and the
+    network were last seen; ``seen`` counts verdicts by mode.
+    """
+
+    acceptance: Share = field(default_factory=lambda: Share(0.6, 4.0))
+    server_acceptance: Share = field(default_factory=lambda: Share(0.6, 6.0))
+    draft_ms: Level = field(default_factory=Level)
+    server_draft_ms: Level = field(default_factory=Level)
+    network_ms: Level = field(default_factory=Level)
+    queue_ms: Level = field(default_factory=Level)
+    stream_ms: Level = field(default_factory=Level)
+    forward: Pass = field(default_factory=Pass)
+    acceptance_ms: float = 0.0
+    server_ms: float = 0.0
+    heard_ms: float = 0.0
+    seen: dict[Mode, int] = field(default_factory=lambda: dict.fromkeys(Mode, 0))
+    _off_link: Level = field(default_factory=Level)
+
+    def observe(self, seen: Observation) -> None:
+        """Take in a verdict."""
+        self.seen[seen.mode] += 1
+        self._hear(seen)
+        self.forward.add(seen.drafted + 1, seen.verify_ms)
+        self._network(seen)
+        if seen.mode is Mode.SPECULATE:
+            judged = seen.accepted + (seen.accepted < seen.drafted)
+            self.acceptance.add(seen.accepted + seen.guessed_right, judged + seen.guessed)
+            if seen.drafted:
+                self.draft_ms.add(seen.draft_token_ms or seen.draft_ms / seen.drafted)
+        elif seen.guessed:
+            self.acceptance.add(seen.guessed_right, seen.guessed)
+            self.draft_ms.add(seen.guess_ms / seen.guessed)
+        if seen.part:
+            beside_ms = seen.round_trip_ms - seen.verify_ms  # below 0 where verdicts come in bursts; on average right
+            if seen.mode is Mode.COLOCATED and seen.drafted:
+                self.server_draft_ms.add(beside_ms / seen.drafted)
+            elif seen.mode is Mode.TARGET_ONLY:
+                self.stream_ms.add(beside_ms)
+        if seen.mode is Mode.COLOCATED:
+            self.server_acceptance.add(seen.accepted, seen.accepted + (seen.accepted < seen.drafted))
+
+    def _hear(self, seen: Observation) -> None:
+        if seen.mode is Mode.SPECULATE or seen.guessed:
+            self.acceptance_ms = seen.time_ms
+        if seen.mode is Mode.COLOCATED:
+            self.server_ms = seen.time_ms
+        if not seen.part or seen.link_ms is not None:
+            self.heard_ms = seen.time_ms
+
+    def _network(self, seen: Observation) -> None:
+        """A request shows network and queue; what its device measured of the link tells of the network in between."""
+        if not seen.part:
+            network_ms = max(0.0, seen.round_trip_ms - seen.queue_ms - seen.verify_ms)
+            if seen.mode is Mode.COLOCATED:
+                network_ms = max(0.0, network_ms - seen.drafted * self.server_draft_ms.mean)
+            self.network_ms.add(network_ms)
+            if seen.link_ms is not None:
+                self._off_link.add(network_ms - seen.link_ms)
+            if not seen.in_flight:
+                self.queue_ms.add(seen.queue_ms)
+        elif seen.link_ms is not None and self._off_link.count:
+            self.network_ms.add(max(0.0, seen.link_ms + self._off_link.mean))
+
+    def speeds(self) -> Speeds:
+        """Return the speeds."""
+        return Speeds(
+            acceptance=max(self.acceptance.mean, 0.005),
+            draft_ms=self.draft_ms.mean,
+            network_ms=self.network_ms.mean,
+            queue_ms=self.queue_ms.mean,
+            step_ms=max(self.forward.ms(0), _SHORTEST_MS),
+            position_ms=self.forward.position_ms,
+            stream_ms=max(self.stream_ms.mean, 0.0),
+        )

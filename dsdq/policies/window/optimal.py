@@ -1,0 +1,236 @@
+"""``optimal``: the window, depth and mode of which most committed tokens per second are expected.
+
+Rates are those of :mod:`dsdq.policies.window.rates`, at the speeds that :mod:`dsdq.policies.window.estimates` has of
+acceptance, draft time, network, queue and passes. Another mode is taken when its rate is higher by more than
+``1 % + pause / 20 s``, where the pause is what the change itself takes.
+
+What is not used is not seen, so it is tried: every mode on offer once at the beginning, and later whenever it would
+win if all that is uncertain were as good as it may well be (acceptance higher by 1.5 standard errors; what was not
+heard of for long moves towards the best possible). A try is one round, or a grant of a few tokens. What tries lost is
+kept account of: no more than 1.5 % of the time that has gone by, and four rounds. A device that guesses along with
+streams and measures its link sees acceptance and network without a try (:mod:`dsdq.policies.window.protocol`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from dsdq.policies.window import rates
+from dsdq.policies.window.estimates import Estimates
+from dsdq.policies.window.protocol import Choice, Mode, Observation, Offer
+
+WINDOWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64)
+_STREAMS = (Mode.TARGET_ONLY, Mode.COLOCATED)
+_GAIN = 0.01
+_AMORTISED_MS = 20_000.0
+_TRIES_SHARE = 0.015
+_HOPE = 1.5
+_HALF_LIFE_MS = 10_000.0
+_FIRST_WINDOW = {Mode.SPECULATE: 8, Mode.TARGET_ONLY: 0, Mode.COLOCATED: 4}
+_TRIAL_TOKENS = {Mode.TARGET_ONLY: 2, Mode.COLOCATED: 12}
+_TRIAL_ROUNDS = 1
+_FIRST_ROUNDS = 5
+_CREDIT_ROUNDS = 4
+_PLANNED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A way of working, and the committed tokens per second that are expected of it."""
+
+    choice: Choice
+    rate: float
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A mode that is being tried: ``left`` rounds are still to be asked for, ``unread`` tokens of a grant to come."""
+
+    choice: Choice
+    left: int
+    unread: int
+    since_ms: float
+    committed: int = 0
+
+
+class Optimal:
+    """See the module."""
+
+    def __init__(self, offer: Offer) -> None:
+        self._offer = offer
+        self._known = Estimates()
+        self._widest = offer.max_window
+        self._untried = [mode for mode in Mode if mode in offer.modes]
+        self._trial: _Trial | None = None
+        self._spent_ms, self._began_ms, self._now_ms = 0.0, -1.0, 0.0
+        self._current = _first(self._untried[0], offer)
+        self._try(self._current, _FIRST_ROUNDS)
+        self._rate = 0.0
+        self._planned: dict[tuple[rates.Speeds, int], Plan] = {}
+
+    def observe(self, observation: Observation) -> None:
+        """Take in what a verdict showed; decide anew."""
+        seen = observation
+        self._now_ms = seen.time_ms
+        if self._began_ms < 0:
+            self._began_ms = seen.time_ms - seen.round_trip_ms - seen.draft_ms
+        self._known.observe(seen)
+        self._widest = max(1, min(self._offer.max_window, seen.max_window))
+        tried = self._follow_trial(seen)
+        if self._trial is None:
+            self._decide(tried)
+
+    def choose(self) -> Choice:
+        """Return the best known choice, or the one that is being tried."""
+        if self._trial is not None and self._trial.left:
+            return self._trial.choice
+        return self._current
+
+    def wants_more(self, confidence: float, drafted: int) -> bool:  # noqa: ARG002 - one signature for all policies
+        """Draft the whole window: it is as wide as pays on average."""
+        return True
+
+    def plans(self) -> dict[Mode, Plan]:
+        """Return the best known way to work in each mode on offer."""
+        known = self._known
+        return self._plans(self._offer.modes, known.speeds(), known.server_acceptance.mean)
+
+    def _hopes(self, mode: Mode) -> dict[Mode, Plan]:
+        """Return the same for all but one mode, with everything that is not certain as good as it may well be."""
+        known, now_ms = self._known, self._now_ms
+        acceptance = known.acceptance.hoped(_HOPE, (now_ms - known.acceptance_ms) / _HALF_LIFE_MS)
+        network_ms = known.network_ms.mean * 0.5 ** ((now_ms - known.heard_ms) / _HALF_LIFE_MS)
+        server = known.server_acceptance.hoped(_HOPE, (now_ms - known.server_ms) / _HALF_LIFE_MS)
+        hoped = replace(known.speeds(), acceptance=acceptance, network_ms=network_ms)
+        return self._plans(self._offer.modes - {mode}, hoped, server)
+
+    def _plans(self, modes: frozenset[Mode], speeds: rates.Speeds, server_acceptance: float) -> dict[Mode, Plan]:
+        plans = {}
+        if Mode.SPECULATE in modes:
+            plans[Mode.SPECULATE] = self._drafting(speeds)
+        if Mode.TARGET_ONLY in modes:
+            plans[Mode.TARGET_ONLY] = _stream(Mode.TARGET_ONLY, 0, rates.target_only_rate(speeds), speeds)
+        if Mode.COLOCATED in modes and self._known.server_draft_ms.count:
+            windows, draft_ms = self._windows(), max(self._known.server_draft_ms.mean, 0.0)
+            found = rates.colocated_rates(replace(speeds, stream_ms=0.0), server_acceptance, draft_ms, windows)
+            best = int(found.argmax())
+            plans[Mode.COLOCATED] = _stream(Mode.COLOCATED, int(windows[best]), float(found[best]), speeds)
+        return plans
+
+    def _drafting(self, speeds: rates.Speeds) -> Plan:
+        """Return the best way to draft. Speeds that differ by less than 2 % count as equal: planning takes its time."""
+        coarse = _coarse(speeds)
+        key = (coarse, self._widest)
+        if key not in self._planned:
+            if len(self._planned) >= _PLANNED:
+                self._planned.clear()
+            self._planned[key] = _drafting(coarse, self._windows(), self._offer.max_depth)
+        return self._planned[key]
+
+    def _windows(self) -> rates.Floats:
+        return np.asarray([one for one in WINDOWS if one <= self._widest], dtype=np.float64)
+
+    def _follow_trial(self, seen: Observation) -> Mode | None:
+        """Count a trial's verdict; return the mode that was tried if that was the last."""
+        trial = self._trial
+        if trial is None or seen.mode is not trial.choice.mode:
+            return None
+        trial.left = max(0, trial.left - 1)
+        trial.unread -= seen.committed
+        trial.committed += seen.committed
+        if trial.left or trial.unread > 0:
+            return None
+        if self._rate:
+            lost_ms = self._now_ms - trial.since_ms - 1000 * trial.committed / self._rate
+            self._spent_ms += max(0.0, lost_ms)
+        self._trial = None
+        return trial.choice.mode
+
+    def _decide(self, tried: Mode | None) -> None:
+        if self._untried and self._known.seen[self._untried[0]]:
+            self._untried.pop(0)
+        if self._untried:
+            self._try(_first(self._untried[0], self._offer), _FIRST_ROUNDS)
+            return
+        plans = self.plans()
+        if not plans:  # all that is on offer is a verifier's drafter whose speed no stream has shown yet
+            return
+        mode = self._current.mode if self._current.mode in plans else next(iter(plans))
+        best = max(plans, key=lambda one: plans[one].rate)
+        pause_ms = self._known.network_ms.mean + self._known.queue_ms.mean
+        if best is not mode and plans[best].rate > plans[mode].rate * (1 + _GAIN + pause_ms / _AMORTISED_MS):
+            mode = best
+        self._current, self._rate = plans[mode].choice, plans[mode].rate
+        self._consider_trial(mode, pause_ms, tried)
+
+    def _consider_trial(self, mode: Mode, pause_ms: float, tried: Mode | None) -> None:
+        """Try a mode that may well be better, if the account allows; what was ``tried`` just now goes on at once."""
+        credit_ms = _CREDIT_ROUNDS * (pause_ms + self._known.forward.ms(1))
+        allowed_ms = credit_ms + _TRIES_SHARE * (self._now_ms - self._began_ms) - self._spent_ms
+        if allowed_ms <= 0:
+            return
+        for other, plan in self._hopes(mode).items():
+            if plan.rate <= self._rate * (1 + _GAIN):
+                continue
+            trial = _trial_of(plan)
+            change_ms = 0.0 if other is tried else 2 * pause_ms  # there and back
+            if change_ms + 300 * (trial.budget or 2) / plan.rate <= allowed_ms:
+                self._spent_ms += change_ms / 2
+                self._try(trial)
+                return
+
+    def _try(self, choice: Choice, rounds: int = _TRIAL_ROUNDS) -> None:
+        asked = rounds if choice.mode is Mode.SPECULATE else 1
+        self._trial = _Trial(choice, asked, choice.budget, self._now_ms)
+
+
+def _first(mode: Mode, offer: Offer) -> Choice:
+    window = min(_FIRST_WINDOW[mode], offer.max_window)
+    return Choice(window, 1, mode, _TRIAL_TOKENS.get(mode, 0))
+
+
+def _trial_of(plan: Plan) -> Choice:
+    if plan.choice.mode is Mode.SPECULATE:
+        return plan.choice
+    return replace(plan.choice, budget=_TRIAL_TOKENS[plan.choice.mode])
+
+
+def _stream(mode: Mode, window: int, rate: float, speeds: rates.Speeds) -> Plan:
+    """Return a plan with grants so large that the next, asked for at half of one, is there before a round is cut."""
+    on_the_way = int(1.2 * rate * speeds.network_ms / 1000)
+    return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + window + 5))), rate)
+
+
+def _coarse(speeds: rates.Speeds) -> rates.Speeds:
+    return rates.Speeds(
+        acceptance=min(max(round(speeds.acceptance, 2), 0.01), 0.98),
+        draft_ms=_rounded(speeds.draft_ms),
+        network_ms=_rounded(speeds.network_ms),
+        queue_ms=_rounded(speeds.queue_ms),
+        step_ms=_rounded(speeds.step_ms),
+        position_ms=_rounded(speeds.position_ms),
+    )
+
+
+def _rounded(duration_ms: float) -> float:
+    """Return the nearest of durations 2 % apart; what is below a nanosecond is nothing."""
+    return math.exp(0.02 * round(math.log(duration_ms) / 0.02)) if duration_ms > 1e-6 else 0.0
+
+
+def _drafting(speeds: rates.Speeds, windows: rates.Floats, max_depth: int) -> Plan:
+    found = rates.sequential_rates(speeds, windows)
+    best = int(found.argmax())
+    choice, rate = Choice(int(windows[best])), float(found[best])
+    if max_depth > 1:
+        pairs = list(product(windows, range(2, max_depth + 1)))
+        deep = rates.pipelined_rates(
+            speeds, np.asarray([one[0] for one in pairs]), np.asarray([one[1] for one in pairs], dtype=np.int64)
+        )
+        best = int(deep.argmax())
+        if deep[best] > rate:
+            choice, rate = Choice(int(pairs[best][0]), pairs[best][1]), float(deep[best])
+    return Plan(choice, rate)

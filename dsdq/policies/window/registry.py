@@ -1,0 +1,104 @@
+"""Window policies by name, with parameters behind colons: ``static:4``, ``threshold:0.4``, ``optimal``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dsdq.errors import ConfigError
+from dsdq.policies.window.awc import Awc, Network
+from dsdq.policies.window.optimal import Optimal
+from dsdq.policies.window.protocol import MAX_DEPTH, Mode, Offer, WindowPolicy
+from dsdq.policies.window.simple import Backoff, Static, Threshold
+
+DEFAULT_POLICY = "optimal"
+
+_USAGE = {
+    "static": "static[:WINDOW[:DEPTH]]",
+    "threshold": "threshold[:CONFIDENCE[:DEPTH]]",
+    "backoff": "backoff[:DEPTH]",
+    "optimal": "optimal",
+    "awc": "awc[:target-only|:co-located]",
+}
+
+
+def load_policy(spec: str, offer: Offer) -> WindowPolicy:
+    """Return a new policy for one session, within what is on offer.
+
+    Raises:
+        ConfigError: there is no such policy, a parameter is not what was expected, or ``awc`` is untrained.
+    """
+    name, *parameters = spec.split(":")
+    if name not in POLICIES:
+        msg = f"window policy: expected one of {', '.join(_USAGE.values())}, got {spec!r}"
+        raise ConfigError(msg)
+    return POLICIES[name](parameters, offer)
+
+
+def _static(parameters: list[str], offer: Offer) -> WindowPolicy:
+    _at_most("static", parameters, 2)
+    window = _integer("static", "WINDOW", parameters[:1], offer.max_window, min(4, offer.max_window))
+    return Static(window, _depth("static", parameters[1:], offer))
+
+
+def _threshold(parameters: list[str], offer: Offer) -> WindowPolicy:
+    _at_most("threshold", parameters, 2)
+    text = parameters[0] if parameters else "0.4"
+    try:
+        confidence = float(text)
+    except ValueError:
+        confidence = -1.0
+    if not 0 <= confidence <= 1:
+        raise _unexpected("threshold", "CONFIDENCE", "0 to 1", text)
+    return Threshold(confidence, offer.max_window, _depth("threshold", parameters[1:], offer))
+
+
+def _backoff(parameters: list[str], offer: Offer) -> WindowPolicy:
+    _at_most("backoff", parameters, 1)
+    return Backoff(offer, _depth("backoff", parameters, offer))
+
+
+def _optimal(parameters: list[str], offer: Offer) -> WindowPolicy:
+    _at_most("optimal", parameters, 0)
+    return Optimal(offer)
+
+
+def _awc(parameters: list[str], offer: Offer) -> WindowPolicy:
+    _at_most("awc", parameters, 1)
+    fused = {"target-only": Mode.TARGET_ONLY, "co-located": Mode.COLOCATED}
+    text = parameters[0] if parameters else "target-only"
+    if text not in fused:
+        raise _unexpected("awc", "fused mode", "target-only or co-located", text)
+    return Awc(Network.load(), offer, fused[text])
+
+
+POLICIES: dict[str, Callable[[list[str], Offer], WindowPolicy]] = {
+    "static": _static,
+    "threshold": _threshold,
+    "backoff": _backoff,
+    "optimal": _optimal,
+    "awc": _awc,
+}
+
+
+def _depth(name: str, parameters: list[str], offer: Offer) -> int:
+    """Return the depth asked for; one that is not on offer is lowered, since it changes speed only."""
+    return min(_integer(name, "DEPTH", parameters, MAX_DEPTH, 1), offer.max_depth)
+
+
+def _integer(name: str, what: str, parameters: list[str], most: int, default: int) -> int:
+    if not parameters:
+        return default
+    text = parameters[0]
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+        raise _unexpected(name, what, f"1 to {most}", text)
+    return int(text)
+
+
+def _at_most(name: str, parameters: list[str], most: int) -> None:
+    if len(parameters) > most:
+        msg = f"window policy: expected {_USAGE[name]}, got {':'.join([name, *parameters])!r}"
+        raise ConfigError(msg)
+
+
+def _unexpected(name: str, what: str, expected: str, came: str) -> ConfigError:
+    return ConfigError(f"window policy {name}: expected {what} of {expected}, got {came!r} ({_USAGE[name]})")

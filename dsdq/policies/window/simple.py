@@ -1,0 +1,80 @@
+"""Policies that measure no time: a fixed window, stopping by confidence, and backing off when rejected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsdq.policies.window.escalation import Escalation
+from dsdq.policies.window.protocol import Choice, Mode, Observation, Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """The same window always: the baseline of every paper (γ = 4 in most)."""
+
+    window: int
+    depth: int = 1
+
+    def observe(self, observation: Observation) -> None:
+        """Learn nothing."""
+
+    def choose(self) -> Choice:
+        """Return the fixed window and depth."""
+        return Choice(self.window, self.depth)
+
+    def wants_more(self, confidence: float, drafted: int) -> bool:  # noqa: ARG002 - one signature for all policies
+        """Draft the whole window."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Draft until the drafter itself doubts: up to ``window`` tokens, none behind one of less than ``confidence``.
+
+    A drafter that gives no confidence drafts the whole window.
+    """
+
+    confidence: float
+    window: int
+    depth: int = 1
+
+    def observe(self, observation: Observation) -> None:
+        """Learn nothing."""
+
+    def choose(self) -> Choice:
+        """Return the widest window."""
+        return Choice(self.window, self.depth)
+
+    def wants_more(self, confidence: float, drafted: int) -> bool:  # noqa: ARG002 - one signature for all policies
+        """Go on while the last token is likely enough."""
+        return confidence >= self.confidence
+
+
+class Backoff:
+    """One token more after a window that stood, half of it after one of which less than half did (AIMD).
+
+    What even short windows do not mend goes up the :class:`~dsdq.policies.window.escalation.Escalation`: another
+    drafter, then none.
+    """
+
+    def __init__(self, offer: Offer, depth: int = 1) -> None:
+        self._offer, self._depth = offer, depth
+        self._window = min(4, offer.max_window)
+        self._escalation = Escalation(offer)
+
+    def observe(self, observation: Observation) -> None:
+        """Take in what stood."""
+        if observation.mode is Mode.SPECULATE and observation.drafted:
+            if observation.accepted == observation.drafted:
+                self._window = min(self._window + 1, self._offer.max_window)
+            elif 2 * observation.accepted < observation.drafted:
+                self._window = max(1, self._window // 2)
+        self._escalation.observe(observation)
+
+    def choose(self) -> Choice:
+        """Return the window as it has become, or a grant where no drafter is of use."""
+        return self._escalation.apply(Choice(self._window, self._depth))
+
+    def wants_more(self, confidence: float, drafted: int) -> bool:  # noqa: ARG002 - one signature for all policies
+        """Draft the whole window."""
+        return True

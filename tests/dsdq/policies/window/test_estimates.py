@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dsdq.policies.window import Mode, Observation
+from dsdq.policies.window.estimates import Estimates, Level, Pass, Share
+
+
+def test_a_share_settles_on_what_it_sees() -> None:
+    share, rng = Share(0.5, 2), random.Random(1)
+    for _ in range(1000):
+        share.add(rng.random() < 0.7, 1)
+    assert share.mean == pytest.approx(0.7, abs=0.05)
+    assert share.deviation < 0.02
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.9, 0.1), (0.1, 0.9), (0.2, 0.8)])
+def test_a_share_that_changed_is_noticed_within_ten_rounds(before: float, after: float) -> None:
+    share, rng = Share(0.5, 2), random.Random(2)
+    for _ in range(500):
+        share.add(sum(rng.random() < before for _ in range(3)), 3)
+    for _ in range(10):
+        share.add(sum(rng.random() < after for _ in range(3)), 3)
+    assert share.mean == pytest.approx(after, abs=0.2)
+
+
+def test_hope_lies_above_the_mean_and_grows_with_silence() -> None:
+    share = Share(0.3, 20)
+    hopes = [share.hoped(1.5, silent) for silent in (0, 1, 2, 8)]
+    assert share.mean < hopes[0]
+    assert hopes == sorted(hopes)
+    assert hopes[-1] > 0.95
+
+
+def test_a_level_ignores_one_that_is_late_and_believes_two() -> None:
+    level = Level()
+    for number in range(30):
+        level.add(10 + number % 2)
+    level.add(100)
+    assert level.mean < 15
+    level.add(10)
+    level.add(100)
+    level.add(100)
+    assert level.mean == 100
+
+
+@pytest.mark.parametrize(("step_ms", "position_ms"), [(10, 0.7), (20, 0.05), (5, 0.0)])
+def test_a_pass_is_told_apart_into_what_is_fixed_and_what_a_position_takes(step_ms: float, position_ms: float) -> None:
+    forward, rng = Pass(), random.Random(3)
+    for _ in range(60):
+        positions = rng.choice([1, 5, 9, 13])
+        forward.add(positions, step_ms + position_ms * positions)
+    assert forward.ms(1) == pytest.approx(step_ms + position_ms, rel=0.03)
+    assert forward.ms(13) == pytest.approx(step_ms + 13 * position_ms, rel=0.03)
+
+
+def test_load_that_makes_all_passes_longer_is_believed_after_two() -> None:
+    forward = Pass()
+    for _ in range(30):
+        forward.add(5, 15)
+        forward.add(1, 11)
+    forward.add(5, 60)
+    forward.add(5, 60)
+    assert forward.ms(5) == pytest.approx(60, rel=0.05)
+    assert forward.ms(1) == pytest.approx(44, rel=0.1)
+
+
+def seen(**changes: float | Mode | None) -> Observation:
+    usual = {"drafted": 4, "accepted": 3, "draft_ms": 8, "round_trip_ms": 75, "queue_ms": 5, "verify_ms": 10}
+    return Observation(**{**usual, "committed": 4, **changes})  # type: ignore[arg-type] - numbers, by name
+
+
+def test_a_round_shows_what_its_parts_took() -> None:
+    known = Estimates()
+    for _ in range(50):
+        known.observe(seen())
+    speeds = known.speeds()
+    assert (speeds.draft_ms, speeds.network_ms, speeds.queue_ms) == pytest.approx((2, 60, 5))
+    assert speeds.pass_ms(5) == pytest.approx(10)
+    assert speeds.acceptance == pytest.approx(0.75, abs=0.03)
+
+
+def test_what_a_round_waited_for_this_devices_own_passes_is_no_queue() -> None:
+    known = Estimates()
+    known.observe(seen())
+    known.observe(seen(queue_ms=40, in_flight=2))
+    assert known.speeds().queue_ms == 5
+
+
+def test_a_link_that_slows_down_is_noticed_within_a_stream() -> None:
+    known = Estimates()
+    for _ in range(5):
+        known.observe(seen(link_ms=50))
+    for part in range(1, 5):
+        stream = {"drafted": 0, "accepted": 0, "round_trip_ms": 10, "queue_ms": 0, "mode": Mode.TARGET_ONLY}
+        known.observe(seen(**stream, part=part, link_ms=190 if part > 2 else None))
+    assert known.speeds().network_ms == pytest.approx(200)
+
+
+def test_guesses_count_as_trials_whoever_drafts() -> None:
+    known = Estimates()
+    for _ in range(100):
+        known.observe(
+            seen(drafted=0, accepted=0, mode=Mode.TARGET_ONLY, part=1, guessed=1, guessed_right=1, guess_ms=3)
+        )
+    assert known.speeds().acceptance > 0.9
+    assert known.speeds().draft_ms == pytest.approx(3)
+
+
+def test_a_stream_shows_what_the_verifiers_own_drafter_takes() -> None:
+    known = Estimates()
+    for part in range(20):
+        known.observe(seen(mode=Mode.COLOCATED, round_trip_ms=14 if part else 80, queue_ms=0, part=part))
+    assert known.server_draft_ms.mean == pytest.approx(1)
+    assert known.server_acceptance.mean == pytest.approx(0.75, abs=0.1)
