@@ -203,7 +203,7 @@ class Move:
 
 @asynccontextmanager
 async def moving(redis: RedisCluster, key: str, to: ClusterNode | None = None) -> AsyncIterator[Move]:
-    """Begin to move the slot of ``key`` to another node, and end it with the block: its owner moves then."""
+    """Begin to move the slot of ``key`` to another node, and end it with the block: the rest of it moves then."""
     await redis.initialize()
     slot, node = redis.keyslot(key), redis.get_node_from_key(key)
     target = to or next(one for one in redis.get_primaries() if one.name != node.name)
@@ -214,6 +214,8 @@ async def moving(redis: RedisCluster, key: str, to: ClusterNode | None = None) -
         try:
             yield Move(source, target)
         finally:
+            left = await source.execute_command("CLUSTER GETKEYSINSLOT", slot, 100)
+            await Move(source, target).migrate(*(key.decode() for key in left))
             for one in (other, source):
                 await one.execute_command("CLUSTER SETSLOT", slot, "NODE", mine)
 
