@@ -215,7 +215,7 @@ async def moving(redis: RedisCluster, key: str, to: ClusterNode | None = None) -
             yield Move(source, target)
         finally:
             left = await source.execute_command("CLUSTER GETKEYSINSLOT", slot, 100)
-            await Move(source, target).migrate(*(key.decode() for key in left))
+            await Move(source, target).migrate(*left)
             for one in (other, source):
                 await one.execute_command("CLUSTER SETSLOT", slot, "NODE", mine)
 
