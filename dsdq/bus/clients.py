@@ -73,6 +73,7 @@ class _Leaves(BriskConnection):
         await super().on_connect()
 
     async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Return the next answer; that the server has become a replica is an end of the connection."""
         try:
             return await super().read_response(*args, **options)
         except exceptions.ResponseError as error:

@@ -26,6 +26,7 @@ class Habits:
 
     draft: str = "hash:0.8"
     window: int = 6
+    depth: int = 1
     least_tokens: int = 16
     most_tokens: int = 64
 
@@ -74,6 +75,7 @@ class EmulatedDevice:
             text.prompt,
             draft=habits.draft,
             window=habits.window,
+            depth=habits.depth,
             max_tokens=rng.randint(habits.least_tokens, habits.most_tokens),
             sampling=Sampling(temperature=rng.choice((0.0, 1.0))),
             seed=rng.getrandbits(64),

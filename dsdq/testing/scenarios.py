@@ -63,6 +63,7 @@ SCENARIOS = {
             habits=(
                 Habits(draft="hash:0.8:1"),
                 Habits(draft="hash:0.4:1", window=4),
+                Habits(draft="hash:0.8:1", window=4, depth=3),
                 Habits(draft="none", most_tokens=32),
             ),
             schedule=draw,
@@ -74,7 +75,7 @@ SCENARIOS = {
         Scenario(
             PAIR_TARGET,
             habits=(
-                Habits(draft="builtin/draft", window=4),
+                Habits(draft="builtin/draft", window=4, depth=2),
                 Habits(draft="ngram", window=4),
                 Habits(draft="none", most_tokens=32),
             ),

@@ -118,10 +118,9 @@ class RedisClient:
             found = await self._finder.find(model, beginning)
             link = self._link(found, beginning, stats, deadline_s)
             fixed = partial(terms, seed=_seed(seed), version=found.version)
+            chooser = _policy(policy, window, depth if rule is Rule.COUPLED else 1)
             return await self._prepare(found.worker, prompt, draft, fixed, chooser, link)
 
-        offer = Offer(window, 1 if rule is Rule.REJECTION else depth, frozenset({Mode.SPECULATE, Mode.TARGET_ONLY}))
-        chooser = Static(offer.max_window, offer.max_depth) if policy is None else load_policy(policy, offer)
         generation = RedisGeneration(_prepare)
         self._generations.add(generation)
         return generation
@@ -192,6 +191,16 @@ class RedisClient:
             if name not in self._tokenizers:
                 self._tokenizers[name] = await asyncio.to_thread(Tokenizer.load, name)
         return self._tokenizers[name]
+
+
+def _policy(named: str | None, window: int, depth: int) -> WindowPolicy:
+    offer = Offer(window, depth, frozenset({Mode.SPECULATE, Mode.TARGET_ONLY}))
+    if named is None:
+        return Static(offer.max_window, offer.max_depth)
+    if named.startswith("threshold"):
+        msg = f"window policy {named!r}: expected a drafter that tells its confidence, none does yet; try optimal"
+        raise ConfigError(msg)
+    return load_policy(named, offer)
 
 
 def _seed(given: int | None) -> int:

@@ -38,11 +38,22 @@ from workers.verifier.service import Verifier
 # Death
 
 
-@pytest.mark.parametrize("draft", ["none", "ngram", "hash:0.5", pytest.param(RecordedDrafter(0.8), id="recorded")])
-async def test_a_text_goes_on_as_if_nothing_had_happened(mortal: Start, redis_url: str, draft: str | Drafter) -> None:
+@pytest.mark.parametrize(
+    ("draft", "depth"),
+    [
+        ("none", 1),
+        ("ngram", 1),
+        ("hash:0.5", 1),
+        pytest.param(RecordedDrafter(0.8), 4, id="at once-4"),
+        pytest.param(RecordedDrafter(0.8, ms_per_token=0.5), 4, id="in its thread-4"),
+    ],
+)
+async def test_a_text_goes_on_as_if_nothing_had_happened(
+    mortal: Start, redis_url: str, draft: str | Drafter, depth: int
+) -> None:
     first = await mortal(hash_step_ms=2)
     async with dsdq.connect(redis_url, tenant="acme") as client:
-        generation = client.generate(PROMPT, draft=draft, max_tokens=300, window=4)
+        generation = client.generate(PROMPT, draft=draft, max_tokens=300, window=4, depth=depth)
         shown = []
         async for token in generation:
             shown.append(token.id)
