@@ -88,7 +88,6 @@ class SessionLink:
         rng: random.Random,
         sealer: Sealer,
     ) -> None:
-        self.contract_bytes = b""
         self._redis = redis
         self._feed = feed
         self._find_worker = find_worker
@@ -125,9 +124,8 @@ class SessionLink:
         """
         self._contract, self._worker, self._length = contract, worker, len(prompt)
         self._about["session"] = contract.session
-        self.contract_bytes = pack_contract(contract)
         self._subscription = self._feed.subscribe(contract)
-        request = pack(Open(contract.session, self.contract_bytes, prompt), contract.version)
+        request = pack(Open(contract.session, pack_contract(contract), prompt), contract.version)
         await self._ask(OPEN_ROUND, request)
         message = await self._next()
         if isinstance(message, Error):

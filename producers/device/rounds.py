@@ -19,7 +19,7 @@ from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.window import Choice, Mode, Observation, WindowPolicy
 from dsdq.session import Transcript, check_verdict
 from dsdq.tasks import end
-from dsdq.wire import Closed, Decode, Draft, ErrorCode, Opened, Verdict
+from dsdq.wire import Closed, Decode, Draft, ErrorCode, Opened, Verdict, pack_contract
 from producers.device.flights import Flights
 from producers.device.link import SessionLink
 
@@ -65,7 +65,7 @@ class Rounds:
         self._draft, self._briefly = prepared.draft, prepared.drafts_briefly
         self._stats = stats
         self._shown = shown
-        self._transcript = Transcript(b"", ())
+        self._transcript = Transcript(pack_contract(prepared.contract), prepared.prompt)
         self._flights = Flights(prepared.contract.session, self._transcript)
         self._sent: dict[int, _Sent] = {}
         self._widest = prepared.contract.max_window
@@ -86,8 +86,6 @@ class Rounds:
         """
         opened = await self._link.open(self._contract, self._prompt, self._worker)
         self._widest = opened.max_window
-        self._transcript = Transcript(self._link.contract_bytes, self._prompt)
-        self._flights = Flights(self._contract.session, self._transcript)
         try:
             while self.finish_reason is None:
                 await self._ask_on()
