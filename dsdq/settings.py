@@ -86,9 +86,11 @@ class Settings(BaseSettings):
         default="power-of-two", description="how a device chooses among verifiers"
     )
     find_verifier_ms: int = Field(default=3_000, ge=0, description="a device looks for a verifier")
-    open_timeout_ms: int = Field(default=30_000, ge=100, description="a device waits for a session to open")
+    open_timeout_ms: int = Field(
+        default=30_000, ge=100, description="a device asks for a place for, while every verifier is full"
+    )
     verdict_timeout_ms: int = Field(
-        default=5_000, ge=50, description="a device waits before it repeats a round, at most; round trips decide"
+        default=5_000, ge=50, description="a device waits before it repeats a request, at most; round trips decide"
     )
     give_up_ms: int = Field(default=60_000, ge=100, description="a device without any answer gives up after")
 

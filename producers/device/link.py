@@ -53,8 +53,8 @@ OPEN_ROUND = 0  # rounds count from 1
 class Patience:
     """How long a device waits, in milliseconds.
 
-    For an open, for a verdict before it repeats (at most), for any answer at all, and for the whole text (None: for
-    ever).
+    For a place where verifiers are full, for an answer before it repeats (at most), for any answer at all, and for the
+    whole text (None: for ever).
     """
 
     open_ms: int
@@ -233,10 +233,9 @@ class SessionLink:
         if (message := self._peek()) is not None:
             self._next_up = None
             return message
-        opens = OPEN_ROUND in self._asked
         backoff: Backoff | None = None
         silent_since = monotonic()
-        wait_ms = float(self._patience.open_ms) if opens else self._timeout.ms
+        wait_ms = self._timeout.ms
         while True:
             self._check_time(silent_since)
             try:
@@ -300,6 +299,8 @@ class SessionLink:
                 )
             except BusyError as error:
                 pause_ms = error.retry_after_ms * self._rng.uniform(0.5, 1.5)
+                if opens and self._asked[OPEN_ROUND].repeated:
+                    return  # it may well wait there already; if not, it is repeated again
                 if opens:
                     refusals += 1
                     pause_ms *= refusals  # who is refused again is one of many

@@ -114,11 +114,13 @@ class Sessions:
             await self.refuse(message, contract, code, str(refusal))
             await self._inbox.settle([entry])
             return
-        if self._waiting.count(contract.tenant) >= self._most_waiting:
+        if self._waiting.find(contract.session, contract.tenant) is not None:  # asked again while it waits
+            await self._inbox.settle([entry])
+        elif self._waiting.count(contract.tenant) >= self._most_waiting:
             reason = f"more than {self._most_waiting} opens of tenant {contract.tenant} waited for a place"
             self._inbox.condemn(entry, Kind.FLOOD, reason)
-        elif not self._waiting.add(Waiting(entry, message, contract)):  # asked again while it waits
-            await self._inbox.settle([entry])
+        else:
+            self._waiting.add(Waiting(entry, message, contract))
         await self.admit()
 
     async def refuse(self, message: Open, contract: Contract, code: str, reason: str) -> None:

@@ -13,6 +13,7 @@ from dsdq.bus.sessions import LogEntry
 from dsdq.client import GenerationStats
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import BusyError, GoneError
+from dsdq.policies.retry import AnswerTimeout
 from dsdq.wire import Closed, Gap, Message, Opened, pack
 from producers.device import link as module
 from producers.device.link import OPEN_ROUND, Patience, SessionLink
@@ -134,3 +135,39 @@ class Followed:
 
     def unsubscribe(self, _: Subscription) -> None:
         return
+
+
+# Lost
+
+
+async def test_an_open_that_nobody_answers_is_repeated_and_waits_on_though_there_is_no_room_for_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link, published = link_with([]), list[bytes]()
+    link._patience = Patience(open_ms=60_000, verdict_ms=10, give_up_ms=60_000)
+    link._timeout = AnswerTimeout(10, 10)
+    subscription = link._subscribed
+    opened = owner("w1", LENGTH)
+
+    async def publish(_redis: object, _worker: str, _tenant: str, payload: bytes, **_: object) -> None:
+        published.append(payload)
+        if len(published) == 2:
+            raise BusyError("full", retry_after_ms=60_000)
+        if len(published) == 3:
+            subscription.take(LogEntry(1, 1, pack(opened)))
+
+    monkeypatch.setattr(module, "publish", publish)
+    link._feed = cast("FeedReader", Silent())
+    await link._ask(OPEN_ROUND, b"open")
+    assert await link._next() == opened
+    assert published == [b"open"] * 3
+
+
+class Silent:
+    """A feed whose logs say nothing."""
+
+    async def catch_up(self, _: Subscription) -> bool:
+        return False
+
+    async def owner(self, _: Subscription) -> None:
+        return None
