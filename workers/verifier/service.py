@@ -31,6 +31,7 @@ from workers.verifier import admission
 from workers.verifier.adoption import Adoption
 from workers.verifier.blame import Blame
 from workers.verifier.engine_thread import EngineThread
+from workers.verifier.heap import give_back_free_pages
 from workers.verifier.reception import Reception
 from workers.verifier.recovery import Recovery
 from workers.verifier.sessions import Sessions
@@ -40,6 +41,7 @@ log = get_logger("verifier")
 
 READ_ENTRIES = 64
 BLOCK_MS = 500
+TIDY_S = 10.0  # how often free memory is given back
 SWEEP_S = 5.0
 RETRY_S = 0.2
 BEATS_PER_LEASE = 8
@@ -142,6 +144,7 @@ class Verifier:
             self._consume(),
             self._beat(),
             self._sweep(),
+            self._tidy(),
             self._sessions.admit_forever(),
             self._adoption.repair_forever(self._reception.take),
             self._recovery.run(),
@@ -238,6 +241,11 @@ class Verifier:
                 if monotonic() - silent_since > lease_s:
                     msg = f"lease of verifier {self.info.wid}: could not be renewed in time; it must stop"
                     raise FencedError(msg) from error
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_S)
+            await asyncio.to_thread(give_back_free_pages)  # without the interpreter's lock
 
     async def _sweep(self) -> None:
         while True:
