@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hashlib import sha1
+from importlib.resources import files
+
 import pytest
 from redis.asyncio import Redis
 
@@ -14,6 +17,11 @@ from dsdq.testing.servers import client
 
 SIZE, STATE = keys.inbox_bytes("w1", "acme"), keys.worker_state("w1")
 INBOX = keys.inbox("w1", "acme")
+
+CALLED_BY_DEVICES = {
+    "594d2a83c77ba5d149f57ac070cb542bae2863b9",  # publish.lua, 0.1
+}
+"""Hashes of scripts. One that goes leaves the devices of its release without a way in."""
 
 
 @pytest.fixture
@@ -67,3 +75,8 @@ async def test_a_device_that_may_not_bring_scripts_uses_those_that_a_verifier_br
         with pytest.raises(RedisUnavailableError, match="a verifier brings them"):
             await publish(phone, "w1", "acme", b"two")
     await redis.execute_command("ACL DELUSER", "phone")
+
+
+def test_verifiers_bring_the_script_that_devices_call_by_hash_of_this_release_and_the_one_before() -> None:
+    brought = {sha1(file.read_bytes()).hexdigest() for file in files("dsdq.bus").joinpath("lua").iterdir()}  # noqa: S324
+    assert brought >= CALLED_BY_DEVICES
