@@ -38,10 +38,10 @@ from transformers.utils import logging
 
 from dsdq.contract import Contract
 from dsdq.models.names import resolve
+from dsdq.models.prompts import builtin_prompts
 from dsdq.models.target import load_target
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.batching import StepBudget
-from producers.demo.command import builtin_prompts
 from producers.drafters import load_drafter
 from workers.engine.engine import Engine
 from workers.engine.memory import KvMemory

@@ -39,8 +39,8 @@ import dsdq
 from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.client import DEFAULT_WINDOW
 from dsdq.models.names import resolve
+from dsdq.models.prompts import builtin_prompts
 from dsdq.models.tokenizer import Tokenizer
-from producers.demo.command import builtin_prompts
 from producers.demo.fleet import verifier
 
 TARGET, DRAFT = "builtin/target", "builtin/draft"

@@ -6,6 +6,8 @@ Names match ``[a-z0-9-]+``, so that none can break out of its place in a key.
 from __future__ import annotations
 
 import re
+import secrets
+from base64 import b32encode
 from hashlib import blake2b
 
 from dsdq.errors import ConfigError
@@ -16,6 +18,17 @@ DEAD_LETTERS = "{dead}:letters"
 DEAD_COUNTS = "{dead}:counts"
 DEAD_SEEN = "{dead}:seen"
 DEAD_BYTES = "{dead}:bytes"
+
+
+_FRESH_BYTES = 10
+
+
+def fresh_name() -> str:
+    """Return a name that nobody else has or guesses: 80 random bits in 16 characters.
+
+    Every round carries the names of its session and its verifier several times: short ones are bytes saved.
+    """
+    return b32encode(secrets.token_bytes(_FRESH_BYTES)).decode().lower()
 
 
 def inbox(worker: str, tenant: str) -> str:

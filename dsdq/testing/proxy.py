@@ -167,6 +167,7 @@ class Connection:
         splitter = Splitter()
         with contextlib.suppress(OSError):
             while data := await self._client[0].read(READ_BYTES):
+                self._proxy.bytes_up += len(data)
                 for request in splitter.feed(data):
                     if self._proxy.on_request is not None:
                         self._proxy.on_request(arguments(request))
@@ -177,6 +178,7 @@ class Connection:
         splitter = Splitter()
         with contextlib.suppress(OSError):
             while data := await self._server[0].read(READ_BYTES):
+                self._proxy.bytes_down += len(data)
                 for reply in splitter.feed(data):
                     fate = self._fates.popleft() if self._fates else _Fate.PASS
                     if fate is _Fate.CUT:
@@ -209,8 +211,8 @@ class Connection:
 class FaultProxy:
     """Listens on a loopback port while its block runs, and connects each client to ``target``.
 
-    ``injected`` counts what was done to whom. ``faults`` hold for connections to come, :meth:`set_faults` changes them
-    for those that are there too.
+    ``injected`` counts what was done to whom, ``bytes_up`` what clients sent, ``bytes_down`` what the server did.
+    ``faults`` hold for connections to come, :meth:`set_faults` changes them for those that are there too.
 
     Args:
         target: ``redis://host:port/…`` or ``unix://path``.
@@ -229,6 +231,7 @@ class FaultProxy:
         self.faults = faults
         self.on_request = on_request
         self.injected: Counter[Fault] = Counter()
+        self.bytes_up = self.bytes_down = 0
         self.url = ""
         self._target = urlsplit(target)
         self._rng = rng

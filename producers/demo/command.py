@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW
 from dsdq.contract import MAX_WINDOW, Sampling
 from dsdq.errors import SessionError
-from dsdq.models.names import resolve
+from dsdq.models.prompts import builtin_prompts
 from dsdq.policies.window import MAX_DEPTH
 from dsdq.wire import ErrorCode
 from producers.demo import report
@@ -68,13 +67,6 @@ def demo(  # noqa: PLR0913, PLR0917 - options, each with a default
         report.show(console, result)
     if not result["identical"]:
         raise typer.Exit(NOT_IDENTICAL)
-
-
-def builtin_prompts() -> list[str]:
-    """Return the prompts that were kept apart when the built-in pair was trained."""
-    file = Path(resolve(TARGET)).parent / "prompts.json"
-    prompts: list[str] = json.loads(file.read_text())
-    return prompts
 
 
 async def _run(

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Self
 
 from redis.asyncio import Redis
-from ulid import ULID
 
 from dsdq.bus.address import shown
 from dsdq.bus.connection import check_server, open_redis
@@ -22,6 +21,7 @@ from dsdq.bus.rights import Role
 from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW, GREEDY, GenerationStats
 from dsdq.contract import Contract, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
+from dsdq.keys import fresh_name
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.routing import POLICIES, prefix_of
 from dsdq.policies.window import Mode, Offer, Static, WindowPolicy, load_policy
@@ -139,7 +139,7 @@ class RedisClient:
         model = model_of(draft) if isinstance(draft, str) and drafter.fingerprint else worker.tokenizer
         tokenizer = await self._tokenizer(model)
         contract = terms(
-            session=str(ULID()).lower(),
+            session=fresh_name(),
             target=worker.model,
             tokenizer_fingerprint=tokenizer.fingerprint,
             draft_fingerprint=drafter.fingerprint,

@@ -25,6 +25,12 @@ def test_what_one_script_touches_lies_in_one_slot() -> None:
     assert slot_of(keys.workers("a/b")) == slot_of(keys.worker_infos("a/b"))
 
 
+def test_fresh_names_are_short_names_and_never_the_same() -> None:
+    found = {keys.fresh_name() for _ in range(1_000)}
+    assert len(found) == 1_000
+    assert all(keys.NAME.fullmatch(name) and len(name) == 16 for name in found)
+
+
 @pytest.mark.parametrize("name", ["", "A", "a:b", "a}b", "a b", "a" * 65, "ä", "a\n"])
 def test_a_name_that_could_break_out_of_a_key_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="expected a name"):

@@ -61,7 +61,7 @@ async def test_tiny_random_models_equal_generate(
 
 
 async def test_the_built_in_pair_equals_generate(serve: Serve, redis_url: str) -> None:
-    from producers.demo.command import builtin_prompts
+    from dsdq.models.prompts import builtin_prompts
 
     tokenizer = Tokenizer.load("builtin/target")
     prompts = [tokenizer.encode(text) for text in builtin_prompts()[:PROMPTS]]

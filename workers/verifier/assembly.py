@@ -8,8 +8,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import blake2b
 from types import ModuleType
 
-from ulid import ULID
-
 from dsdq.bus import scripts
 from dsdq.bus.acl import check_tenancy
 from dsdq.bus.connection import check_server, open_redis, server_version
@@ -18,6 +16,7 @@ from dsdq.bus.inbox import Bounds
 from dsdq.bus.registry import WorkerInfo
 from dsdq.contract import MAX_WINDOW
 from dsdq.errors import ConfigError
+from dsdq.keys import fresh_name
 from dsdq.models.names import HASH_TARGET
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.batching import ORDERS, StepBudget, Tenure
@@ -160,7 +159,7 @@ def info_of(engine: RoundEngine, fingerprint: str, chosen: Settings) -> WorkerIn
     """Return the registry entry of a new incarnation."""
     target = engine.target
     return WorkerInfo(
-        wid=str(ULID()).lower(),
+        wid=fresh_name(),
         model=target.name,
         revision=target.revision,
         fingerprint=fingerprint,

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dsdq.commands.models import read_facts
 from dsdq.models.names import BUILTIN_NAMES, resolve
+from dsdq.models.prompts import builtin_prompts
 from dsdq.models.tokenizer import Tokenizer
-from producers.demo.command import builtin_prompts
 
 FOLDER = Path(resolve("builtin/target")).parent
 MOST_BYTES = 40_000_000

@@ -50,6 +50,15 @@ async def test_without_faults_everything_comes_through(through: Through) -> None
         assert not proxy.injected
 
 
+async def test_what_crosses_is_counted_to_the_byte(through: Through) -> None:
+    async with through() as (proxy, client):
+        await client.ping()  # connecting says more than this
+        up, down = proxy.bytes_up, proxy.bytes_down
+        await client.set("a", b"12345")
+        assert proxy.bytes_up - up == len(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$5\r\n12345\r\n")
+        assert proxy.bytes_down - down == len(b"+OK\r\n")
+
+
 async def test_a_server_on_a_unix_socket_is_reached_too() -> None:
     async with EmbeddedRedis() as server, FaultProxy(server.url, random.Random(1)) as proxy, client_of(proxy) as client:
         assert await client.ping()
