@@ -161,6 +161,21 @@ def choose_on_device(logits: NDArray[np.float32], sampling: Sampling, seed: int,
     return int(tokens[np.argmax(noisy[0])])
 
 
+def confidence(logits: NDArray[np.float32], sampling: Sampling, token: int) -> float:
+    """Return the probability of a draft token under the law of logits ``[vocab]``, with temperature and processors.
+
+    A greedy choice has no law: there it is the probability at a temperature of 1. Top-k, top-p and min-p choose among
+    the most likely tokens only, as in :func:`choose_on_device`.
+    """
+    if sampling.greedy or sampling.plain:
+        scaled = logits / np.float32(sampling.temperature or 1.0)
+        weights = np.exp(scaled - scaled.max())
+        return float(weights[token] / weights.sum())
+    tokens = most_likely(logits, DEVICE_CANDIDATES)
+    chances = law(logits[tokens][None, :], sampling)[0]
+    return float(chances[tokens == token].sum())
+
+
 def most_likely(logits: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Return the ids, ascending, of the ``count`` largest of logits ``[vocab]``."""
     if len(logits) <= count:

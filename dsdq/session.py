@@ -101,13 +101,17 @@ class SessionState:
     branch: int = 0
     counts: Counts = field(default_factory=Counts)
 
-    def commit(self, verdict: Verdict, *, final: bool) -> None:
-        """Take in a verdict that is in the log; ``final`` says that it ends its rounds (a grant has several)."""
+    def commit(self, verdict: Verdict, *, final: bool, granted: bool = False) -> None:
+        """Take in a verdict that is in the log.
+
+        ``final`` says that it ends its rounds (a grant has several). One that answers what was ``granted`` rejects no
+        branch: what it drafted was the worker's own.
+        """
         self.transcript.extend(verdict.tokens)
         self.counts = self.counts.after(verdict)
         if final:
             self.answered = verdict.last_round
-        if verdict.accepted < verdict.drafted:
+        if verdict.accepted < verdict.drafted and not granted:
             self.branch = max(self.branch, verdict.branch + 1)
 
 

@@ -62,6 +62,12 @@ class Settings(BaseSettings):
         default=2_000, ge=0, description="a round waits for KV cache before it takes a session's"
     )
     share_prefixes: bool = Field(default=True, description="a tenant's equal prompts share KV cache")
+    colocated_draft: str = Field(
+        default="", description="what a verifier drafts with itself where devices ask it to; empty: nothing"
+    )
+    colocated_kv_tokens: int = Field(
+        default=32_768, ge=128, description="tokens of all texts together that a verifier's own drafter keeps in mind"
+    )
     quantization: str = Field(default="none", description="what a verifier stores weights as: see --quantization")
     device_map: str = Field(default="none", description="how a verifier's model lies on several GPUs: see --device-map")
     deterministic: bool = Field(
@@ -74,6 +80,7 @@ class Settings(BaseSettings):
     hash_step_ms: float = Field(
         default=0, ge=0, description="the least time that a step of the target testing/hash takes: a known capacity"
     )
+    hash_position_ms: float = Field(default=0, ge=0, description="what each position of such a step adds to it")
     lease_ms: int = Field(default=2_000, ge=100, description="a verifier that is silent for longer is dead")
     idle_ttl_ms: int = Field(default=600_000, ge=1000, description="a session without a message is closed after")
     closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")

@@ -8,7 +8,7 @@ from typing import Any
 AGAIN_S = 0.05
 
 
-async def end(*tasks: asyncio.Task[Any]) -> None:
+async def end(*tasks: asyncio.Future[Any]) -> None:
     """Cancel tasks until every one has ended; their results and errors are dropped.
 
     Once is not enough: a cancellation that meets a time limit inside a library (redis-py sets one around every look at

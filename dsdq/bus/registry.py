@@ -19,7 +19,8 @@ class WorkerInfo:
 
     ``tokenizer`` is the name under which a device can load the target's tokenizer. ``rows / steps`` is the mean batch,
     ``row_ms`` the time that a session's round took of late: workers differ in speed. One that is ``leaving`` takes no
-    new session. ``versions`` are those of the protocol that it speaks.
+    new session. ``versions`` are those of the protocol that it speaks. One that ``drafts`` does so itself in
+    grants that ask for it (co-located); a worker that does not know of that does not say so.
     """
 
     wid: str
@@ -38,6 +39,7 @@ class WorkerInfo:
     row_ms: float = 0.0
     leaving: bool = False
     versions: tuple[int, ...] = (1,)
+    drafts: bool = False
 
 
 _FIELDS = tuple(field.name for field in fields(WorkerInfo))

@@ -150,7 +150,8 @@ class _Rounds:
             yield from self._check_foundation(verdict, [self._rounds[number] for number in span])
         self._answered.update(span)
         self._last = max(self._last, verdict.last_round)
-        self._state.commit(verdict, final=False)
+        granted = isinstance(self._rounds.get(verdict.first_round), Decode)
+        self._state.commit(verdict, final=False, granted=granted)
 
     def _check_turn(self, span: range) -> Said:
         goes_on = span[0] == self._last and isinstance(self._rounds[self._last], Decode)
@@ -165,16 +166,8 @@ class _Rounds:
         if not isinstance(liveness(self._state, rounds[0]), Live):
             yield Kind.ROUND_STALE, f"round {verdict.first_round} at length {verdict.base}"
             return
-        drafted = {
-            (one.base + place, token)
-            for one in rounds
-            if isinstance(one, Draft)
-            for place, token in enumerate(one.tokens)
-        }
-        accepted = set(enumerate(verdict.tokens[: verdict.accepted], verdict.base))
-        granted = max((one.base + one.budget for one in rounds if isinstance(one, Decode)), default=0)
-        given = max(verdict.base + verdict.accepted + 1, granted)
-        if not accepted <= drafted or verdict.length > given:
+        grants = [one for one in rounds if isinstance(one, Decode)]
+        if not (_granted(verdict, grants) if grants else _drafted(verdict, rounds)):
             yield Kind.UNFOUNDED, f"rounds {verdict.first_round} to {verdict.last_round} at {verdict.base}"
 
     def _check_passed(self, first: int) -> Said:
@@ -182,6 +175,21 @@ class _Rounds:
         for number in range(self._last + 1, first):
             if number in self._rounds and isinstance(liveness(self._state, self._rounds[number]), Live):
                 yield Kind.ROUND_LOST, f"round {number} was live when round {first} was answered"
+
+
+def _granted(verdict: Verdict, grants: Sequence[Decode]) -> bool:
+    """Say whether grants allow what a verdict drafted and committed."""
+    budget = max(one.base + one.budget for one in grants)
+    return verdict.length <= budget and verdict.drafted <= max(one.window for one in grants)
+
+
+def _drafted(verdict: Verdict, rounds: Sequence[Draft | Decode]) -> bool:
+    """Say whether what a verdict accepted was drafted, with one token of the target's own behind it."""
+    drafted = {
+        (one.base + place, token) for one in rounds if isinstance(one, Draft) for place, token in enumerate(one.tokens)
+    }
+    accepted = set(enumerate(verdict.tokens[: verdict.accepted], verdict.base))
+    return accepted <= drafted and len(verdict.tokens) <= verdict.accepted + 1
 
 
 # The ends

@@ -194,7 +194,16 @@ DRAFT = Layout(
     (*_PLACE, Field(7, "tokens", codecs.tokens(MAX_DRAFT_TOKENS)), Field(8, "law", codecs.law(), optional=True)),
     check=_check_draft,
 )
-DECODE = Layout(4, "decode", Decode, (*_PLACE, Field(7, "budget", codecs.integer(1, MAX_BUDGET_TOKENS))))
+DECODE = Layout(
+    4,
+    "decode",
+    Decode,
+    (
+        *_PLACE,
+        Field(7, "budget", codecs.integer(1, MAX_BUDGET_TOKENS)),
+        Field(8, "window", _WINDOW, optional=True, default=0),
+    ),
+)
 CANCEL = Layout(5, "cancel", Cancel, (_SESSION,))
 VERDICT = Layout(
     6,

@@ -86,7 +86,10 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Decode:
-    """Grant the worker target-only tokens for positions ``base`` to ``base + budget - 1``, streamed as verdicts."""
+    """Grant the worker positions ``base`` to ``base + budget - 1`` to decode alone, streamed as verdicts.
+
+    With a ``window`` it may draft up to so many tokens for each of its steps itself (co-located); 0 is target-only.
+    """
 
     session: str
     branch: int
@@ -94,6 +97,7 @@ class Decode:
     base: int
     digest: bytes
     budget: int
+    window: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +113,10 @@ class Verdict:
 
     It answers rounds ``first_round`` to ``last_round`` (windows that waited together are verified together). The first
     ``accepted`` tokens were drafted; ``drafted`` draft tokens were looked at, so ``accepted < drafted`` rejects
-    ``branch``.
+    ``branch`` (not where it answers a :class:`Decode`: then the worker drafted, and nobody's guess was wrong).
     ``verified`` counts target positions computed, ``queue_us`` and ``verify_us`` are microseconds, ``batch_rows`` the
-    sessions of the same forward pass, ``max_window`` bounds the next draft, ``logprobs`` are those of ``tokens`` where
-    the contract asks for them.
+    sessions of the same forward pass. ``max_window`` bounds the next draft; 0 asks for a :class:`Decode` instead of
+    one. ``logprobs`` are those of ``tokens`` where the contract asks for them.
     """
 
     session: str

@@ -118,7 +118,7 @@ class RedisClient:
             found = await self._finder.find(model, beginning)
             link = self._link(found, beginning, stats, deadline_s)
             fixed = partial(terms, seed=_seed(seed), version=found.version)
-            chooser = _policy(policy, window, depth if rule is Rule.COUPLED else 1)
+            chooser = _policy(policy, window, depth if rule is Rule.COUPLED else 1, _modes(found.worker, rule))
             return await self._prepare(found.worker, prompt, draft, fixed, chooser, link)
 
         generation = RedisGeneration(_prepare)
@@ -193,14 +193,15 @@ class RedisClient:
         return self._tokenizers[name]
 
 
-def _policy(named: str | None, window: int, depth: int) -> WindowPolicy:
-    offer = Offer(window, depth, frozenset({Mode.SPECULATE, Mode.TARGET_ONLY}))
-    if named is None:
-        return Static(offer.max_window, offer.max_depth)
-    if named.startswith("threshold"):
-        msg = f"window policy {named!r}: expected a drafter that tells its confidence, none does yet; try optimal"
-        raise ConfigError(msg)
-    return load_policy(named, offer)
+def _modes(worker: WorkerInfo, rule: Rule) -> frozenset[Mode]:
+    """Return who may draft. A verifier does so under the coupled rule only."""
+    drafts = worker.drafts and rule is Rule.COUPLED
+    return frozenset(Mode) if drafts else frozenset(Mode) - {Mode.COLOCATED}
+
+
+def _policy(named: str | None, window: int, depth: int, modes: frozenset[Mode]) -> WindowPolicy:
+    offer = Offer(window, depth, modes)
+    return Static(offer.max_window, offer.max_depth) if named is None else load_policy(named, offer)
 
 
 def _seed(given: int | None) -> int:

@@ -8,11 +8,41 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from dsdq import digest
+from dsdq.drafting import Proposal
 from dsdq.laws import DraftLaw
 from dsdq.session import Transcript
 from dsdq.wire import Decode, Draft, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a draft begins: the position of its first token, and the branch that it continues."""
+
+    branch: int
+    base: int
+
+
+@dataclass(frozen=True, slots=True)
+class Guessed:
+    """How many tokens of the target's own the drafter guessed, how many of them right, and what that took."""
+
+    tokens: int = 0
+    right: int = 0
+    guess_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """What a verdict meant for the windows behind it: the tokens in flight that nobody will judge now, and their guess.
+
+    That is the first token behind the verdict's windows, a guess of the verdict's last one.
+    """
+
+    wasted: int = 0
+    guessed: Guessed = Guessed()
 
 
 class Flights:
@@ -44,14 +74,19 @@ class Flights:
         return {window.round for window in self._waiting} | {grant.round for grant in self._grants}
 
     @property
-    def branch(self) -> int:
-        """Return how often what was in flight was refuted."""
-        return self._branch
+    def place(self) -> Place:
+        """Return the place behind all that is in flight."""
+        return Place(self._branch, self.length)
+
+    @property
+    def streams(self) -> bool:
+        """Say whether the next verdict answers a grant."""
+        return bool(self._grants)
 
     @property
     def granted(self) -> int:
         """Return how many tokens the target may still decode alone."""
-        return max(0, _end(self._grants[-1]) - self._transcript.length) if self._grants else 0
+        return max(0, end_of(self._grants[-1]) - self._transcript.length) if self._grants else 0
 
     @property
     def length(self) -> int:
@@ -74,25 +109,55 @@ class Flights:
         self._waiting.append(window)
         return window
 
-    def grant(self, budget: int) -> Decode:
-        """Return the request that lets the target decode alone from what is committed; no window may be in flight."""
-        grant = Decode(*self._next_place(), budget=budget)
+    def grant(self, budget: int, window: int = 0) -> Decode:
+        """Return the request that lets the verifier decode alone from what is committed; no window may be in flight.
+
+        It may draft ``window`` tokens for each of its steps.
+        """
+        grant = Decode(*self._next_place(), budget=budget, window=window)
         self._grants.append(grant)
         return grant
 
-    def land(self, verdict: Verdict) -> int:
-        """Drop what a verdict answers or refutes, and return how many tokens nobody will judge.
+    def grant_of(self, verdict: Verdict) -> Decode | None:
+        """Return the grant that a verdict answers, if it does; to be asked before it lands."""
+        return next((grant for grant in self._grants if grant.round == verdict.first_round), None)
+
+    def committed_since(self, place: Place) -> tuple[int, ...] | None:
+        """Return the tokens that were committed behind ``place``; None if its branch was refuted."""
+        return tuple(self._transcript.tokens[place.base :]) if place.branch == self._branch else None
+
+    def standing(self, place: Place, proposal: Proposal) -> Proposal | None:
+        """Return what of a proposal that was drafted for ``place`` can follow all that is in flight now.
+
+        A verdict that came meanwhile and left it standing has committed the token that its first one is a guess of.
+        None if it was refuted, or nothing of it is left: then the text as it is now is to be drafted for.
+        """
+        committed = self.committed_since(place)
+        if not committed:
+            return proposal if committed == () else None
+        stands = proposal.tokens[: len(committed)] == committed and len(proposal.tokens) > len(committed)
+        return proposal.tail(len(committed)) if stands else None
+
+    def land(self, verdict: Verdict) -> Landed:
+        """Drop what a verdict answers or refutes.
 
         A verdict that rejects refutes all that follows; one that accepts everything refutes it where the target's own
-        next token is not the one that was guessed.
+        next token is not the one that was guessed. What a verifier drafted for a grant refutes nothing of ours.
         """
+        rejects = verdict.accepted < verdict.drafted and self.grant_of(verdict) is None
         while self._waiting and self._waiting[0].round <= verdict.last_round:
             self._waiting.popleft()
-        while self._grants and _end(self._grants[0]) <= self._transcript.length:
+        while self._grants and end_of(self._grants[0]) <= self._transcript.length:
             self._grants.popleft()
-        if verdict.accepted < verdict.drafted or not self._stands():
-            return self.abandon()
-        return 0
+        if rejects:
+            return Landed(self.abandon())
+        if not self._waiting:
+            return Landed()
+        window = self._waiting[0]
+        committed = tuple(self._transcript.tokens[window.base :])
+        if window.tokens[: len(committed)] != committed:
+            return Landed(self.abandon(), Guessed(len(committed)))
+        return Landed(0, Guessed(len(committed), len(committed)))
 
     def abandon(self) -> int:
         """Drop all that is in flight, whatever its fate, and return how many tokens that were."""
@@ -102,19 +167,12 @@ class Flights:
         self._grants.clear()
         return wasted
 
-    def _stands(self) -> bool:
-        """Say whether the oldest window agrees with what was committed since."""
-        if not self._waiting:
-            return True
-        window = self._waiting[0]
-        overlap = tuple(self._transcript.tokens[window.base :][: len(window.tokens)])
-        return window.tokens[: len(overlap)] == overlap
-
     def _next_place(self) -> tuple[str, int, int, int, bytes]:
         self._round += 1
         last = self._digest if self._waiting else self._transcript.digest
         return self._session, self._branch, self._round, self.length, last
 
 
-def _end(grant: Decode) -> int:
+def end_of(grant: Decode) -> int:
+    """Return the position behind the last one that is granted."""
     return grant.base + grant.budget

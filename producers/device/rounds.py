@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from typing import Any
 
 from dsdq.client import GenerationStats
 from dsdq.contract import Contract, FinishReason, Rule
 from dsdq.drafting import DraftSession, Proposal
 from dsdq.errors import SessionError
 from dsdq.models.tokenizer import Tokenizer
-from dsdq.policies.window import Choice, Mode, Observation, WindowPolicy
+from dsdq.policies.window import Choice, Mode, WindowPolicy
 from dsdq.session import Transcript, check_verdict
 from dsdq.tasks import end
 from dsdq.wire import Closed, Decode, Draft, ErrorCode, Opened, Verdict, pack_contract
-from producers.device.flights import Flights
+from producers.device.drafting import Drafting, Made
+from producers.device.flights import Flights, end_of
 from producers.device.link import SessionLink
+from producers.device.observing import Observer
 
 RENEW = 0.5  # of a grant: so much is left when the next one is asked for
+PAUSE_TOKENS = 16  # granted at once while the verifier asks for no drafts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +46,6 @@ class Prepared:
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """What a verdict does not tell of its round: how long drafting it took, and what was in flight already."""
-
-    draft_ms: float
-    tokens: int
-    in_flight: int
-
-
 class Rounds:
     """Yields verdicts, checked, in the order of the text. ``shown`` are the tokens that the user has seen, growing.
 
@@ -62,17 +56,13 @@ class Rounds:
         self.finish_reason: FinishReason | None = None
         self._contract, self._prompt, self._worker = prepared.contract, prepared.prompt, prepared.worker
         self._link, self._policy = prepared.link, prepared.policy
-        self._draft, self._briefly = prepared.draft, prepared.drafts_briefly
-        self._stats = stats
         self._shown = shown
         self._transcript = Transcript(pack_contract(prepared.contract), prepared.prompt)
         self._flights = Flights(prepared.contract.session, self._transcript)
-        self._sent: dict[int, _Sent] = {}
+        self._drafting = Drafting(prepared.draft, prepared.policy, self._flights, briefly=prepared.drafts_briefly)
+        self._observer = Observer(prepared.policy, stats, prepared.link)
         self._widest = prepared.contract.max_window
-        self._part = 0
         self._silent = False  # the drafter knows nothing to follow what is in flight
-        self._drafting: asyncio.Task[tuple[Proposal, float]] | None = None
-        self._drafted_on = 0  # the branch that it continues
         self._answering: asyncio.Task[Verdict | Closed | Opened] | None = None
         self._publishing: set[asyncio.Task[None]] = set()
 
@@ -99,16 +89,38 @@ class Rounds:
     async def _ask_on(self) -> None:
         """Ask for as much as the policy wants, or until an answer is here."""
         while self._answering is None or not self._answering.done():
-            choice = Choice(self._contract.max_window) if self._known() else self._policy.choose()
+            choice = self._choice()
             if choice.mode is not Mode.SPECULATE:
-                if not len(self._flights) and self._flights.granted <= RENEW * choice.budget:
-                    await self._grant(choice.budget)
+                await self._stream(choice)
                 return
             if self._flights.granted or len(self._flights) >= choice.depth or self._silent:
                 return
-            proposal = await self._proposal(self._window(choice))
-            if proposal is not None:
-                await self._launch(proposal, choice.depth)
+            made = await self._made(self._window(choice))
+            if made is not None:
+                await self._launch(made, choice.depth)
+
+    async def _stream(self, choice: Choice) -> None:
+        """Keep the verifier decoding; meanwhile the drafter, which has nothing else to do, guesses along."""
+        if not self._flights.granted:
+            self._drafting.drop()
+        if not len(self._flights) and self._grant_is_due(choice.budget):
+            await self._grant(choice.budget, choice.window if choice.mode is Mode.COLOCATED else 0)
+        if self._flights.granted and self._policy.uses_guesses:
+            self._drafting.guess()
+
+    def _choice(self) -> Choice:
+        """Return the policy's choice, but what was shown is offered again first, and no draft that nobody wants."""
+        if self._known():
+            return Choice(self._contract.max_window)
+        choice = self._policy.choose()
+        if choice.mode is Mode.SPECULATE and not self._widest:
+            return Choice(0, 1, Mode.TARGET_ONLY, PAUSE_TOKENS)
+        return choice
+
+    def _grant_is_due(self, budget: int) -> bool:
+        """Say whether the last grant is used up so far, and the text needs more than what is left of it."""
+        left = self._contract.max_tokens - self._transcript.generated
+        return self._flights.granted <= RENEW * budget and self._flights.granted < left
 
     def _window(self, choice: Choice) -> int:
         """Return how many tokens to draft, none where the text needs no more."""
@@ -120,54 +132,38 @@ class Rounds:
         """Return the tokens behind all that is in flight that were shown before Redis lost the end of the log."""
         return self._shown[self._flights.length - len(self._prompt) :]
 
-    async def _proposal(self, window: int) -> tuple[Proposal, float] | None:
-        """Return a draft of what follows all that is in flight, and its milliseconds; None if an answer came first."""
-        began, known = perf_counter(), self._known()
+    async def _made(self, window: int) -> Made | None:
+        """Return a draft of what follows all that is in flight; None if an answer came first, or refuted it."""
+        known = self._known()
         if known:
-            proposal = Proposal(tuple(known[: max(window, 1)]))
-        elif len(self._flights) and not window:
-            proposal = Proposal(())
-        elif self._briefly:
-            proposal = self._draft.propose(self._flights.text(), window)
-        elif not len(self._flights) and self._drafting is None:
-            proposal = await asyncio.to_thread(self._draft.propose, self._flights.text(), window)
-        else:
-            return await self._proposal_meanwhile(window)
-        return proposal, 1000 * (perf_counter() - began)
+            return Made(Proposal(tuple(known[: max(window, 1)])))
+        if len(self._flights) and not window:
+            return Made(Proposal(()))
+        making = self._drafting.begin(window)
+        if not making.done():
+            waiting: set[asyncio.Future[Any]] = {making}
+            if len(self._flights):
+                waiting.add(self._awaited())
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        return self._drafting.take() if making.done() else None
 
-    async def _proposal_meanwhile(self, window: int) -> tuple[Proposal, float] | None:
-        """Do as :meth:`_proposal` while an answer is waited for. A draft that is under way is taken up again."""
-        if self._drafting is None:
-            self._drafting = asyncio.create_task(_timed(self._draft, self._flights.text(), window))
-            self._drafted_on = self._flights.branch
-        await asyncio.wait({self._drafting, self._awaited()}, return_when=asyncio.FIRST_COMPLETED)
-        if not self._drafting.done():
-            return None
-        drafted, self._drafting = self._drafting.result(), None
-        return drafted if self._drafted_on == self._flights.branch else None
-
-    async def _launch(self, drafted: tuple[Proposal, float], depth: int) -> None:
+    async def _launch(self, made: Made, depth: int) -> None:
         """Publish a draft; without tokens let the target decode, or wait for what is in flight."""
-        proposal, draft_ms = drafted
-        self._stats.draft_ms += draft_ms
+        proposal, in_flight = made.proposal, len(self._flights)
         if proposal.tokens:
-            self._stats.rounds += 1
-            self._stats.drafted_tokens += len(proposal.tokens)
-            in_flight = len(self._flights)
             window = self._flights.launch(proposal.tokens, proposal.law)
-            self._sent[window.round] = _Sent(draft_ms, len(proposal.tokens), in_flight)
+            self._observer.launched(window, made, in_flight)
             await self._publish(window, waits=depth == 1)
-        elif len(self._flights):
+        elif in_flight:
             self._silent = True
         else:
             await self._grant(proposal.budget)
 
-    async def _grant(self, budget: int) -> None:
+    async def _grant(self, budget: int, window: int = 0) -> None:
         left = self._contract.max_tokens - self._transcript.generated
-        if not self._flights.granted:
-            self._part = 0
-        self._stats.rounds += 1
-        await self._publish(self._flights.grant(min(max(budget, 1), left)), waits=True)
+        self._observer.granted(begins=not self._flights.granted)
+        window = min(window, self._contract.max_window)
+        await self._publish(self._flights.grant(min(max(budget, 1), left), window), waits=True)
 
     async def _publish(self, request: Draft | Decode, *, waits: bool) -> None:
         """Publish a round. One that others are to follow is not waited for: that would take a round trip."""
@@ -205,10 +201,7 @@ class Rounds:
             self._rewind(answer)
             return None
         check_verdict(self._transcript, answer)
-        self._stats.wasted_tokens += self._flights.land(answer)
-        self._silent = False
-        self._widest = answer.max_window
-        self._note(answer)
+        self._land(answer)
         self._link.keep(self._flights.rounds)
         closed: Verdict | Closed | Opened | None = self._link.closed()
         if closed is None and self._transcript.generated >= self._contract.max_tokens:  # nothing else can come
@@ -219,38 +212,19 @@ class Rounds:
             self._rewind(closed)
         return answer
 
-    def _note(self, verdict: Verdict) -> None:
-        """Count a verdict, and tell the policy what it showed."""
-        stats, waited_ms = self._stats, self._link.waited_ms
-        stats.judged_tokens += verdict.drafted
-        stats.accepted_tokens += verdict.accepted
-        stats.round_trips_ms.append(waited_ms)
-        stats.queue_ms.append(verdict.queue_us / 1000)
-        stats.verify_ms.append(verdict.verify_us / 1000)
-        stats.batch_rows.append(verdict.batch_rows)
-        sent = [self._sent.pop(number, None) for number in range(verdict.first_round, verdict.last_round + 1)]
-        windows = [one for one in sent if one is not None]
-        draft_ms = sum(one.draft_ms for one in windows)
-        observation = Observation(
-            drafted=verdict.drafted,
-            accepted=verdict.accepted,
-            draft_ms=draft_ms,
-            draft_token_ms=draft_ms / sum(one.tokens for one in windows) if windows else 0.0,
-            round_trip_ms=waited_ms,
-            queue_ms=verdict.queue_us / 1000,
-            verify_ms=verdict.verify_us / 1000,
-            committed=len(verdict.tokens),
-            mode=Mode.SPECULATE if windows else Mode.TARGET_ONLY,
-            time_ms=1000 * perf_counter(),
-            part=0 if windows else self._part,
-            in_flight=windows[0].in_flight if windows else 0,
-            max_window=verdict.max_window,
-            batch_rows=verdict.batch_rows,
-            link_ms=self._link.link_ms,
-        )
-        self._link.link_ms = None
-        self._part += not windows
-        self._policy.observe(observation)
+    def _land(self, verdict: Verdict) -> None:
+        """Take in what a verdict means for what is in flight and what is drafted, and let the policy know."""
+        grant, streamed = self._flights.grant_of(verdict), self._flights.streams
+        landed = self._flights.land(verdict)
+        self._drafting.follow()
+        guessed = self._drafting.guessed() if streamed else landed.guessed
+        if streamed and not self._flights.granted:
+            self._drafting.drop()
+        self._silent = False
+        self._observer.wasted(landed.wasted)
+        wanted = 0 if grant is None else min(grant.window, self._widest, end_of(grant) - verdict.base - 1)
+        self._observer.note(verdict, guessed, _mode(grant) if streamed else Mode.SPECULATE, wanted)
+        self._widest = verdict.max_window
 
     def _rewind(self, opened: Opened) -> None:
         """Go back to where the log ends now.
@@ -267,18 +241,17 @@ class Rounds:
             msg = f"expected a log that begins as the text does, got another at length {opened.length}"
             raise SessionError(ErrorCode.DIGEST_MISMATCH, msg)
         transcript.truncate(opened.length)
-        self._stats.wasted_tokens += self._flights.abandon()
-        self._sent.clear()
+        self._observer.abandoned(self._flights.abandon())
+        self._drafting.drop()
         self._silent = False
         self._link.rewind(opened.length)
 
     async def _stop(self) -> None:
-        """End what still runs; a draft's thread is left to its end."""
-        running = (self._drafting, self._answering, *self._publishing)
+        """End what still runs."""
+        running = (self._answering, *self._publishing)
         await end(*(task for task in running if task is not None))
+        await self._drafting.end()
 
 
-async def _timed(draft: DraftSession, text: Sequence[int], window: int) -> tuple[Proposal, float]:
-    began = perf_counter()
-    proposal = await asyncio.to_thread(draft.propose, text, window)
-    return proposal, 1000 * (perf_counter() - began)
+def _mode(grant: Decode | None) -> Mode:
+    return Mode.COLOCATED if grant is not None and grant.window else Mode.TARGET_ONLY

@@ -9,11 +9,11 @@ from pathlib import Path
 from dsdq.drafting import Drafter
 from dsdq.errors import ConfigError, DsdqError, ModelError
 from dsdq.models.names import resolve
+from dsdq.testing.hashed import HASHED
 from producers.drafters.llama import LlamaDrafter, serves
 from producers.drafters.ngram import NgramDrafter
 from producers.drafters.none import NoDrafter
 from producers.drafters.random import RandomDrafter
-from producers.drafters.recorded import PREFIX as RECORDED
 from producers.drafters.recorded import RecordedDrafter
 from producers.drafters.retokenising import RetokenisingDrafter
 from producers.drafters.stepping import ModelDrafter
@@ -38,7 +38,7 @@ def load_drafter(name: str) -> Drafter:
     """
     if name in WITHOUT_MODEL:
         return WITHOUT_MODEL[name]()
-    if name.startswith(RECORDED):
+    if name.startswith(HASHED):
         return RecordedDrafter.named(name)
     if name.startswith(RETOKENISE):
         return RetokenisingDrafter(_model(name.removeprefix(RETOKENISE)))

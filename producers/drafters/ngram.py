@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from dsdq.contract import Contract, Rule
-from dsdq.drafting import Proposal
+from dsdq.drafting import TO_THE_END, GoOn, Proposal
 from dsdq.laws import DraftLaw
 from dsdq.models.tokenizer import Tokenizer
-
-LONGEST = 3
+from dsdq.ngrams import NgramIndex
 
 
 class NgramDrafter:
@@ -27,32 +26,17 @@ class NgramDrafter:
 
 
 class NgramSession:
-    """An index from each n-gram of the text (n from 1 to ``LONGEST``) to the place behind its last occurrence."""
+    """The n-grams of one text."""
 
     def __init__(self, *, with_law: bool) -> None:
         self._with_law = with_law
-        self._behind: dict[tuple[int, ...], int] = {}
-        self._indexed = 0
+        self._index = NgramIndex()
 
-    def propose(self, text: Sequence[int], window: int) -> Proposal:
+    def propose(self, text: Sequence[int], window: int, go_on: GoOn = TO_THE_END) -> Proposal:
         """Return the continuation of the longest n-gram that occurred before, or nothing."""
-        tokens = self._continuation(text, window)
+        del go_on  # all is drafted at once
+        tokens = self._index.continuation(text, window)
         return Proposal(tokens, point_masses(tokens) if self._with_law and tokens else None)
-
-    def _continuation(self, text: Sequence[int], window: int) -> tuple[int, ...]:
-        self._index(text)
-        for size in range(min(LONGEST, len(text)), 0, -1):
-            place = self._behind.get(tuple(text[-size:]))
-            if place is not None:
-                return tuple(text[place : place + window])
-        return ()
-
-    def _index(self, text: Sequence[int]) -> None:
-        """Take in the n-grams that have a token behind them; the text only ever grows."""
-        for place in range(max(self._indexed, 1), len(text)):
-            for size in range(1, min(LONGEST, place) + 1):
-                self._behind[tuple(text[place - size : place])] = place
-        self._indexed = len(text)
 
 
 def point_masses(tokens: Sequence[int]) -> DraftLaw:

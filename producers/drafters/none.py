@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsdq.contract import Contract
-from dsdq.drafting import Proposal
+from dsdq.drafting import TO_THE_END, GoOn, Proposal
 from dsdq.models.tokenizer import Tokenizer
 
 GRANT_TOKENS = 64
@@ -23,7 +23,7 @@ class NoDrafter:
         del contract, tokenizer
         return self
 
-    def propose(self, text: Sequence[int], window: int) -> Proposal:
+    def propose(self, text: Sequence[int], window: int, go_on: GoOn = TO_THE_END) -> Proposal:
         """Return a grant."""
-        del text, window
+        del text, window, go_on
         return Proposal((), budget=GRANT_TOKENS)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from dsdq.contract import Contract, Rule
-from dsdq.drafting import Proposal
+from dsdq.drafting import TO_THE_END, GoOn, Proposal
 from dsdq.models.tokenizer import Tokenizer
 from producers.drafters.ngram import point_masses
 
@@ -32,8 +32,9 @@ class RandomSession:
         self._random = random.Random(contract.seed)  # noqa: S311 - guards nothing
         self._with_law = contract.rule is Rule.REJECTION
 
-    def propose(self, text: Sequence[int], window: int) -> Proposal:
+    def propose(self, text: Sequence[int], window: int, go_on: GoOn = TO_THE_END) -> Proposal:
         """Return ``window`` ids, now and then one that the text holds."""
+        del go_on  # all is drafted at once
         bound = 1 << self._random.randint(1, MOST_ID.bit_length())
         tokens = tuple(
             self._random.choice(text) if self._random.random() < 0.5 else self._random.randrange(bound)

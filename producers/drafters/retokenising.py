@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsdq.contract import Contract, Rule
-from dsdq.drafting import DraftSession, Proposal
+from dsdq.drafting import TO_THE_END, DraftSession, GoOn, Proposal
 from dsdq.errors import ConfigError
 from dsdq.models.tokenizer import Tokenizer
 from producers.drafters.picker import Picker
@@ -73,7 +73,7 @@ class RetokenisingSession:
         self._read = 0
         self._prompt_tokens: int | None = None
 
-    def propose(self, text: Sequence[int], window: int) -> Proposal:
+    def propose(self, text: Sequence[int], window: int, go_on: GoOn = TO_THE_END) -> Proposal:
         """Return up to ``window`` of the target's tokens; none when the text is longer than the model's context."""
         if self._prompt_tokens is None:
             self._prompt_tokens = len(text)
@@ -87,7 +87,7 @@ class RetokenisingSession:
             return Proposal(())
         said = Said(text, self._target, begun, again)
         with self._around():
-            self._draft(context, said, steps, window)
+            self._draft(context, said, steps, window, go_on)
         self._read = len(context)
         return Proposal(said.first(window))
 
@@ -96,12 +96,15 @@ class RetokenisingSession:
         last = self._own.spellings[ids[-1]] if len(ids) > 1 else b""
         return last if last and self._projection.grows(last) else b""
 
-    def _draft(self, context: Sequence[int], said: Said, steps: int, window: int) -> None:
-        """Let the model speak until ``window`` tokens are certain, the text ends, or so many ``steps`` are done."""
+    def _draft(self, context: Sequence[int], said: Said, steps: int, window: int, go_on: GoOn) -> None:
+        """Let the model speak until ``window`` tokens are certain, the text ends, or so many ``steps`` are done.
+
+        A token is drafted in several steps, and found only when the next one has begun: no probability is given for it.
+        """
         logits = self._fed.follow(context, self._read)
         for step in range(steps):
             token = self._pick(logits, said)
-            if token is None or said.enough(window) or step == steps - 1:
+            if token is None or said.enough(window) or step == steps - 1 or not go_on(said.first(window), None):
                 return
             logits = self._fed.add(token)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsdq.contract import Contract
-from dsdq.drafting import DraftSession, Proposal
+from dsdq.drafting import TO_THE_END, DraftSession, GoOn, Proposal
 from dsdq.models.tokenizer import Tokenizer
 from producers.drafters.picker import Picker
 from producers.drafters.vocabulary import Vocabulary
@@ -114,7 +115,7 @@ class SteppingSession:
         self._followed = 0
         self._prompt_tokens: int | None = None
 
-    def propose(self, text: Sequence[int], window: int) -> Proposal:
+    def propose(self, text: Sequence[int], window: int, go_on: GoOn = TO_THE_END) -> Proposal:
         """Return up to ``window`` tokens; none when the text has grown beyond the draft model's context."""
         if self._prompt_tokens is None:
             self._prompt_tokens = len(text)
@@ -122,13 +123,19 @@ class SteppingSession:
         if window < 1:
             return Proposal(())
         with self._around():
-            return self._draft(text, window, self._prompt_tokens)
+            return self._draft(text, window, self._prompt_tokens, go_on)
 
-    def _draft(self, text: Sequence[int], window: int, prompt_tokens: int) -> Proposal:
+    def _draft(self, text: Sequence[int], window: int, prompt_tokens: int, go_on: GoOn) -> Proposal:
+        confidences: list[float] = []
         logits = self._fed.follow(text, self._followed)
         self._followed = len(text) - 1
         while True:
             token = self._picker.pick(logits, self._fed.ids, prompt_tokens)
-            if len(self._fed.ids) + 1 == len(text) + window or self._picker.ends(self._eos_ids):
-                return self._picker.take()
+            if go_on.uses_confidence:
+                confidences.append(self._picker.confidence())
+            if len(self._picker.tokens) == window or self._picker.ends(self._eos_ids):
+                break
+            if not go_on(self._picker.tokens, confidences[-1] if confidences else None):
+                break
             logits = self._fed.add(token)
+        return replace(self._picker.take(), confidences=tuple(confidences))

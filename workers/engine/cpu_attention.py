@@ -34,12 +34,16 @@ class CpuStep:
 class CpuAttention:
     """Keys and values of every layer, and attention over them. Whatever the model's dtype, both are float32."""
 
-    def __init__(self, blocks: int) -> None:
-        """Reserve nothing yet: shapes are known at a layer's first write. ``blocks`` is what each layer will have."""
+    def __init__(self, blocks: int, threads: int | None = None) -> None:
+        """Reserve nothing yet: shapes are known at a layer's first write.
+
+        ``blocks`` is what each layer will have. ``threads`` share a call, torch's number of them unless told otherwise.
+        """
         self.blocks = blocks
         self._layers: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._store, self._attend = cpu_kernel.kernels()
-        self._threads = min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+        self._threads = min(threads or torch.get_num_threads(), most)
 
     @property
     def layers(self) -> int:
@@ -75,19 +79,31 @@ class CpuAttention:
         Returns:
             ``[T, heads, value_dim]`` in the dtype of ``query``.
         """
+        arrays = query.float().numpy(), key.float().numpy(), value.float().numpy()
+        return torch.from_numpy(self.attend_arrays(layer, *arrays, step, scoring)).to(query.dtype)
+
+    def attend_arrays(
+        self,
+        layer: int,
+        query: NDArray[np.float32],
+        key: NDArray[np.float32],
+        value: NDArray[np.float32],
+        step: CpuStep,
+        scoring: Scoring,
+    ) -> NDArray[np.float32]:
+        """Do as :meth:`attend` with numpy's arrays."""
         keys, values = self._layers.get(layer) or self._reserve(layer, key, value)
         tokens = len(step.slots)
         output = np.empty((tokens + step.padding, query.shape[1], value.shape[2]), np.float32)
         output[tokens:] = 0
-        queries = query.float().numpy()
         own_sinks = cpu_kernel.no_sinks(query.shape[1])
         if scoring.sinks is not None:
             own_sinks = scoring.sinks.float().numpy()
         with _one_at_a_time:
             numba.set_num_threads(self._threads)
-            self._store(key.float().numpy(), value.float().numpy(), step.slots, keys, values)
+            self._store(key, value, step.slots, keys, values)
             self._attend(
-                queries,
+                query,
                 keys,
                 values,
                 step.tables,
@@ -98,10 +114,10 @@ class CpuAttention:
                 scoring.softcap or 0.0,
                 output,
             )
-        return torch.from_numpy(output).to(query.dtype)
+        return output
 
     def _reserve(
-        self, layer: int, key: torch.Tensor, value: torch.Tensor
+        self, layer: int, key: NDArray[np.float32], value: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         kv_heads, dim = key.shape[1:]
         if dim % 4:

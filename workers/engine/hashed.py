@@ -11,6 +11,7 @@ import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dsdq.accept import coupled
 from dsdq.models.names import HASH_TARGET
@@ -35,13 +36,18 @@ class HashTarget:
 
 
 class HashEngine:
-    """See :class:`workers.engine.protocol.RoundEngine`. A pass takes at least ``step_ms``, whatever it feeds."""
+    """See :class:`workers.engine.protocol.RoundEngine`.
 
-    def __init__(self, kv_blocks: int, step_ms: float = 0.0) -> None:
+    A pass over n positions takes at least ``step_ms + n·position_ms``.
+    """
+
+    drafts: ClassVar = False
+
+    def __init__(self, kv_blocks: int, step_ms: float = 0.0, position_ms: float = 0.0) -> None:
         self.target = HashTarget()
         self.kv_blocks = kv_blocks
-        self.brief = not step_ms
-        self._step_s = step_ms / 1000
+        self.brief = not (step_ms or position_ms)
+        self._step_s, self._position_s = step_ms / 1000, position_ms / 1000
         self._pool = array("q", [_NEVER_WRITTEN]) * (kv_blocks * BLOCK)
 
     @property
@@ -58,8 +64,9 @@ class HashEngine:
             self._write(row)
         verified = [row for row in rows if row.keep]
         judgements = [self._judge(row, one) for row, one in zip(verified, rounds, strict=True)]
-        if self._step_s:
-            time.sleep(max(0.0, self._step_s - (time.monotonic() - started_s)))
+        if not self.brief:
+            due_s = started_s + self._step_s + self._position_s * sum(len(row.tokens) for row in rows)
+            time.sleep(max(0.0, due_s - time.monotonic()))
         return judgements
 
     def _write(self, row: Row) -> None:

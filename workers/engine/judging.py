@@ -23,6 +23,7 @@ class JudgingEngine:
 
     engine: Engine
     brief: ClassVar = False
+    drafts: ClassVar = False
 
     @property
     def target(self) -> Target:

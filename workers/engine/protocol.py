@@ -66,6 +66,11 @@ class RoundEngine(Protocol):
         """Say whether a pass is over sooner than another thread could begin it, and may run on any."""
         ...
 
+    @property
+    def drafts(self) -> bool:
+        """Say whether it drafts for rounds that want it to (:mod:`workers.engine.colocated`)."""
+        ...
+
     def verify(self, rows: Sequence[Row], rounds: Sequence[Judged], secret: int) -> list[Judgement]:
         """Feed all rows in one pass and return what came of each round.
 

@@ -16,7 +16,8 @@ class Judged:
     """One round before the judge: ``drafted`` continues a text of ``length`` tokens; the forward saw ``fed`` of it.
 
     All of it, or all but a last id that the target does not have. ``text`` and how much of it is the prompt are needed
-    where the contract adjusts logits by the text.
+    where the contract adjusts logits by the text, and where the verifier is ``wanted`` to draft up to so many tokens
+    itself: then ``drafted`` only keeps the places.
     """
 
     contract: Contract
@@ -26,11 +27,18 @@ class Judged:
     fed: int
     text: Sequence[int] = ()
     prompt_tokens: int = 0
+    wanted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What stands of a round, and how likely its tokens were if its contract asks for that."""
+    """What stands of a round, and how likely its tokens were if its contract asks for that.
+
+    ``drafted`` is how many tokens the verifier drafted for it, None where it was not asked to. Before its pass the
+    drafts of all its rounds took ``drafting_ms``.
+    """
 
     acceptance: Acceptance
     logprobs: TokenLogprobs | None = None
+    drafted: int | None = None
+    drafting_ms: float = 0.0

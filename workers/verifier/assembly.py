@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from hashlib import blake2b
 from types import ModuleType
 
@@ -23,9 +24,11 @@ from dsdq.policies.batching import ORDERS, StepBudget, Tenure
 from dsdq.policies.paging import BLOCK
 from dsdq.sealing import Keyring
 from dsdq.settings import Settings
-from dsdq.testing.hashed import CONTEXT_TOKENS
+from dsdq.testing.hashed import CONTEXT_TOKENS, HASHED, Guesser
 from dsdq.versions import SPOKEN
+from workers.engine.colocated import ColocatedEngine, OwnDrafter
 from workers.engine.hashed import HashEngine
+from workers.engine.modelless import NGRAM, HashedDrafter, NgramDrafter
 from workers.engine.planner import Planner
 from workers.engine.protocol import RoundEngine
 from workers.verifier.admission import Offer
@@ -86,17 +89,44 @@ def planner_of(engine: RoundEngine, chosen: Settings) -> Planner:
 def _running(
     thread: EngineThread, target_name: str, device: str, dtype: str, chosen: Settings
 ) -> AbstractAsyncContextManager[None]:
-    """Return a block for the length of which the target's engine is on its thread."""
+    """Return a block for the length of which the target's engine is on its thread, and drafts if it is to."""
+    drafter = own_drafter(target_name, device, dtype, chosen) if chosen.colocated_draft else None
     if target_name == HASH_TARGET:
-        return _hash_running(thread, chosen)
-    running: AbstractAsyncContextManager[None] = model().running(thread, target_name, device, dtype, chosen)
-    return running
+        running = _hash_running(thread, chosen)
+    else:
+        running = model().running(thread, target_name, device, dtype, chosen)
+    return running if drafter is None else _drafting(thread, running, drafter)
+
+
+@asynccontextmanager
+async def _drafting(
+    thread: EngineThread, running: AbstractAsyncContextManager[None], make: Callable[[], OwnDrafter]
+) -> AsyncIterator[None]:
+    drafter = await thread.run(make)  # before the target, whose KV cache takes what memory is left
+    async with running:
+        thread.engine = ColocatedEngine(thread.engine, drafter)
+        yield
+
+
+def own_drafter(target_name: str, device: str, dtype: str, chosen: Settings) -> Callable[[], OwnDrafter]:
+    """Return what makes the drafter of ``DSDQ_COLOCATED_DRAFT``, to be called on the engine's thread.
+
+    Raises:
+        ConfigError: it does not go with the target, or a package is missing for it.
+    """
+    name = chosen.colocated_draft
+    if name == NGRAM:
+        return partial(NgramDrafter, chosen.colocated_kv_tokens)
+    if name.startswith(HASHED):
+        guesser = Guesser.named(name)
+        return lambda: HashedDrafter(guesser)
+    return partial(model().load_drafter, name, target_name, device, dtype, chosen)
 
 
 @asynccontextmanager
 async def _hash_running(thread: EngineThread, chosen: Settings) -> AsyncIterator[None]:
     tokens = chosen.kv_tokens or limits_of(chosen).slots * CONTEXT_TOKENS
-    await thread.start(lambda: HashEngine(tokens // BLOCK, chosen.hash_step_ms))
+    await thread.start(lambda: HashEngine(tokens // BLOCK, chosen.hash_step_ms, chosen.hash_position_ms))
     yield
 
 
@@ -170,4 +200,5 @@ def info_of(engine: RoundEngine, fingerprint: str, chosen: Settings) -> WorkerIn
         max_window=MAX_WINDOW,
         slots=limits_of(chosen).slots,
         versions=SPOKEN,
+        drafts=engine.drafts,
     )

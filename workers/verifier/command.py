@@ -28,6 +28,14 @@ def verifier(  # noqa: PLR0913, PLR0917 - the flags of a command
         str | None, typer.Option(help="KV cache, such as 4GiB.", show_default="a share of what is free")
     ] = None,
     kv_tokens: Annotated[int | None, typer.Option(min=128, help="A bound of the KV cache in tokens.")] = None,
+    colocated_draft: Annotated[
+        str | None,
+        typer.Option(
+            help="What it drafts with itself where devices ask it to (co-located): a model of the target's tokenizer, "
+            "or ngram.",
+            show_default="nothing",
+        ),
+    ] = None,
     quantization: Annotated[
         str | None,
         typer.Option(
@@ -67,6 +75,7 @@ def verifier(  # noqa: PLR0913, PLR0917 - the flags of a command
         "slots": slots,
         "kv_memory": kv_memory,
         "kv_tokens": kv_tokens,
+        "colocated_draft": colocated_draft,
         "quantization": quantization,
         "device_map": device_map,
         "deterministic": deterministic,

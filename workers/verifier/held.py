@@ -8,9 +8,10 @@ from time import monotonic
 
 from dsdq.bus.inbox import Entry
 from dsdq.bus.sessions import Owned, Place, place_of
+from dsdq.policies.window import Acceptance
 from dsdq.session import Ahead, SessionState, liveness
 from dsdq.stopping import StopFinder
-from dsdq.wire import Decode, Draft
+from dsdq.wire import Decode, Draft, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Held:
     for a step, those in ``ahead`` for a round before them. Once its prompt is ``fed``, it needs no step without a
     round. ``failures`` counts steps that failed on it alone. Of an ``inherited`` one the ``deaths`` are counted of
     verifiers that fed its text. Since ``opened_s`` it has its place here. Of a session that was ``lost`` nothing may be
-    acknowledged any more: it is another worker's.
+    acknowledged any more: it is another worker's. ``acceptance`` is that of its device's drafts, ``own_acceptance``
+    that of the verifier's.
     """
 
     state: SessionState
@@ -46,6 +48,8 @@ class Held:
     deaths: int = 0
     lost: bool = False
     opened_s: float = field(default_factory=monotonic)
+    acceptance: Acceptance = field(default_factory=Acceptance)
+    own_acceptance: Acceptance = field(default_factory=Acceptance)
 
     @property
     def session(self) -> str:
@@ -61,6 +65,12 @@ class Held:
     def place(self) -> Place:
         """Return where its keys are."""
         return place_of(self.state.contract)
+
+    def note(self, verdict: Verdict, *, granted: bool) -> None:
+        """Take note of how a draft was accepted: the verifier's if it was ``granted``, else the device's."""
+        theirs, other = (self.own_acceptance, self.acceptance) if granted else (self.acceptance, self.own_acceptance)
+        theirs.add(verdict.drafted, verdict.accepted, len(verdict.tokens))
+        other.add(0, 0, len(verdict.tokens))
 
     def in_flight(self) -> list[Pending]:
         """Return every round that waits."""

@@ -6,12 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
+from dsdq.errors import ConfigError
 from dsdq.models.target import load_target
+from dsdq.models.tokenizer import Tokenizer
+from dsdq.policies.batching import StepBudget
 from dsdq.settings import Settings
 from workers.engine import launch, parallel
+from workers.engine.drafting import ModelDrafter
 from workers.engine.engine import Engine
 from workers.engine.forward import Options
 from workers.engine.judging import JudgingEngine
+from workers.engine.llama_forward import LlamaForward, serves
 from workers.engine.memory import KvMemory, parse_bytes
 from workers.verifier.assembly import limits_of
 from workers.verifier.engine_thread import EngineThread
@@ -68,6 +73,27 @@ def follow(target_name: str, device: str, dtype: str, chosen: Settings) -> None:
     engine = load_engine(target_name, device, dtype, chosen, ranks)
     parallel.follow(engine, ranks)
     ranks.leave()
+
+
+def load_drafter(name: str, target_name: str, device: str, dtype: str, chosen: Settings) -> ModelDrafter:
+    """Load what the verifier drafts with itself, on the target's device and in its dtype.
+
+    Raises:
+        ModelError: it cannot be loaded or run.
+        ConfigError: its tokenizer is not the target's.
+    """
+    fingerprints = [Tokenizer.load(one).fingerprint for one in (name, target_name)]
+    if len({*fingerprints}) > 1:
+        msg = (
+            f"co-located draft {name!r}: expected the tokenizer of the target {target_name!r} (fingerprint "
+            f"{fingerprints[1]}), got one with fingerprint {fingerprints[0]}; choose a draft of the same family"
+        )
+        raise ConfigError(msg)
+    target = load_target(name, device, dtype)
+    forward = LlamaForward(target) if serves(target) else None
+    engine = Engine(target, KvMemory(chosen.colocated_kv_tokens), options_of(chosen), forward=forward)
+    budget = StepBudget(chosen.step_tokens, chosen.prefill_tokens)
+    return ModelDrafter(JudgingEngine(engine), budget, limits_of(chosen).slots)
 
 
 def load_engine(

@@ -83,6 +83,7 @@ class Verifier:
         keyring: Keyring,
     ) -> None:
         self.info = info
+        self._engine = engine
         self._limits = limits
         self._registry = Registry(redis)
         self._inbox = Inbox(redis, info.wid, tenants, DeadLetters(redis, limits.dead_letters))
@@ -224,6 +225,7 @@ class Verifier:
                 steps=stepper.steps,
                 rows=stepper.rows,
                 row_ms=stepper.row_ms,
+                drafts=self._engine.engine.drafts,
             )
             drained_per_s += RECENT * ((self._sessions.commits.settled - settled) / pause_s - drained_per_s)
             unowned = list(self._sessions.unowned)

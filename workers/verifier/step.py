@@ -5,14 +5,14 @@ This module does not know streams, leases or threads; the service around it does
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
 from dsdq import digest
 from dsdq.contract import MAX_WINDOW, Rule
 from dsdq.laws import DraftLaw
-from dsdq.policies.window import widest_window
+from dsdq.policies.window import paying_window, widest_window
 from dsdq.session import Live, settle
 from dsdq.wire import Closed, Decode, Draft, Verdict
 from workers.engine.planner import Request
@@ -24,7 +24,8 @@ from workers.verifier.held import Held, Pending
 class Ready:
     """A session that could use a step, and its next live rounds if any wait, merged: what is left of their drafts.
 
-    Of ``drafted`` the forward sees the first ``fed``: all, or all but a last id that the target does not have.
+    Of ``drafted`` the forward sees the first ``fed``: all, or all but a last id that the target does not have. Where
+    the verifier is ``wanted`` to draft up to so many tokens itself, ``drafted`` keeps their places.
     """
 
     held: Held
@@ -32,6 +33,7 @@ class Ready:
     drafted: tuple[int, ...] = ()
     law: DraftLaw | None = None
     fed: int = 0
+    wanted: int = 0
 
     @property
     def request(self) -> Request:
@@ -45,7 +47,9 @@ class Ready:
     def judged(self) -> Judged:
         """Return the rounds as the judge sees them."""
         contract, transcript = self.held.state.contract, self.held.state.transcript
-        text = tuple(transcript.tokens) if contract.sampling.adjusts else ()
+        text: Sequence[int] = ()
+        if contract.sampling.adjusts or self.wanted:
+            text = tuple(transcript.tokens)
         return Judged(
             contract,
             transcript.length,
@@ -54,18 +58,24 @@ class Ready:
             self.fed,
             text,
             min(transcript.prompt_tokens, len(text)),
+            self.wanted,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One step's start and end (monotonic seconds), how many sessions it verified, and how many waited for it."""
+    """One step's start and end (monotonic seconds), how many sessions it verified, and how many waited for it.
+
+    Of late a step took ``step_ms``, and ``position_ms`` for each of its positions; 0 where nobody measures.
+    """
 
     started_s: float
     ended_s: float
     batch_rows: int
     waiting: int
     step_tokens: int
+    step_ms: float = 0.0
+    position_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +88,15 @@ class Outcome:
     closed: Closed | None
 
 
-def ready_rounds(held: Held, live: Live, vocab_size: int) -> Ready:
-    """Return the first waiting round, which is live, with those behind it that continue its draft."""
+def ready_rounds(held: Held, live: Live, vocab_size: int, own_window: int = 0) -> Ready:
+    """Return the first waiting round, which is live, with those behind it that continue its draft.
+
+    For a grant the verifier itself may draft up to ``own_window`` tokens.
+    """
     first = held.pending[0]
+    if isinstance(first.message, Decode):
+        wanted = max(0, min(own_window, wanted_window(held, first.message)))
+        return Ready(held, (first,), (0,) * wanted, None, wanted, wanted)
     law = first.message.law if isinstance(first.message, Draft) else None
     if law is not None:
         law = law.tail(len(law.ids) - len(live.tokens))
@@ -88,6 +104,18 @@ def ready_rounds(held: Held, live: Live, vocab_size: int) -> Ready:
     fed = sum(1 for _ in takewhile(lambda token: token < vocab_size, tokens))
     # An id outside the vocabulary is rejected; what follows it does not matter.
     return Ready(held, rounds, tokens[: fed + 1], law, fed)
+
+
+def wanted_window(held: Held, grant: Decode) -> int:
+    """Return how many tokens a device wants the verifier to draft for the next step of a grant.
+
+    What the target adds of its own stays within grant and contract. Under the rejection rule nothing is drafted here.
+    """
+    contract, transcript = held.state.contract, held.state.transcript
+    if contract.rule is Rule.REJECTION:
+        return 0
+    left = min(grant.base + grant.budget - transcript.length, contract.max_tokens - transcript.generated)
+    return min(grant.window, contract.max_window, left - 1)
 
 
 def _merged(held: Held, live: Live) -> tuple[tuple[Pending, ...], tuple[int, ...]]:
@@ -98,7 +126,7 @@ def _merged(held: Held, live: Live) -> tuple[tuple[Pending, ...], tuple[int, ...
     tell.
     """
     first, tokens = held.pending[0], live.tokens
-    if held.state.contract.rule is Rule.REJECTION or isinstance(first.message, Decode):
+    if held.state.contract.rule is Rule.REJECTION:
         return (first,), tokens
     rounds, transcript = [first], held.state.transcript
     for pending in islice(held.pending, 1, None):
@@ -122,7 +150,11 @@ def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timin
     state, acceptance, logprobs = ready.held.state, judgement.acceptance, judgement.logprobs
     first, last = ready.rounds[0], ready.rounds[-1].message
     transcript = state.transcript
+    drafting_for_others_ms = 0.0 if ready.wanted else judgement.drafting_ms
     stop_place = ready.held.stops.place(acceptance.tokens)
+    drafted, fed = len(ready.drafted), ready.fed
+    if judgement.drafted is not None:
+        drafted = fed = judgement.drafted
     kept, reason = settle(state.contract, transcript.generated, acceptance.tokens, eos_ids, stop_place)
     verdict = Verdict(
         session=ready.held.session,
@@ -130,16 +162,16 @@ def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timin
         last_round=last.round,
         branch=last.branch,
         base=transcript.length,
-        drafted=len(ready.drafted),
+        drafted=drafted,
         accepted=min(acceptance.accepted, len(kept)),
         tokens=kept,
         length=transcript.length + len(kept),
         digest=transcript.digest_after(kept),
-        verified=ready.fed + 1,
-        queue_us=round(1e6 * (timing.started_s - first.received_s)),
-        verify_us=round(1e6 * (timing.ended_s - timing.started_s)),
+        verified=fed + 1,
+        queue_us=round(1e6 * (timing.started_s - first.received_s) + 1e3 * drafting_for_others_ms),
+        verify_us=round(1e6 * (timing.ended_s - timing.started_s) - 1e3 * judgement.drafting_ms),
         batch_rows=timing.batch_rows,
-        max_window=widest_window(timing.step_tokens, timing.waiting, state.contract.max_window),
+        max_window=_next_window(ready.held, timing),
         logprobs=None if logprobs is None else logprobs.head(len(kept)),
     )
     granted = isinstance(last, Decode) and verdict.length < last.base + last.budget
@@ -157,3 +189,14 @@ def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timin
         verified=counts.verified,
     )
     return Outcome(ready, verdict, final=True, closed=receipt)
+
+
+def _next_window(held: Held, timing: Timing) -> int:
+    """Return the largest window that the device may draft next; 0 if even one token costs others more than it brings.
+
+    A session that is alone slows nobody.
+    """
+    widest = widest_window(timing.step_tokens, timing.waiting, held.state.contract.max_window)
+    if timing.waiting < 2:
+        return widest
+    return paying_window(timing.step_ms, timing.position_ms, timing.waiting, held.acceptance.mean, widest)

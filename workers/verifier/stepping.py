@@ -20,6 +20,7 @@ from workers.verifier import admission
 from workers.verifier.blame import Blame
 from workers.verifier.engine_thread import EngineThread
 from workers.verifier.held import Held, Pending
+from workers.verifier.load import Load
 from workers.verifier.sessions import Sessions
 from workers.verifier.step import Ready, Timing, conclude, ready_rounds
 
@@ -61,6 +62,7 @@ class Stepper:
         self._offer = offer
         self._step_tokens = step_tokens
         self._secret = secret
+        self._load = Load(brief=engine.engine.brief)
         self._stopping = False
         self._alone: deque[str] = deque()
 
@@ -84,7 +86,8 @@ class Stepper:
         Verdicts are queued for their logs, so that the next forward starts while they are written.
         """
         waiting = [held for held in self._sessions if held.pending or not held.fed]
-        ready = {one.held.key: one for one in map(self._next_ready, waiting)}
+        rounds = sum(bool(held.pending) for held in waiting)
+        ready = {held.key: self._next_ready(held, rounds) for held in waiting}
         started_s = monotonic()
         suspects = [one for one in ready.values() if self._blame.suspects(one)]
         requests = [one.request for one in suspects[:1] or ready.values() if self._sessions.holds(one.held)]
@@ -108,6 +111,7 @@ class Stepper:
         if verified:
             rounds = sum(bool(one.rounds) for one in ready.values())
             timing = Timing(started_s, monotonic(), len(verified), rounds, self._step_tokens)
+            timing = self._load.take_in(rows, verified, judgements, timing)
             self._count(timing)
             pairs = zip(verified, judgements, strict=True)
             self._sessions.commit([conclude(one, judgement, self._offer.eos_ids, timing) for one, judgement in pairs])
@@ -156,15 +160,19 @@ class Stepper:
             asyncio.get_running_loop().call_later(ROOM_S, self.work.set)
         return False
 
-    def _next_ready(self, held: Held) -> Ready:
-        """Return the session with its next live rounds; what is stale, repeated, ahead or wrong is dealt with."""
+    def _next_ready(self, held: Held, waiting: int) -> Ready:
+        """Return the session with its next live rounds; what is stale, repeated, ahead or wrong is dealt with.
+
+        It is one of so many that are ``waiting`` for the step.
+        """
         while held.pending:
             pending = held.pending[0]
             status = liveness(held.state, pending.message)
             if isinstance(status, Live):
                 objection = admission.object_to(held.state.contract, pending.message)
                 if objection is None:
-                    return ready_rounds(held, status, self._offer.vocab_size)
+                    own_window = self._load.own_window(held, waiting) if self._engine.engine.drafts else 0
+                    return ready_rounds(held, status, self._offer.vocab_size, own_window)
                 self._sessions.fail(held, *objection)
                 break
             held.pending.popleft()

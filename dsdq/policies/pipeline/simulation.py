@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -323,7 +323,15 @@ class _Device:
         )
 
 
-def simulate(policy: WindowPolicy, world: World | WorldAt, *, seed: int, tokens: int, sees: bool = True) -> Outcome:
+def simulate(
+    policy: WindowPolicy,
+    world: World | WorldAt,
+    *,
+    seed: int,
+    tokens: int,
+    sees: bool = True,
+    known: Mapping[int, bool] | None = None,
+) -> Outcome:
     """Return what a generation of ``tokens`` tokens comes to under ``policy``.
 
     Args:
@@ -332,9 +340,10 @@ def simulate(policy: WindowPolicy, world: World | WorldAt, *, seed: int, tokens:
         seed: of all luck. Which guesses are right depends on seed and position alone, so policies can be compared.
         tokens: to be committed.
         sees: whether the device guesses along with streams and measures its link.
+        known: by position, whether the device's guess is right, where a live run has shown it.
     """
     clock = _Clock(world if callable(world) else lambda _: world)
-    device = _Device(clock, Draws(seed), policy, sees=sees)
+    device = _Device(clock, Draws(seed, known), policy, sees=sees)
     device.go_on()
     committed = 0
     while committed < tokens and clock.advance():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,9 +47,13 @@ class World:
 
 
 class Draws:
-    """Seeded luck, the same for every policy: whether the guess of a position is right depends on nothing else."""
+    """Seeded luck, the same for every policy: whether the guess of a position is right depends on nothing else.
 
-    def __init__(self, seed: int) -> None:
+    Where that is ``known``, by position, it takes no luck.
+    """
+
+    def __init__(self, seed: int, known: Mapping[int, bool] | None = None) -> None:
+        self._known = known or {}
         places, delays = np.random.SeedSequence(seed).spawn(2)
         self._places = np.random.default_rng(places)
         self._delays = np.random.default_rng(delays)
@@ -56,7 +61,8 @@ class Draws:
 
     def right(self, world: World, position: int) -> bool:
         """Say whether the device's guess of the token at ``position`` is right."""
-        return bool(self._at(position)[0] < self.confidence(world, position))
+        by_luck = bool(self._at(position)[0] < self.confidence(world, position))
+        return self._known.get(position, by_luck)
 
     def server_right(self, world: World, position: int) -> bool:
         """Say whether the verifier's own drafter's guess is right."""

@@ -5,20 +5,24 @@
 
 from __future__ import annotations
 
-from dsdq.policies.window.cap import paying_window, widest_window
+from dsdq.policies.window.cap import Acceptance, DraftCost, StepCost, paying_window, widest_window
 from dsdq.policies.window.protocol import MAX_DEPTH, Choice, Mode, Observation, Offer, WindowPolicy
 from dsdq.policies.window.registry import DEFAULT_POLICY, POLICIES, load_policy
-from dsdq.policies.window.simple import Static
+from dsdq.policies.window.simple import Static, Streaming
 
 __all__ = [
     "DEFAULT_POLICY",
     "MAX_DEPTH",
     "POLICIES",
+    "Acceptance",
     "Choice",
+    "DraftCost",
     "Mode",
     "Observation",
     "Offer",
     "Static",
+    "StepCost",
+    "Streaming",
     "WindowPolicy",
     "load_policy",
     "paying_window",

@@ -94,6 +94,8 @@ class Network:
 class Awc:
     """See the module. Its state belongs to one drafter and one target, as the paper asks."""
 
+    uses_confidence, uses_guesses = False, True
+
     def __init__(self, network: Network, offer: Offer, fused: Mode = Mode.TARGET_ONLY) -> None:
         self._network, self._offer = network, offer
         self._fused_mode = fused

@@ -1,6 +1,19 @@
-"""How wide a window a verifier lets a device draft next."""
+"""How wide a window a verifier lets a device draft next, or drafts itself, and what it has to know for that. Pure."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+PRIOR_ACCEPTANCE = 0.6
+_PRIOR_TRIALS = 4.0
+_MEMORY_TRIALS = 64.0
+_FORGET_BY_TOKEN = 0.01
+
+_MEMORY_STEPS = 64
+_POSITION_SHARE = 0.03
+"""What a position adds to a step, as a share of it, before steps of different sizes were seen."""
+_PRIOR_STEPS = 1.0
+_SURPRISE = 2.0
 
 
 def widest_window(step_tokens: int, waiting: int, agreed: int) -> int:
@@ -16,7 +29,9 @@ def widest_window(step_tokens: int, waiting: int, agreed: int) -> int:
     return max(1, min(agreed, step_tokens // max(waiting, 1) - 1))
 
 
-def paying_window(step_ms: float, position_ms: float, rows: int, acceptance: float, agreed: int) -> int:
+def paying_window(
+    step_ms: float, position_ms: float, rows: int, acceptance: float, agreed: int, draft_ms: float = 0.0
+) -> int:
     """Return the widest window with which ``rows`` sessions are served no slower than if the target decoded alone.
 
     A step over B rows of γ + 1 positions takes ``a + b·B·(γ + 1)`` and commits ``B·τ(γ)`` tokens, with
@@ -25,7 +40,8 @@ def paying_window(step_ms: float, position_ms: float, rows: int, acceptance: flo
         τ(γ)·(a + b·B) >= a + b·B·(γ + 1)
 
     The left side grows ever more slowly with γ, the right side evenly: what pays is an interval, and it ends earlier
-    the more rows there are (arXiv 2406.14066 chooses lengths by such a rate).
+    the more rows there are (arXiv 2406.14066 chooses lengths by such a rate). Where the verifier drafts too, ``c·B·γ``
+    is added to the right side.
 
     Args:
         step_ms: a, what a step takes without
@@ -33,6 +49,7 @@ def paying_window(step_ms: float, position_ms: float, rows: int, acceptance: flo
         rows: B, sessions of a step.
         acceptance: α, of those sessions.
         agreed: the contract's own bound.
+        draft_ms: c, what a draft token takes where the verifier drafts itself.
 
     Returns:
         0 to ``agreed`` tokens; 0 if even one draft token costs more than it brings.
@@ -41,7 +58,79 @@ def paying_window(step_ms: float, position_ms: float, rows: int, acceptance: flo
     committed, paying = 1.0, 0
     for window in range(1, agreed + 1):
         committed += acceptance**window
-        if committed * alone_ms < step_ms + position_ms * rows * (window + 1):
+        if committed * alone_ms < alone_ms + (position_ms + draft_ms) * rows * window:
             break
         paying = window
     return paying
+
+
+@dataclass(slots=True)
+class Acceptance:
+    """How many of a session's draft tokens stand, of late.
+
+    Where nothing is drafted the estimate goes back to what was expected at first, so that drafting is tried again.
+    """
+
+    hits: float = PRIOR_ACCEPTANCE * _PRIOR_TRIALS
+    trials: float = _PRIOR_TRIALS
+
+    @property
+    def mean(self) -> float:
+        """Return the probability that a draft token stands if all before it do."""
+        return self.hits / self.trials
+
+    def add(self, drafted: int, accepted: int, committed: int) -> None:
+        """Take in a verdict, in tokens."""
+        if drafted:
+            judged = accepted + (accepted < drafted)
+            kept = max(0.0, 1 - judged / _MEMORY_TRIALS)
+            self.hits, self.trials = kept * self.hits + accepted, kept * self.trials + judged
+        else:
+            self.hits += min(1.0, _FORGET_BY_TOKEN * committed) * (PRIOR_ACCEPTANCE * self.trials - self.hits)
+
+
+class StepCost:
+    """What a verifier's step takes, ``step_ms + position_ms·positions``, from its last steps: least squares.
+
+    Steps that are all alike do not tell the two apart: then a position counts as three percent of a step. A step that
+    took less than half or more than twice of what was expected counts as half or twice of it, so that a machine that
+    was busy with something else is not taken for a slow one at once.
+    """
+
+    def __init__(self) -> None:
+        self.step_ms, self.position_ms = 0.0, 0.0
+        self._weight, self._x, self._y, self._xx, self._xy = 0.0, 0.0, 0.0, 0.0, 0.0
+
+    def add(self, positions: int, took_ms: float) -> None:
+        """Take in a step over so many positions."""
+        if self._weight:
+            expected_ms = self.step_ms + self.position_ms * positions
+            took_ms = min(max(took_ms, expected_ms / _SURPRISE), expected_ms * _SURPRISE)
+        self._weight += 1
+        weight = max(2 / (self._weight + 1), 1 / _MEMORY_STEPS)
+        dx, dy = positions - self._x, took_ms - self._y
+        self._x, self._y = self._x + weight * dx, self._y + weight * dy
+        self._xx = (1 - weight) * (self._xx + weight * dx * dx)
+        self._xy = (1 - weight) * (self._xy + weight * dx * dy)
+        self._solve()
+
+    def _solve(self) -> None:
+        # The prior is a step of its own, as far from the others as one position is.
+        usual = _POSITION_SHARE * self._y / (1 + _POSITION_SHARE * self._x)
+        prior = _PRIOR_STEPS / min(self._weight, _MEMORY_STEPS)
+        slope = (self._xy + prior * usual) / (self._xx + prior)
+        self.position_ms = min(max(slope, 0.0), self._y / max(self._x, 1.0))
+        self.step_ms = self._y - self.position_ms * self._x
+
+
+class DraftCost:
+    """What a verifier takes to draft a token itself, of late."""
+
+    def __init__(self) -> None:
+        self.draft_ms = 0.0
+
+    def add(self, tokens: int, took_ms: float) -> None:
+        """Take in what drafting so many tokens took."""
+        if tokens:
+            weight = 1 / _MEMORY_STEPS**0.5 if self.draft_ms else 1.0
+            self.draft_ms += weight * (took_ms / tokens - self.draft_ms)

@@ -175,6 +175,7 @@ class Estimates:
     acceptance_ms: float = 0.0
     server_ms: float = 0.0
     heard_ms: float = 0.0
+    guesses: bool = False
     seen: dict[Mode, int] = field(default_factory=lambda: dict.fromkeys(Mode, 0))
     _off_link: Level = field(default_factory=Level)
 
@@ -190,6 +191,7 @@ class Estimates:
             if seen.drafted:
                 self.draft_ms.add(seen.draft_token_ms or seen.draft_ms / seen.drafted)
         elif seen.guessed:
+            self.guesses = True
             self.acceptance.add(seen.guessed_right, seen.guessed)
             self.draft_ms.add(seen.guess_ms / seen.guessed)
         if seen.part:
@@ -199,7 +201,10 @@ class Estimates:
             elif seen.mode is Mode.TARGET_ONLY:
                 self.stream_ms.add(beside_ms)
         if seen.mode is Mode.COLOCATED:
-            self.server_acceptance.add(seen.accepted, seen.accepted + (seen.accepted < seen.drafted))
+            if self.seen[Mode.COLOCATED] == 1:  # what a verifier drafts with is seldom worse than what a device does
+                self.server_acceptance = Share(self.acceptance.mean, min(self.acceptance.trials, 20.0))
+            # A drafter that had nothing more to say is wrong there too: n-grams often have not.
+            self.server_acceptance.add(seen.accepted, seen.accepted + (seen.accepted < max(seen.drafted, seen.wanted)))
 
     def _hear(self, seen: Observation) -> None:
         if seen.mode is Mode.SPECULATE or seen.guessed:

@@ -33,7 +33,7 @@ _HALF_LIFE_MS = 10_000.0
 _FIRST_WINDOW = {Mode.SPECULATE: 8, Mode.TARGET_ONLY: 0, Mode.COLOCATED: 4}
 _TRIAL_TOKENS = {Mode.TARGET_ONLY: 2, Mode.COLOCATED: 12}
 _TRIAL_ROUNDS = 1
-_FIRST_ROUNDS = 5
+_FIRST_ROUNDS = 3
 _CREDIT_ROUNDS = 4
 _PLANNED = 256
 
@@ -60,11 +60,13 @@ class _Trial:
 class Optimal:
     """See the module."""
 
+    uses_confidence, uses_guesses = False, True
+
     def __init__(self, offer: Offer) -> None:
         self._offer = offer
         self._known = Estimates()
         self._widest = offer.max_window
-        self._untried = [mode for mode in Mode if mode in offer.modes]
+        self._untried = _untried(offer.modes)
         self._trial: _Trial | None = None
         self._spent_ms, self._began_ms, self._now_ms = 0.0, -1.0, 0.0
         self._current = _first(self._untried[0], offer)
@@ -81,7 +83,7 @@ class Optimal:
         self._known.observe(seen)
         self._widest = max(1, min(self._offer.max_window, seen.max_window))
         tried = self._follow_trial(seen)
-        if self._trial is None:
+        if self._trial is None or self._proves_best(seen):
             self._decide(tried)
 
     def choose(self) -> Choice:
@@ -102,7 +104,9 @@ class Optimal:
     def _hopes(self, mode: Mode) -> dict[Mode, Plan]:
         """Return the same for all but one mode, with everything that is not certain as good as it may well be."""
         known, now_ms = self._known, self._now_ms
-        acceptance = known.acceptance.hoped(_HOPE, (now_ms - known.acceptance_ms) / _HALF_LIFE_MS)
+        # What a device that guesses along sees of its acceptance costs nothing: no need to pay for it.
+        hope = 0.0 if known.guesses else _HOPE
+        acceptance = known.acceptance.hoped(hope, (now_ms - known.acceptance_ms) / _HALF_LIFE_MS)
         network_ms = known.network_ms.mean * 0.5 ** ((now_ms - known.heard_ms) / _HALF_LIFE_MS)
         server = known.server_acceptance.hoped(_HOPE, (now_ms - known.server_ms) / _HALF_LIFE_MS)
         hoped = replace(known.speeds(), acceptance=acceptance, network_ms=network_ms)
@@ -150,11 +154,35 @@ class Optimal:
         self._trial = None
         return trial.choice.mode
 
+    def _proves_best(self, seen: Observation) -> bool:
+        """End the trial of a stream that is the best by now, so that its grant is renewed in time."""
+        trial, plans = self._trial, self.plans()
+        if trial is None or seen.mode is not trial.choice.mode or seen.mode not in _STREAMS or seen.mode not in plans:
+            return False
+        if max(plans, key=lambda one: plans[one].rate) is not seen.mode:
+            return False
+        self._trial, self._current = None, plans[seen.mode].choice
+        return True
+
+    def _sized(self, choice: Choice) -> Choice:
+        """Return the first choice of a verifier's drafter as if it were the device's, its grant lasting a round trip.
+
+        A grant that ends sooner would only make the stream pause before what it showed is made use of.
+        """
+        if choice.mode is not Mode.COLOCATED or not self._known.draft_ms.count:
+            return choice
+        speeds = self._known.speeds()
+        windows = self._windows()
+        found = rates.colocated_rates(speeds, speeds.acceptance, speeds.draft_ms, windows)
+        best = int(found.argmax())
+        lasting = int(1.2 * float(found[best]) * speeds.network_ms / 1000)
+        return replace(choice, window=min(int(windows[best]), 8), budget=max(choice.budget, lasting))
+
     def _decide(self, tried: Mode | None) -> None:
         if self._untried and self._known.seen[self._untried[0]]:
             self._untried.pop(0)
         if self._untried:
-            self._try(_first(self._untried[0], self._offer), _FIRST_ROUNDS)
+            self._try(self._sized(_first(self._untried[0], self._offer)), _FIRST_ROUNDS)
             return
         plans = self.plans()
         if not plans:  # all that is on offer is a verifier's drafter whose speed no stream has shown yet
@@ -186,6 +214,14 @@ class Optimal:
     def _try(self, choice: Choice, rounds: int = _TRIAL_ROUNDS) -> None:
         asked = rounds if choice.mode is Mode.SPECULATE else 1
         self._trial = _Trial(choice, asked, choice.budget, self._now_ms)
+
+
+def _untried(modes: frozenset[Mode]) -> list[Mode]:
+    """Return the modes to begin with; what target-only comes to is known from any other's passes."""
+    untried = [mode for mode in Mode if mode in modes]
+    if len(untried) > 1 and Mode.TARGET_ONLY in modes:
+        untried.remove(Mode.TARGET_ONLY)
+    return untried
 
 
 def _first(mode: Mode, offer: Offer) -> Choice:

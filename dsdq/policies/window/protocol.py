@@ -4,7 +4,7 @@ How a device uses it::
 
     policy = load_policy("optimal", Offer(max_window=contract.max_window, max_depth=4, modes={...}))
     choice = policy.choose()      # before every window and every grant; asking changes nothing
-    policy.wants_more(...)        # after each drafted token but the last, where the drafter gives a confidence
+    policy.wants_more(...)        # after each drafted token but the last, if the policy uses confidences
     policy.observe(observation)   # once for every verdict, in the order of the text
 
 - ``SPECULATE``: the device drafts ``window`` tokens and publishes them while fewer than ``depth`` windows are drafted
@@ -13,9 +13,10 @@ How a device uses it::
   used up it grants again, from where the text is by then, so that the stream does not pause, unless another mode is
   chosen by then. Windows that are on their way when the mode changes are answered or stale before the grant is
   published; drafting begins again when the grant is used up.
-- While a grant streams, a device whose drafter has nothing else to do may draft along with the text and report how
-  often it guessed the target's next token (``guessed``, ``guessed_right``): so a policy sees that drafting would pay
-  again and loses nothing. Likewise ``link_ms`` tells of the network where no round trip does.
+- While a grant streams, a device whose drafter has nothing else to do drafts along with the text, if the policy
+  ``uses_guesses``, and reports how often it guessed the target's next token (``guessed``, ``guessed_right``): so a
+  policy sees that drafting would pay again and loses nothing. Likewise ``link_ms`` tells of the network where no round
+  trip does.
 
 A policy belongs to one session and has no clock: time is what observations say.
 """
@@ -83,13 +84,15 @@ class Observation:
         batch_rows: sessions of the same forward pass.
         link_ms: a round trip of this device and Redis alone (the reply to a publish) that was measured since the last
             verdict, None if none was.
-        confidences: the drafter's probability of each drafted token, empty where it gives none.
+        confidences: the drafter's probability of each of ``drafted`` tokens, empty where it gives none or the policy
+            does not use them.
         guessed: committed tokens beside the judged ones that the device's drafter tried to guess: those of a stream
             that it drafted along with; behind a draft that stood, the last token, if the next window begins with a
             guess of it.
         guessed_right: how many of them it guessed.
         guess_ms: what guessing those of a stream took.
         drafter: which of the device's drafters drafted or guessed.
+        wanted: co-located, how many tokens the verifier could have drafted: what it drafted less, it did not know.
     """
 
     drafted: int
@@ -112,6 +115,7 @@ class Observation:
     guessed_right: int = 0
     guess_ms: float = 0.0
     drafter: int = 0
+    wanted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,16 @@ class Offer:
 class WindowPolicy(Protocol):
     """Chooses window, depth and mode from what was observed."""
 
+    @property
+    def uses_confidence(self) -> bool:
+        """Say whether :meth:`wants_more` is to be asked: for it the drafter computes the probability of each token."""
+        ...
+
+    @property
+    def uses_guesses(self) -> bool:
+        """Say whether guesses along with a stream tell it something: it goes back to drafting where they are good."""
+        ...
+
     def observe(self, observation: Observation) -> None:
         """Take in what one verdict showed."""
         ...
@@ -157,7 +171,8 @@ class WindowPolicy(Protocol):
     def wants_more(self, confidence: float, drafted: int) -> bool:
         """Say whether to go on drafting after ``drafted`` tokens, the last of them with this probability.
 
-        The chosen window ends a draft in any case.
+        The chosen window ends a draft in any case. This is asked in the drafter's thread, while verdicts are observed
+        in another.
         """
         ...
 

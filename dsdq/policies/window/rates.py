@@ -80,15 +80,17 @@ def pipelined_rates(speeds: Speeds, windows: Floats, depths: NDArray[np.int64]) 
     places = np.arange(HORIZON)[:, None]
     ends_in = alpha ** (places * windows + 1) * (1 - alpha**windows)
     ends_in[0] = 1 - alpha ** (windows + 1)
-    cycle_ms = (ends_in * reads).sum(axis=0) + _tail(alpha, windows, depths, reads)
+    cycle_ms = (ends_in * reads).sum(axis=0) + _tail(alpha, windows, depths, reads, windows * speeds.draft_ms)
     result: Floats = 1000 / ((1 - alpha) * cycle_ms)
     return result
 
 
-def _tail(alpha: float, windows: Floats, depths: NDArray[np.int64], reads: Floats) -> Floats:
+def _tail(alpha: float, windows: Floats, depths: NDArray[np.int64], reads: Floats, drafting_ms: Floats) -> Floats:
     """Return what windows behind the horizon add to a cycle's mean length: they come as those D before them did."""
     lanes = np.arange(len(windows))
-    period_ms = reads[-1] - reads[HORIZON - 1 - depths, lanes]
+    # Verdicts may come in turns that do not fit into the depth: several are looked at, and drafts take their time.
+    several = np.maximum(depths, HORIZON // 2)
+    period_ms = depths * np.maximum((reads[-1] - reads[HORIZON - 1 - several, lanes]) / several, drafting_ms)
     again = alpha ** (windows * depths)
     tail = np.zeros(len(windows))
     for phase in range(int(depths.max())):

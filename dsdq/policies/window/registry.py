@@ -8,7 +8,7 @@ from dsdq.errors import ConfigError
 from dsdq.policies.window.awc import Awc, Network
 from dsdq.policies.window.optimal import Optimal
 from dsdq.policies.window.protocol import MAX_DEPTH, Mode, Offer, WindowPolicy
-from dsdq.policies.window.simple import Backoff, Static, Threshold
+from dsdq.policies.window.simple import Backoff, Static, Streaming, Threshold
 
 DEFAULT_POLICY = "optimal"
 
@@ -18,6 +18,8 @@ _USAGE = {
     "backoff": "backoff[:DEPTH]",
     "optimal": "optimal",
     "awc": "awc[:target-only|:co-located]",
+    "target-only": "target-only",
+    "co-located": "co-located[:WINDOW]",
 }
 
 
@@ -25,7 +27,8 @@ def load_policy(spec: str, offer: Offer) -> WindowPolicy:
     """Return a new policy for one session, within what is on offer.
 
     Raises:
-        ConfigError: there is no such policy, a parameter is not what was expected, or ``awc`` is untrained.
+        ConfigError: there is no such policy, a parameter is not what was expected, ``awc`` is untrained, or the mode
+            that is asked for is not on offer.
     """
     name, *parameters = spec.split(":")
     if name not in POLICIES:
@@ -71,12 +74,36 @@ def _awc(parameters: list[str], offer: Offer) -> WindowPolicy:
     return Awc(Network.load(), offer, fused[text])
 
 
+def _target_only(parameters: list[str], offer: Offer) -> WindowPolicy:
+    _at_most("target-only", parameters, 0)
+    return Streaming(_offered(Mode.TARGET_ONLY, offer))
+
+
+def _colocated(parameters: list[str], offer: Offer) -> WindowPolicy:
+    _at_most("co-located", parameters, 1)
+    window = _integer("co-located", "WINDOW", parameters, offer.max_window, offer.max_window)
+    return Streaming(_offered(Mode.COLOCATED, offer), window)
+
+
+def _offered(mode: Mode, offer: Offer) -> Mode:
+    if mode not in offer.modes:
+        offered = ", ".join(sorted(offer.modes))
+        msg = (
+            f"window policy {mode}: expected a mode that is on offer here ({offered}); a verifier drafts itself under "
+            "the coupled rule, if it was started with --colocated-draft"
+        )
+        raise ConfigError(msg)
+    return mode
+
+
 POLICIES: dict[str, Callable[[list[str], Offer], WindowPolicy]] = {
     "static": _static,
     "threshold": _threshold,
     "backoff": _backoff,
     "optimal": _optimal,
     "awc": _awc,
+    "target-only": _target_only,
+    "co-located": _colocated,
 }
 
 

@@ -1,8 +1,9 @@
-"""Policies that measure no time: a fixed window, stopping by confidence, and backing off when rejected."""
+"""Policies that measure no time: a fixed window or mode, stopping by confidence, and backing off when rejected."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dsdq.policies.window.escalation import Escalation
 from dsdq.policies.window.protocol import Choice, Mode, Observation, Offer
@@ -12,6 +13,8 @@ from dsdq.policies.window.protocol import Choice, Mode, Observation, Offer
 class Static:
     """The same window always: the baseline of every paper (γ = 4 in most)."""
 
+    uses_confidence: ClassVar[bool] = False
+    uses_guesses: ClassVar[bool] = False
     window: int
     depth: int = 1
 
@@ -27,6 +30,31 @@ class Static:
         return True
 
 
+GRANT_TOKENS = 1024
+"""What a fixed mode lets the verifier decode before it is asked again: no stream is to pause for the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """The verifier always decodes alone: target-only, or with up to ``window`` tokens of its own drafter for a step."""
+
+    uses_confidence: ClassVar[bool] = False
+    uses_guesses: ClassVar[bool] = False
+    mode: Mode
+    window: int = 0
+
+    def observe(self, observation: Observation) -> None:
+        """Learn nothing."""
+
+    def choose(self) -> Choice:
+        """Return the mode."""
+        return Choice(self.window, 1, self.mode, GRANT_TOKENS)
+
+    def wants_more(self, confidence: float, drafted: int) -> bool:  # noqa: ARG002 - one signature for all policies
+        """Draft nothing."""
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Threshold:
     """Draft until the drafter itself doubts: up to ``window`` tokens, none behind one of less than ``confidence``.
@@ -34,6 +62,8 @@ class Threshold:
     A drafter that gives no confidence drafts the whole window.
     """
 
+    uses_confidence: ClassVar[bool] = True
+    uses_guesses: ClassVar[bool] = False
     confidence: float
     window: int
     depth: int = 1
@@ -56,6 +86,8 @@ class Backoff:
     What even short windows do not mend goes up the :class:`~dsdq.policies.window.escalation.Escalation`: another
     drafter, then none.
     """
+
+    uses_confidence, uses_guesses = False, True
 
     def __init__(self, offer: Offer, depth: int = 1) -> None:
         self._offer, self._depth = offer, depth

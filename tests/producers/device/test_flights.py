@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsdq.contract import Contract
+from dsdq.drafting import Proposal
 from dsdq.session import Ahead, Duplicate, Live, SessionState, Stale, Transcript, check_verdict, liveness
 from dsdq.wire import Decode, Draft, Verdict, pack_contract
-from producers.device.flights import Flights
+from producers.device.flights import Flights, Guessed, Landed
 
 CONTRACT = Contract("acme", "phone", "s1", "target", "fingerprint")
 PROMPT = (1, 2, 3)
+RIGHT = Guessed(1, 1)
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Device:
         self.state.commit(answer, final=True)
         return answer
 
-    def land(self, verdict: Verdict) -> int:
+    def land(self, verdict: Verdict) -> Landed:
         check_verdict(self.transcript, verdict)
         return self.flights.land(verdict)
 
@@ -69,12 +71,12 @@ def test_windows_follow_each_other_and_name_the_text_before_them() -> None:
 def test_a_window_stands_whose_first_token_is_the_targets_own_next_one() -> None:
     device = Device((7, 8, 9, 10, 11))
     first, second = device.flights.launch((7, 8)), device.flights.launch((9, 10))
-    assert device.land(answered(device, first)) == 0
+    assert device.land(answered(device, first)) == Landed(0, RIGHT)
     assert list(device.flights) == [second]
     assert list(device.flights.text()) == [1, 2, 3, 7, 8, 9, 10]
     last = answered(device, second)
     assert (last.drafted, last.accepted, last.tokens) == (1, 1, (10, 11))
-    assert device.land(last) == 0
+    assert device.land(last) == Landed()
     assert len(device.flights) == 0
     assert device.flights.launch((12,)).branch == 0
 
@@ -85,7 +87,7 @@ def test_a_window_of_one_token_that_was_guessed_right_adds_the_targets_next() ->
     device.land(answered(device, first))
     last = answered(device, second)
     assert (last.drafted, last.tokens) == (0, (9,))
-    assert device.land(last) == 0
+    assert device.land(last) == Landed()
     assert list(device.flights.text()) == [1, 2, 3, 7, 8, 9]
 
 
@@ -93,7 +95,7 @@ def test_a_window_of_one_token_that_was_guessed_right_adds_the_targets_next() ->
 def test_a_rejection_refutes_all_that_follows(tokens: tuple[int, ...]) -> None:
     device = Device((7, 8, 9, 10, 11))
     first, second = device.flights.launch(tokens), device.flights.launch((9, 10, 11))
-    assert device.land(answered(device, first)) == 3
+    assert device.land(answered(device, first)) == Landed(3)
     assert device.verdict(second) is None
     assert len(device.flights) == 0
     assert device.flights.text() == device.transcript.tokens
@@ -104,7 +106,7 @@ def test_a_wrong_guess_of_the_targets_own_token_refutes_all_that_follows() -> No
     device = Device((7, 8, 9, 10, 11))
     first, second = device.flights.launch((7, 8)), device.flights.launch((0, 10))
     third = device.flights.launch((11,))
-    assert device.land(answered(device, first)) == 3
+    assert device.land(answered(device, first)) == Landed(3, Guessed(1, 0))
     assert device.verdict(second) is None
     again = device.flights.launch((10, 11))
     assert (again.base, again.branch, again.round) == (6, 1, 4)
@@ -120,8 +122,44 @@ def test_a_verdict_of_several_windows_answers_them_all() -> None:
     merged = Verdict(
         "s1", 1, 2, 0, 3, 3, 3, (7, 8, 9, 10), 7, device.transcript.digest_after((7, 8, 9, 10)), 4, 0, 0, 1, 8
     )  # fmt: skip
-    assert device.land(merged) == 0
+    assert device.land(merged) == Landed(0, RIGHT)
     assert list(device.flights) == [third]
+
+
+def test_a_draft_made_meanwhile_follows_what_was_in_flight() -> None:
+    device = Device((7, 8, 9, 10, 11))
+    device.flights.launch((7, 8))
+    assert device.flights.standing(device.flights.place, Proposal((9, 10))) == Proposal((9, 10))
+    assert device.flights.standing(device.flights.place, Proposal(())) == Proposal(())
+
+
+def test_a_draft_whose_guess_of_the_targets_own_token_was_right_follows_that_token() -> None:
+    device = Device((7, 8, 9, 10, 11))
+    window, place = device.flights.launch((7, 8)), device.flights.place
+    device.land(answered(device, window))
+    assert device.flights.committed_since(place) == (9,)
+    drafted = Proposal((9, 10, 11), confidences=(0.7, 0.8, 0.9))
+    standing = device.flights.standing(place, drafted)
+    assert standing == Proposal((10, 11), confidences=(0.8, 0.9))
+    behind = device.flights.launch(standing.tokens)
+    assert (behind.base, behind.branch) == (6, 0)
+    assert answered(device, behind).accepted == 2
+
+
+@pytest.mark.parametrize("tokens", [(), (9,), (0, 10)], ids=["silent", "nothing behind it", "guessed wrong"])
+def test_nothing_stands_of_a_draft_that_the_targets_own_token_refuted_or_overtook(tokens: tuple[int, ...]) -> None:
+    device = Device((7, 8, 9, 10, 11))
+    window, place = device.flights.launch((7, 8)), device.flights.place
+    device.land(answered(device, window))
+    assert device.flights.standing(place, Proposal(tokens)) is None
+
+
+def test_nothing_stands_of_a_draft_behind_a_rejection() -> None:
+    device = Device((7, 8, 9, 10, 11))
+    window, place = device.flights.launch((7, 0)), device.flights.place
+    device.land(answered(device, window))
+    assert device.flights.committed_since(place) is None
+    assert device.flights.standing(place, Proposal((9, 10))) is None
 
 
 def test_a_grant_begins_where_the_committed_text_ends() -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 import dsdq
 import producers.device.client as module
-from dsdq.drafting import Drafter
+from dsdq.contract import Contract
+from dsdq.drafting import TO_THE_END, Drafter, DraftSession, GoOn, Proposal
 from dsdq.errors import ConfigError
-from dsdq.policies.window import Choice, Mode, Observation
+from dsdq.models.tokenizer import Tokenizer
+from dsdq.policies.window import Choice, Mode, Observation, WindowPolicy
 from dsdq.testing.proxy import FaultProxy, Faults, Line
-from producers.drafters.recorded import RecordedDrafter
+from producers.drafters.recorded import RecordedDrafter, RecordedSession
 from tests.workers.verifier.conftest import PROMPT
-from tests.workers.verifier.mortals import OWN, Start
+from tests.workers.verifier.mortals import LIMIT_S, OWN, Start
 
 IN_A_THREAD = RecordedDrafter(0.9, ms_per_token=0.5)
 DRAFTS = ["none", "ngram", "random", "hash:0.3", "hash:0.9", IN_A_THREAD, RecordedDrafter(1.0)]
@@ -41,7 +46,7 @@ async def test_the_text_is_the_targets_at_any_depth(
         assert stats.wasted_tokens == 0
 
 
-@pytest.mark.parametrize("policy", ["optimal", "backoff:4", "static:2:3"])
+@pytest.mark.parametrize("policy", ["optimal", "backoff:4", "static:2:3", "threshold:0.4:2"])
 @pytest.mark.parametrize("draft", ["hash:0.3", IN_A_THREAD, "none"], ids=["0.3", "0.9 in its thread", "none"])
 async def test_the_text_is_the_targets_under_every_policy(
     mortal: Start, redis_url: str, draft: str | Drafter, policy: str
@@ -53,15 +58,179 @@ async def test_the_text_is_the_targets_under_every_policy(
     assert shown == OWN[:200]
 
 
+class Doubting:
+    """A drafter of the hash model in a thread, right in 70 %, that knows where it is: a confidence of 0.9 or 0.2."""
+
+    fingerprint, brief = "", False
+
+    def start(self, contract: Contract, tokenizer: Tokenizer) -> DraftSession:
+        right, own = (RecordedDrafter(share).start(contract, tokenizer) for share in (0.7, 1.0))
+
+        class Session:
+            def propose(self, text: Sequence[int], window: int, go_on: GoOn = TO_THE_END) -> Proposal:
+                drafted, known = right.propose(text, window).tokens, own.propose(text, window).tokens
+                tokens: list[int] = []
+                confidences: list[float] = []
+                for token, target in zip(drafted, known, strict=True):
+                    tokens.append(token)
+                    confidences.append(0.9 if token == target else 0.2)
+                    if not go_on(tokens, confidences[-1] if go_on.uses_confidence else None):
+                        break
+                return Proposal(tuple(tokens), confidences=tuple(confidences) if go_on.uses_confidence else ())
+
+        return Session()
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+async def test_a_threshold_ends_drafts_where_the_drafter_doubts_and_changes_nothing_in_the_text(
+    mortal: Start, redis_url: str, depth: int
+) -> None:
+    await mortal()
+    async with dsdq.connect(redis_url, tenant="acme") as client:
+        terms: dict[str, Any] = {"draft": Doubting(), "max_tokens": 200, "window": 16, "depth": depth}
+        careful = client.generate(PROMPT, policy="threshold:0.5", **terms)
+        assert [token.id async for token in careful] == OWN[:200]
+        whole = client.generate(PROMPT, policy="threshold:0", **terms)
+        assert [token.id async for token in whole] == OWN[:200]
+    if depth == 1:  # else the windows behind one whose last token is wrong are judged with it
+        assert careful.stats.judged_tokens - careful.stats.accepted_tokens <= careful.stats.rounds
+        assert careful.stats.drafted_tokens < whole.stats.drafted_tokens / 2
+
+
+class Recording:
+    """Chooses what it is told, stops below a confidence of 0.5, and keeps what it sees."""
+
+    def __init__(self, choice: Choice, *, uses_confidence: bool = False, uses_guesses: bool = False) -> None:
+        self.uses_confidence, self.uses_guesses = uses_confidence, uses_guesses
+        self._choice = choice
+        self.seen: list[Observation] = []
+
+    def observe(self, observation: Observation) -> None:
+        self.seen.append(observation)
+
+    def choose(self) -> Choice:
+        return self._choice
+
+    def wants_more(self, confidence: float, drafted: int) -> bool:  # noqa: ARG002 - the protocol's
+        return confidence >= 0.5
+
+
+async def generated(url: str, policy: WindowPolicy, draft: Drafter, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return what 100 tokens come to under a policy that has no name."""
+    monkeypatch.setattr(module, "load_policy", lambda *_: policy)
+    async with dsdq.connect(url, tenant="acme") as client:
+        generation = client.generate(PROMPT, draft=draft, max_tokens=100, window=8, depth=4, policy="recording")
+        return [token.id async for token in generation]
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+async def test_a_policy_sees_the_confidence_of_every_token_that_was_judged(
+    mortal: Start, redis_url: str, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await mortal()
+    policy = Recording(Choice(8, depth), uses_confidence=True)
+    assert await generated(redis_url, policy, Doubting(), monkeypatch) == OWN[:100]
+    for one in policy.seen:
+        assert len(one.confidences) == one.drafted
+        assert one.confidences[: one.accepted + 1] == (0.9,) * one.accepted + (0.2,) * (one.accepted < one.drafted)
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+async def test_a_drafter_guesses_along_with_a_stream_and_what_it_guessed_right_is_counted(
+    mortal: Start, redis_url: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await mortal()
+    drafter, guesses = RecordedDrafter(share), list[int]()
+    policy = Recording(Choice(0, 1, Mode.TARGET_ONLY, 20), uses_guesses=True)
+    propose = RecordedSession.propose
+
+    def keep(session: RecordedSession, text: Sequence[int], window: int, go_on: GoOn = TO_THE_END) -> Proposal:
+        proposal = propose(session, text, window, go_on)
+        guesses.extend(proposal.tokens)
+        return proposal
+
+    monkeypatch.setattr(RecordedSession, "propose", keep)
+    assert await generated(redis_url, policy, drafter, monkeypatch) == OWN[:100]
+    right = sum(guess == own for guess, own in zip(guesses, OWN[:100], strict=True))
+    assert {one.mode for one in policy.seen} == {Mode.TARGET_ONLY}
+    assert [one.guessed for one in policy.seen] == [1] * 100
+    assert sum(one.guessed_right for one in policy.seen) == right
+    assert (right == 100) is (share == 1.0)
+
+
+async def test_a_drafter_in_a_thread_guesses_along_as_often_as_it_can(
+    mortal: Start, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await mortal(hash_step_ms=2)
+    policy = Recording(Choice(0, 1, Mode.TARGET_ONLY, 20), uses_guesses=True)
+    assert await generated(redis_url, policy, RecordedDrafter(1.0, ms_per_token=0.5), monkeypatch) == OWN[:100]
+    guessed = [one for one in policy.seen if one.guessed]
+    assert guessed
+    assert all(one.guessed == one.guessed_right == 1 and one.guess_ms > 0 for one in guessed)
+
+
+async def test_nobody_guesses_for_a_policy_that_makes_nothing_of_it(
+    mortal: Start, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await mortal()
+    monkeypatch.setattr(RecordedSession, "propose", None)
+    policy = Recording(Choice(0, 1, Mode.TARGET_ONLY, 20))
+    assert await generated(redis_url, policy, RecordedDrafter(1.0), monkeypatch) == OWN[:100]
+    assert not any(one.guessed for one in policy.seen)
+
+
+async def test_behind_a_window_that_stood_the_next_ones_first_token_was_a_guess(
+    mortal: Start, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await mortal()
+    policy = Recording(Choice(4, 3))
+    assert await generated(redis_url, policy, RecordedDrafter(0.8), monkeypatch) == OWN[:100]
+    guessed = [one for one in policy.seen if one.guessed]
+    assert any(one.guessed_right for one in guessed)
+    assert all(one.accepted == one.drafted for one in guessed)
+
+
+class Endless:
+    """A drafter in a thread. Behind what is in flight it drafts, wrongly, until it is told to stop."""
+
+    fingerprint, brief = "", False
+
+    def __init__(self) -> None:
+        self.stopped = 0
+
+    def start(self, contract: Contract, tokenizer: Tokenizer) -> DraftSession:
+        drafter, one = self, RecordedDrafter(0.0).start(contract, tokenizer)
+
+        class Session:
+            def propose(self, text: Sequence[int], window: int, go_on: GoOn = TO_THE_END) -> Proposal:
+                committed = [*PROMPT, *OWN][: len(text)] == list(text)
+                proposal = one.propose(text, window if committed else 1)
+                while not committed and go_on(proposal.tokens, None):
+                    time.sleep(0.001)
+                drafter.stopped += not committed
+                return proposal
+
+        return Session()
+
+
+async def test_a_draft_that_is_refuted_while_it_is_made_is_stopped(mortal: Start, redis_url: str) -> None:
+    await mortal()
+    drafter = Endless()
+    async with dsdq.connect(redis_url, tenant="acme") as client, asyncio.timeout(LIMIT_S):
+        generation = client.generate(PROMPT, draft=drafter, max_tokens=20, window=4, depth=2)
+        assert [token.id async for token in generation] == OWN[:20]
+    assert drafter.stopped > 0
+    assert generation.stats.wasted_tokens == 0
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
         ({"depth": 9}, "max_depth: expected 1 to 8, got 9"),
         ({"policy": "best"}, "window policy: expected one of static"),
         ({"policy": "awc"}, "untrained"),
-        ({"policy": "threshold:0.4"}, "a drafter that tells its confidence"),
     ],
-    ids=["too deep", "unknown", "untrained", "without confidence"],
+    ids=["too deep", "unknown", "untrained"],
 )
 async def test_what_no_policy_can_do_is_refused(
     mortal: Start, redis_url: str, asked: dict[str, Any], said: str
@@ -74,6 +243,8 @@ async def test_what_no_policy_can_do_is_refused(
 
 class Switching:
     """A policy that changes its mind with every verdict."""
+
+    uses_confidence, uses_guesses = False, True
 
     def __init__(self) -> None:
         self._turn = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,19 @@ from dsdq.models.tokenizer import Tokenizer
 from dsdq.testing.tiny import make_tokenizer
 
 SPACE = "▁"
+
+
+class Until:
+    """Lets a draft go on until it has so many tokens, and keeps what it was asked."""
+
+    def __init__(self, tokens: int, *, uses_confidence: bool = False) -> None:
+        self.uses_confidence = uses_confidence
+        self.asked: list[tuple[int, float | None]] = []
+        self._tokens = tokens
+
+    def __call__(self, tokens: Sequence[int], confidence: float | None) -> bool:
+        self.asked.append((len(tokens), confidence))
+        return len(tokens) < self._tokens
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,33 @@ def test_over_a_large_vocabulary_the_pick_is_nearly_always_the_targets_choice(ch
     assert sum(picker.pick(row, [0] * place, 0) == wanted[place] for place, row in enumerate(logits)) >= 27
 
 
+@pytest.mark.parametrize("chosen", [*SAMPLINGS[1:], ADJUSTED[1]], ids=str)
+@pytest.mark.parametrize("vocab", [500, AHEAD_VOCAB + 1])
+def test_confidence_is_the_probability_under_the_law_of_sampling(chosen: Sampling, vocab: int) -> None:
+    logits = np.random.default_rng(4).normal(scale=4, size=(20, vocab)).astype(np.float32)
+    picker = Picker(contract(chosen))
+    for place, row in enumerate(logits):
+        text = [3, 3, 200, *range(place)]
+        token = picker.pick(row, text, 1)
+        own = sampling.law(adjusted(row[None], chosen, text, 1, ()), chosen)[0, token]
+        assert picker.confidence() == pytest.approx(own, rel=0.02)
+
+
+def test_confidence_of_a_greedy_pick_is_the_models_own_probability() -> None:
+    picker = Picker(contract(Sampling()))
+    picker.pick(np.log(np.array([0.1, 0.7, 0.2], dtype=np.float32)), [], 0)
+    assert picker.confidence() == pytest.approx(0.7)
+
+
+def test_confidence_under_the_rejection_rule_is_what_the_law_that_is_reported_says() -> None:
+    picker = Picker(contract(Sampling(1.0), rule=Rule.REJECTION, trusted=True))
+    token = picker.pick(np.random.default_rng(5).normal(size=500).astype(np.float32), [], 0)
+    said = picker.confidence()
+    law = picker.take().law
+    assert law is not None
+    assert said == sampling.probabilities(law, np.array([token]))[0]
+
+
 def test_under_the_rejection_rule_the_pick_is_drawn_from_the_law_that_is_reported() -> None:
     logits = np.zeros(100, dtype=np.float32)
     logits[7] = 50

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from dsdq.contract import Contract, Rule, Sampling
 from dsdq.errors import ConfigError
 from dsdq.models.tokenizer import Tokenizer
+from dsdq.testing import hashed as module
 from dsdq.testing.hashed import decode
 from producers.drafters import load_drafter
-from producers.drafters import recorded as module
 from producers.drafters.recorded import RecordedDrafter
+from tests.producers.drafters.conftest import Until
 
 CONTRACT = Contract("acme", "phone", "s1", "testing/hash", "f", seed=11)
 TOKENIZER = Tokenizer.load("builtin/target")
@@ -48,10 +50,23 @@ def test_a_draft_depends_on_seed_and_text_alone() -> None:
 
 
 def test_each_token_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", slept.append)
-    RecordedDrafter(1.0, ms_per_token=2.5).start(CONTRACT, TOKENIZER).propose(TEXT, 4)
-    assert slept == [0.01]
+    now_s, drafted_s = 7.0, list[float]()
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+        drafted_s.append(now_s)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep, perf_counter=lambda: now_s))
+    RecordedDrafter(1.0, ms_per_token=250).start(CONTRACT, TOKENIZER).propose(TEXT, 4)
+    assert drafted_s == [7.25, 7.5, 7.75, 8.0]
+
+
+def test_a_draft_ends_where_it_is_told_to() -> None:
+    session = RecordedDrafter(0.5).start(CONTRACT, TOKENIZER)
+    go_on = Until(3)
+    assert session.propose(TEXT, 8, go_on).tokens == session.propose(TEXT, 3).tokens
+    assert go_on.asked == [(length, None) for length in (1, 2, 3)]
 
 
 def test_under_the_rejection_rule_it_reports_what_it_is_sure_of() -> None:

@@ -15,6 +15,7 @@ from dsdq.errors import ConfigError
 from dsdq.models.tokenizer import Tokenizer
 from producers.drafters.retokenising import RetokenisingDrafter, RetokenisingSession
 from producers.drafters.stepping import ModelDrafter, SteppingSession
+from tests.producers.drafters.conftest import Until
 
 CONTRACT = Contract("t", "p", "s", "m", "f")
 NAMES = ("large", "small", "spaces")
@@ -131,6 +132,16 @@ def test_nothing_is_drafted_without_a_window_or_beyond_the_models_context(
     assert session(model, target).propose(ids[:20], 0).tokens == ()
     model.made.context_tokens = 20
     assert session(model, target).propose(ids[:200], 4).tokens == ()
+
+
+def test_a_draft_ends_where_it_is_told_to_and_can_be_taken_up_again(vocabularies: Mapping[str, Tokenizer]) -> None:
+    target, model = vocabularies["large"], Reciting(vocabularies["small"])
+    ids, go_on = target.encode(TEXT), Until(2)
+    drafting = session(model, target)
+    assert drafting.propose(ids[:20], WINDOW, go_on).tokens == tuple(ids[20:22])
+    assert [length for length, _ in go_on.asked][-1] == 2
+    assert {confidence for _, confidence in go_on.asked} == {None}
+    assert drafting.propose(ids[:20], WINDOW).tokens == tuple(ids[20 : 20 + WINDOW])
 
 
 def test_a_bias_speaks_of_the_targets_ids(vocabularies: Mapping[str, Tokenizer]) -> None:

@@ -13,6 +13,7 @@ from dsdq.contract import Contract, Rule, Sampling
 from dsdq.models.tokenizer import Tokenizer
 from producers.drafters import load_drafter
 from producers.drafters.stepping import ModelDrafter, SteppingSession
+from tests.producers.drafters.conftest import Until
 
 CONTRACT = Contract("t", "p", "s", "m", "f")
 TOKENIZER = Tokenizer.load("builtin/target")
@@ -107,6 +108,36 @@ def test_drafting_ends_with_the_end_of_text_unless_it_is_ignored() -> None:
     assert len(session(Memory(), [stop], ignoring).propose(text, 6).tokens) == 6
     stopping = replace(CONTRACT, stop_ids=(stop,), ignore_eos=True)
     assert session(Memory(), (), stopping).propose(text, 6).tokens == continuation(text, 2)
+
+
+def test_after_each_token_but_the_last_a_draft_asks_whether_to_go_on() -> None:
+    memory, go_on = Memory(), Until(9)
+    assert session(memory).propose([3, 5, 9], 4, go_on).confidences == ()
+    assert go_on.asked == [(1, None), (2, None), (3, None)]
+    assert memory.text == [3, 5, 9, *continuation([3, 5, 9], 3)]
+
+
+def test_a_draft_that_is_not_to_go_on_feeds_no_further_token_and_can_be_taken_up_again() -> None:
+    memory = Memory()
+    drafting = session(memory)
+    assert drafting.propose([3, 5, 9], 4, Until(2)).tokens == continuation([3, 5, 9], 2)
+    assert memory.fed == 3 + 1
+    assert drafting.propose([3, 5, 9], 4).tokens == continuation([3, 5, 9], 4)
+
+
+@pytest.mark.parametrize("rule", Rule)
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_a_draft_comes_with_the_probability_of_each_token_for_who_uses_it(temperature: float, rule: Rule) -> None:
+    terms = replace(CONTRACT, rule=rule, sampling=Sampling(temperature), trusted=True)
+    go_on = Until(9, uses_confidence=True)
+    proposal = session(Memory(), (), terms).propose([3, 5, 9], 3, go_on)
+    text, wanted = [3, 5, 9], []
+    for token in proposal.tokens:  # a memory's logits are 9 for its own next token and 0 for all others
+        own, other = np.exp(9 / (temperature or 1)), 1.0
+        wanted.append((own if token == next_of(text) else other) / (own + (VOCAB - 1) * other))
+        text.append(token)
+    assert proposal.confidences == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    assert go_on.asked == [(1, proposal.confidences[0]), (2, proposal.confidences[1])]
 
 
 def test_under_the_rejection_rule_every_token_comes_with_the_law_it_was_drawn_from() -> None:

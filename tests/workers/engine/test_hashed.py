@@ -129,7 +129,7 @@ def test_a_step_takes_what_is_left_of_its_time(monkeypatch: pytest.MonkeyPatch) 
     times = iter((10.0, 10.002, 20.0, 20.5))
     monkeypatch.setattr(module.time, "monotonic", lambda: next(times))
     monkeypatch.setattr(module.time, "sleep", slept.append)
-    engine = HashEngine(4, step_ms=5)
+    engine = HashEngine(4, step_ms=5, position_ms=0.5)
     verify(engine, PROMPT)
     verify(engine, PROMPT)
-    assert slept == [pytest.approx(0.003), 0.0]
+    assert slept == [pytest.approx(0.003 + 0.0005 * len(PROMPT)), 0.0]

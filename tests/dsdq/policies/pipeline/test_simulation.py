@@ -46,6 +46,12 @@ def test_one_seed_one_outcome() -> None:
     assert digest(first) == digest(again) != digest(other)
 
 
+def test_guesses_that_are_known_need_no_luck() -> None:
+    known = {position: position not in {2, 9} for position in range(40)}
+    outcome = simulate(Static(4), WORLD, seed=1, tokens=20, known=known)
+    assert [one.committed for one in outcome.rounds] == [3, 5, 2, 5, 5]
+
+
 @pytest.mark.parametrize("window", [1, 4, 8])
 @pytest.mark.parametrize("acceptance", [0.3, 0.9])
 def test_a_sequential_round_takes_what_the_formula_says(window: int, acceptance: float) -> None:

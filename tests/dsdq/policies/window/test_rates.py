@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dsdq.policies.window import rates
@@ -44,6 +44,7 @@ def test_the_best_window_grows_with_the_network() -> None:
 
 
 @given(speeds)
+@example(Speeds(0.96875, 0.75, 0.0, 0.0, 1.0, 0.0))  # three windows of a token in flight, verdicts in turns of two
 def test_no_pipeline_is_faster_than_drafting_without_waiting_allows(one: Speeds) -> None:
     """The bound is 1/(t_d + (1-α)(RTT + t_v)), but that a wrong guess behind a whole window need not be drafted."""
     lanes, depths = np.tile(WINDOWS, 3), np.repeat([2, 3, 4], len(WINDOWS))

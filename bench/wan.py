@@ -1,0 +1,251 @@
+"""Far from the verifier: what each way to work comes to over a slow link, and whether ``optimal`` finds the best one.
+
+    python bench/wan.py [--quick] [--variants NAME ...] [--rtt MS ...] [--json FILE] [--plot FILE]
+
+Redis and the verifier run on one core, the device in a process on the other; between them is the delay proxy of
+``dsdq.testing``, with round trips of 0 to 200 ms, a tenth of that as jitter, and 10 Mbit/s. Every text is generated in
+all ways, in turns:
+
+    cloud-ar     the target decodes alone and streams: no round trip for a token
+    co-located   the verifier drafts too, and streams
+    sync         the device drafts one window at a time and waits, as published edge systems do
+    pipelined    the device drafts on while windows are on their way
+    backoff      dsdq's policy that measures no time
+    optimal      dsdq's adaptive policy, with all of the modes above on offer
+
+The first four are given their own best fixed window (and depth): the best by the formulas and those beside it are
+measured on the first text, the fastest goes on. All run on dsdq's engine, so that only the strategy differs.
+
+Variants: ``pair`` is the built-in pair as it is. The others are the hash model with stated times, which do not depend
+on this machine: 30 ms for a pass and 0.3 ms for each of its positions, and a drafter that is right by chance.
+``slow-target`` drafts a token in 1 ms and ``slow-device`` in 3 ms (a verifier's own drafter takes 1 ms), both right in
+80 %, ``poor-draft`` in 10 %.
+
+Rates count what came behind the adaptive policy's first ten rounds, of the same text in all ways; ratios are medians
+over texts. ``share_of_simulated`` holds the pipelined way against the pure simulation (``dsdq.policies.pipeline``) at
+the measured times, with the same guesses right and wrong. A quick run takes three minutes, a whole one about 25.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import selectors
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.wan_device import Job
+from bench.wan_picture import draw
+from bench.wan_world import (
+    CALIBRATION,
+    PEERS,
+    RTTS_MS,
+    VARIANTS,
+    Repeat,
+    Run,
+    Variant,
+    Way,
+    candidates,
+    qualified,
+    speeds_of,
+    summary,
+)
+from dsdq.bus.embedded import EmbeddedRedis
+from dsdq.errors import DsdqError
+from dsdq.policies.window.rates import Speeds
+from dsdq.processes import spawn
+from dsdq.testing.proxy import FaultProxy, Faults, Line
+from producers.demo.command import builtin_prompts
+from producers.demo.fleet import verifier
+
+CLOUD_CORE, DEVICE_CORE = 1, 0
+BYTES_PER_S = 1_250_000
+JITTER = 0.1
+QUICK_RTTS_MS, QUICK_VARIANTS = (0, 30, 200), ("pair", "slow-device")
+SPEEDUPS = (*PEERS, "share_of_best_mode", "share_of_simulated", "pipelined_vs_sync")
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What is measured: texts, their tokens for the built-in pair and for slow targets, seconds for one at most."""
+
+    texts: int = 3
+    tokens: int = 384
+    slow_tokens: int = 192
+    limit_s: float = 8.0
+
+
+def link(rtt_ms: float) -> Faults:
+    """Return the proxy's setting for a mean round trip; half of the jitter falls on each direction."""
+    jitter_ms = JITTER * rtt_ms / 2
+    line = Line(rtt_ms / 2 - jitter_ms / 2, jitter_ms, BYTES_PER_S)
+    return Faults(up=line, down=line)
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[bool]:
+    """Let what is started in the block run on one core; False where there are not two, or they cannot be chosen."""
+    pinned = hasattr(os, "sched_setaffinity") and {CLOUD_CORE, DEVICE_CORE} <= os.sched_getaffinity(0)
+    before = os.sched_getaffinity(0) if pinned else set()
+    if pinned:
+        os.sched_setaffinity(0, {core})
+    try:
+        yield pinned
+    finally:
+        if pinned:
+            os.sched_setaffinity(0, before)
+
+
+class Bench:
+    """One variant's Redis and verifier, and devices that come and go."""
+
+    def __init__(self, variant: Variant, url: str, effort: Effort, *, pinned: bool) -> None:
+        self._variant, self._url, self._effort, self._pinned = variant, url, effort, pinned
+
+    async def calibrate(self) -> Speeds:
+        """Measure the variant's speeds over a link without delay."""
+        _, repeat = await self._text(0, 0, CALIBRATION)
+        return speeds_of([repeat])
+
+    async def cell(self, rtt_ms: int, calibrated: Speeds) -> dict[str, Any]:
+        """Measure all ways at one round trip time."""
+        speeds = Speeds(**asdict(calibrated) | {"network_ms": calibrated.network_ms + rtt_ms})
+        own_draft_ms = float(self._variant.own_draft.split(":")[2]) if self._variant.emulated else speeds.draft_ms
+        ways = candidates(speeds, own_draft_ms)
+        links, repeats = [], list[Repeat]()
+        for text in range(self._effort.texts):
+            link_ms, repeat = await self._text(rtt_ms, text, ways[text:] + ways[:text])
+            if not text:
+                ways = qualified(repeat)
+            links.append(link_ms)
+            repeats.append(repeat)
+        return {"link_ms": median(links)} | summary(repeats)
+
+    async def _text(self, rtt_ms: int, text: int, ways: Sequence[Way]) -> tuple[float, Repeat]:
+        """Let a device generate one text in the given ways; return the link's round trip too."""
+        variant, effort = self._variant, self._effort
+        async with FaultProxy(self._url, random.Random(text), link(rtt_ms)) as proxy:
+            job = Job(
+                url=proxy.url,
+                draft=variant.draft,
+                prompt=[1 + text, 2, 3] if variant.emulated else builtin_prompts()[text],
+                seed=text,
+                tokens=effort.slow_tokens if variant.emulated else effort.tokens,
+                limit_s=effort.limit_s,
+                policies=[way.policy for way in ways],
+                core=DEVICE_CORE if self._pinned else None,
+            )
+            process = await spawn([sys.executable, "-m", "bench.wan_device", json.dumps(asdict(job))], stdout=True)
+            try:
+                lines = [await process.read_line() for _ in range(1 + len(ways))]
+            finally:
+                await process.stop()
+        if not lines[-1]:
+            msg = "the device ended before it had generated everything; what it said is above"
+            raise DsdqError(msg)
+        return float(lines[0]), {way: Run(**json.loads(line)) for way, line in zip(ways, lines[1:], strict=True)}
+
+
+@asynccontextmanager
+async def cloud(variant: Variant, effort: Effort) -> AsyncIterator[Bench]:
+    """Run Redis and the variant's verifier."""
+    os.environ |= {  # the verifier process inherits them
+        "DSDQ_HASH_STEP_MS": str(variant.step_ms),
+        "DSDQ_HASH_POSITION_MS": str(variant.position_ms),
+        "DSDQ_COLOCATED_DRAFT": variant.own_draft,
+    }
+    async with AsyncExitStack() as stack:
+        with on_core(CLOUD_CORE) as pinned:
+            redis = await stack.enter_async_context(EmbeddedRedis(port=0))
+            await stack.enter_async_context(verifier(redis.url, variant.target))
+        yield Bench(variant, redis.url, effort, pinned=pinned)
+
+
+async def measure(variants: Sequence[Variant], rtts_ms: Sequence[int], effort: Effort) -> dict[str, Any]:
+    """Measure and print every cell, variant by variant; return the JSON result."""
+    found = {}
+    for variant in variants:
+        cells = {}
+        async with cloud(variant, effort) as bench:
+            calibrated = await bench.calibrate()
+            print_variant(variant, calibrated)
+            for rtt_ms in rtts_ms:
+                cells[str(rtt_ms)] = cell = await bench.cell(rtt_ms, calibrated)
+                print_cell(rtt_ms, cell)
+        ratios = {key: {rtt: cell[key] for rtt, cell in cells.items() if key in cell} for key in SPEEDUPS}
+        found[variant.name] = {"about": variant.about, **ratios, "by_rtt_ms": cells}
+    first = found[variants[0].name]
+    return {
+        **{key: first[key] for key in SPEEDUPS},
+        "variant": variants[0].name,
+        "variants": found,
+        "jitter": JITTER,
+        "bytes_per_s": BYTES_PER_S,
+        "effort": asdict(effort),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+    }
+
+
+def print_variant(variant: Variant, speeds: Speeds) -> None:
+    """Print a variant's header."""
+    ratio = float(speeds.pass_ms(1)) / speeds.draft_ms
+    print(
+        f"\n{variant.name}: {variant.about}; measured {speeds.pass_ms(1):.1f} ms against {speeds.draft_ms:.2f} ms, "
+        f"{ratio:.0f} to 1; acceptance {speeds.acceptance:.2f}"
+    )
+    print(
+        f"{'RTT':>5} {'measured':>8}  {'mode':<12}{'policy':<16}{'tokens/s':>9}{'TPOT ms':>9}{'TTFT ms':>9}"
+        f"{'wasted':>8}{'B/token':>9}{'tok/round':>10}{'optimal is':>11}"
+    )
+
+
+def print_cell(rtt_ms: int, cell: dict[str, Any]) -> None:
+    """Print what a round trip time came to."""
+    ours = cell["modes"]["optimal"]["tokens_per_s"]
+    for mode, one in cell["modes"].items():
+        print(
+            f"{rtt_ms:>5} {cell['link_ms']:>8.1f}  {mode:<12}{one['policy']:<16}{one['tokens_per_s']:>9.1f}"
+            f"{one['tpot_ms']:>9.2f}{one['ttft_ms']:>9.1f}{one['wasted_drafts']:>8.0%}{one['bytes_per_token']:>9.1f}"
+            f"{one['tokens_per_verdict']:>10.2f}{ours / one['tokens_per_s']:>10.2f}x"
+        )
+    print(
+        f"{'':>15} best {cell['best_mode']}; optimal {cell['share_of_best_mode']:.3f} of it; pipelined "
+        f"{cell['share_of_simulated']:.3f} of the simulation, {cell['pipelined_vs_sync']:.2f}x sync",
+        flush=True,
+    )
+
+
+def main() -> int:
+    """Measure, print, write, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two variants, three round trips, two shorter texts")
+    parser.add_argument("--variants", nargs="+", choices=[one.name for one in VARIANTS])
+    parser.add_argument("--rtt", nargs="+", type=int, metavar="MS", help="round trip times")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path, help="a file such as wan.png; needs matplotlib")
+    arguments = parser.parse_args()
+    names = arguments.variants or (QUICK_VARIANTS if arguments.quick else [one.name for one in VARIANTS])
+    variants = [one for one in VARIANTS if one.name in names]
+    rtts_ms = arguments.rtt or (QUICK_RTTS_MS if arguments.quick else RTTS_MS)
+    effort = Effort(texts=2, tokens=192, slow_tokens=96, limit_s=4.0) if arguments.quick else Effort()
+    # The default loop waits in whole milliseconds: the proxy would be late by half of one.
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
+        result = runner.run(measure(variants, rtts_ms, effort))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    if arguments.plot:
+        draw(result, arguments.plot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

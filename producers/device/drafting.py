@@ -1,0 +1,134 @@
+"""One session's drafter at work behind what is in flight: one draft at a time, in a thread unless the drafter is brief.
+
+While a draft is made, the event loop says what is committed behind its place, and the drafter asks after each token
+whether to go on. What passes between their threads is one attribute, which the loop sets and the drafter reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from dsdq.drafting import DraftSession, Proposal
+from dsdq.policies.window import WindowPolicy
+from dsdq.tasks import end
+from producers.device.flights import Flights, Guessed, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A proposal, and the time in which so many tokens were ``drafted``: some may have been committed meanwhile."""
+
+    proposal: Proposal
+    drafted: int = 0
+    draft_ms: float = 0.0
+
+
+class Underway:
+    """A draft that is being made. To its drafter it is the :class:`~dsdq.drafting.GoOn`.
+
+    ``committed`` are the tokens committed behind its place; None once nobody wants the draft any more.
+    """
+
+    def __init__(self, place: Place, policy: WindowPolicy) -> None:
+        self.place = place
+        self.uses_confidence = policy.uses_confidence
+        self.committed: tuple[int, ...] | None = ()
+        self._policy = policy
+
+    def __call__(self, tokens: Sequence[int], confidence: float | None) -> bool:
+        """Go on while the draft may stand and the policy wants more of it."""
+        committed = self.committed  # read once: the loop may set it at any time
+        if committed is None or tuple(tokens[: len(committed)]) != committed[: len(tokens)]:
+            return False
+        return confidence is None or self._policy.wants_more(confidence, len(tokens))
+
+
+class Drafting:
+    """Drafts with ``session`` as ``policy`` wants. ``briefly`` is the drafter's word that it needs no thread."""
+
+    def __init__(self, session: DraftSession, policy: WindowPolicy, flights: Flights, *, briefly: bool) -> None:
+        self._session, self._policy, self._flights, self._briefly = session, policy, flights, briefly
+        self._current: tuple[Underway, asyncio.Future[Made]] | None = None
+        self._dropped: asyncio.Future[Made] | None = None  # the latest; its thread may still be at its last token
+
+    def begin(self, window: int) -> asyncio.Future[Made]:
+        """Draft up to ``window`` tokens behind all that is in flight, or go on with the draft that there is."""
+        if self._current is None:
+            self._current = self._begun(self._flights.text(), window)
+        return self._current[1]
+
+    def take(self) -> Made | None:
+        """Return what of the draft, which is done, can follow all that is in flight now; None if nothing can.
+
+        Raises what the drafter raised.
+        """
+        if self._current is None:
+            return None
+        (underway, making), self._current = self._current, None
+        made = making.result()
+        proposal = self._flights.standing(underway.place, made.proposal)
+        return None if proposal is None else replace(made, proposal=proposal)
+
+    def follow(self) -> None:
+        """Tell the draft under way what was committed; drop it if that refutes it."""
+        if self._current is not None:
+            underway, _ = self._current
+            underway.committed = self._flights.committed_since(underway.place)
+            if underway.committed is None:
+                self.drop()
+
+    def drop(self) -> None:
+        """Let the draft under way end with the token that it is at; its result is of no use."""
+        if self._current is not None:
+            (underway, self._dropped), self._current = self._current, None
+            underway.committed = None
+
+    # While the verifier streams
+
+    def guess(self) -> None:
+        """Guess the token that the verifier commits next, unless a guess is under way."""
+        if self._current is None:
+            self._current = self._begun(tuple(self._flights.text()), 1)  # a copy: the text grows meanwhile
+
+    def guessed(self) -> Guessed:
+        """Return how good the guess was, if it is made, behind whose place a verdict has committed tokens."""
+        if self._current is None or not self._current[1].done():
+            return Guessed()
+        (underway, making), self._current = self._current, None
+        made, committed = making.result(), self._flights.committed_since(underway.place) or ()
+        tokens = made.proposal.tokens
+        return Guessed(len(tokens), int(tokens == committed[:1]), made.draft_ms) if tokens else Guessed()
+
+    # Making
+
+    def _begun(self, text: Sequence[int], window: int) -> tuple[Underway, asyncio.Future[Made]]:
+        underway = Underway(self._flights.place, self._policy)
+        if not self._briefly:
+            return underway, asyncio.create_task(self._make_in_thread(text, window, underway, self._dropped))
+        making = asyncio.get_running_loop().create_future()
+        began_s = perf_counter()
+        making.set_result(_made(self._session.propose(text, window, underway), began_s))
+        return underway, making
+
+    async def _make_in_thread(
+        self, text: Sequence[int], window: int, underway: Underway, before: asyncio.Future[Made] | None
+    ) -> Made:
+        if before is not None:
+            await before
+        if underway.committed is None:
+            return Made(Proposal(()))
+        began_s = perf_counter()
+        return _made(await asyncio.to_thread(self._session.propose, text, window, underway), began_s)
+
+    async def end(self) -> None:
+        """End what still runs, but for the token that the drafter is at: nobody waits for that."""
+        self.drop()
+        if self._dropped is not None:
+            await end(self._dropped)
+
+
+def _made(proposal: Proposal, began_s: float) -> Made:
+    return Made(proposal, len(proposal.tokens), 1000 * (perf_counter() - began_s))
