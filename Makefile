@@ -37,6 +37,7 @@ bench: setup           ## the tables in README.md
 	$(BIN)/python bench/offline.py
 	$(BIN)/python bench/roundtrip.py
 	$(BIN)/python bench/overload.py
+	$(BIN)/python bench/wan.py
 
 pair: setup            ## train the built-in pair again, from scratch
 	$(BIN)/python -m training.make_pair

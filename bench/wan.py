@@ -212,9 +212,10 @@ def print_cell(rtt_ms: int, cell: dict[str, Any]) -> None:
     """Print what a round trip time came to."""
     ours = cell["modes"]["optimal"]["tokens_per_s"]
     for mode, one in cell["modes"].items():
+        wasted = "-" if one["wasted_drafts"] is None else f"{one['wasted_drafts']:.0%}"
         print(
             f"{rtt_ms:>5} {cell['link_ms']:>8.1f}  {mode:<12}{one['policy']:<16}{one['tokens_per_s']:>9.1f}"
-            f"{one['tpot_ms']:>9.2f}{one['ttft_ms']:>9.1f}{one['wasted_drafts']:>8.0%}{one['bytes_per_token']:>9.1f}"
+            f"{one['tpot_ms']:>9.2f}{one['ttft_ms']:>9.1f}{wasted:>8}{one['bytes_per_token']:>9.1f}"
             f"{one['tokens_per_verdict']:>10.2f}{ours / one['tokens_per_s']:>10.2f}x"
         )
     print(

@@ -227,7 +227,7 @@ def summary(repeats: Sequence[Repeat]) -> dict[str, Any]:
         "speeds": {name: getattr(speeds, name) for name in _SHOWN_SPEEDS},
         "modes": {
             mode: {"policy": way.policy, "tokens_per_s": median(found[mode])}
-            | _figures([repeat[way] for repeat in repeats])
+            | _figures(mode, [repeat[way] for repeat in repeats])
             for mode, way in ways.items()
         },
     }
@@ -245,12 +245,14 @@ def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
-def _figures(runs: Sequence[Run]) -> dict[str, float]:
+def _figures(mode: str, runs: Sequence[Run]) -> dict[str, float | None]:
+    """Return the figures of a way. What the adaptive policy wasted is not known: some drafts may be the verifier's."""
     drafted, tokens = sum(run.drafted for run in runs), sum(len(run.kinds) for run in runs)
+    wasted = 1 - sum(run.accepted for run in runs) / drafted if drafted else 0.0
     return {
         "tpot_ms": median(run.tpot_ms for run in runs),
         "ttft_ms": median(run.ttft_ms for run in runs),
-        "wasted_drafts": 1 - sum(run.accepted for run in runs) / drafted if drafted else 0.0,
+        "wasted_drafts": None if mode == ADAPTIVE else wasted,
         "bytes_per_token": sum(run.bytes for run in runs) / tokens,
         "tokens_per_verdict": tokens / sum(len(run.arrivals) for run in runs),
     }

@@ -25,8 +25,8 @@ GREEDY = Sampling()
 class TokenKind(StrEnum):
     """Where a committed token came from.
 
-    ``ACCEPTED`` was drafted by the device and stood. ``CORRECTION`` replaced the first rejected draft token, ``BONUS``
-    followed a window that was accepted whole, ``TARGET`` was decoded with nothing drafted.
+    ``ACCEPTED`` was drafted, by the device or the verifier, and stood. ``CORRECTION`` replaced the first rejected draft
+    token, ``BONUS`` followed a window that was accepted whole, ``TARGET`` was decoded with nothing drafted.
     """
 
     ACCEPTED = "accepted"
@@ -54,8 +54,9 @@ class Token:
 class GenerationStats:
     """What one generation cost and gained; complete once the generation has ended.
 
-    Of ``drafted_tokens``, ``judged_tokens`` met the target, ``wasted_tokens`` stood behind a rejected one. Bytes are
-    message payloads. ``repeats`` counts requests that were sent again, ``takeovers`` changes of the verifier.
+    Of ``drafted_tokens``, which the device drafted, ``judged_tokens`` met the target (and of those that the verifier
+    drafted itself), ``wasted_tokens`` stood behind a rejected one. Bytes are message payloads.
+    ``repeats`` counts requests that were sent again, ``takeovers`` changes of the verifier.
     The lists have one entry per verdict: ``round_trips_ms`` from publish to verdict, ``queue_ms`` and ``verify_ms`` of
     that at the verifier, ``batch_rows`` the sessions of the same forward.
     """

@@ -164,3 +164,24 @@ class Residency:
             self._paging.evict(victim)
             self.evicted.append(victim)
         return True
+
+
+def linger_s(waiting: int, expected_s: Sequence[float], step_s: float, row_s: float) -> float:
+    """Return for how long a step that ``waiting`` sessions are ready for should wait for others, in seconds.
+
+    A step over n rows takes ``a + b·n``, so with r ready now and k more within w it serves
+    ``(r + k) / (w + a + b·(r + k))`` rows a second; the wait with the largest of these rates is the answer. Where what
+    all rows share (a: reading the weights) dwarfs the time that devices take for their next drafts, they fall into
+    step; else they take turns.
+
+    Args:
+        waiting: r.
+        expected_s: in how many seconds each other session's next round is expected.
+        step_s: a.
+        row_s: b.
+    """
+    best, wait_s = waiting / (step_s + row_s * waiting) if step_s or row_s else 0.0, 0.0
+    for count, at_s in enumerate(sorted(expected_s), waiting + 1):
+        if best and count / (at_s + step_s + row_s * count) > best:
+            best, wait_s = count / (at_s + step_s + row_s * count), at_s
+    return wait_s

@@ -29,7 +29,10 @@ def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 128,
     window: Annotated[int, typer.Option(min=1, max=MAX_WINDOW, help="Draft tokens per round.")] = DEFAULT_WINDOW,
     depth: Annotated[int, typer.Option(min=1, max=MAX_DEPTH, help="Rounds in flight at most; 1 waits for each.")] = 1,
-    policy: Annotated[str | None, typer.Option(help="What chooses window and depth: optimal, backoff, …")] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="What chooses window, depth and who drafts: optimal, co-located, …"),
+    ] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     top_k: Annotated[int, typer.Option(min=0, help="0 is off.")] = 0,
     top_p: Annotated[float, typer.Option(help="1 is off.")] = 1.0,

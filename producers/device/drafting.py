@@ -16,6 +16,9 @@ from dsdq.policies.window import WindowPolicy
 from dsdq.tasks import end
 from producers.device.flights import Flights, Guessed, Place
 
+GUESS_EVERY_TOKENS = 4
+"""A policy needs some guesses, not all: where drafter and verifier share cores, each takes time from the stream."""
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -53,6 +56,7 @@ class Drafting:
         self._session, self._policy, self._flights, self._briefly = session, policy, flights, briefly
         self._current: tuple[Underway, asyncio.Future[Made]] | None = None
         self._dropped: asyncio.Future[Made] | None = None  # the latest; its thread may still be at its last token
+        self._next_guess = 0  # the shortest text behind which to guess again
 
     def begin(self, window: int) -> asyncio.Future[Made]:
         """Draft up to ``window`` tokens behind all that is in flight, or go on with the draft that there is."""
@@ -89,8 +93,9 @@ class Drafting:
     # While the verifier streams
 
     def guess(self) -> None:
-        """Guess the token that the verifier commits next, unless a guess is under way."""
-        if self._current is None:
+        """Guess the token that the verifier commits next, unless a guess is under way or was made just now."""
+        if self._current is None and self._flights.length >= self._next_guess:
+            self._next_guess = self._flights.length + GUESS_EVERY_TOKENS
             self._current = self._begun(tuple(self._flights.text()), 1)  # a copy: the text grows meanwhile
 
     def guessed(self) -> Guessed:

@@ -79,11 +79,6 @@ class Flights:
         return Place(self._branch, self.length)
 
     @property
-    def streams(self) -> bool:
-        """Say whether the next verdict answers a grant."""
-        return bool(self._grants)
-
-    @property
     def granted(self) -> int:
         """Return how many tokens the target may still decode alone."""
         return max(0, end_of(self._grants[-1]) - self._transcript.length) if self._grants else 0

@@ -65,10 +65,11 @@ class Patience:
 
 @dataclass(slots=True)
 class _Asked:
-    """A request that waits for its answer, and when it was first sent (monotonic seconds)."""
+    """A request that waits for its answer, and when it was first sent (monotonic seconds); a grant has many answers."""
 
     request: bytes
     at_s: float
+    grants: bool = False
     repeated: bool = False
 
 
@@ -139,7 +140,8 @@ class SessionLink:
     async def ask(self, request: Draft | Decode) -> None:
         """Publish a round. Until :meth:`keep` leaves it out, it waits for an answer, and is repeated."""
         self._about["round"] = request.round
-        await self._ask(request.round, pack(request, self._subscribed.contract.version))
+        packed = pack(request, self._subscribed.contract.version)
+        await self._ask(request.round, packed, grants=isinstance(request, Decode))
 
     def keep(self, rounds: Collection[int]) -> None:
         """Forget all rounds but these: they were answered, or nobody wants to know any more."""
@@ -216,8 +218,8 @@ class SessionLink:
 
     # Asking
 
-    async def _ask(self, round_: int, request: bytes) -> None:
-        self._asked[round_] = _Asked(request, monotonic())
+    async def _ask(self, round_: int, request: bytes, *, grants: bool = False) -> None:
+        self._asked[round_] = _Asked(request, monotonic(), grants)
         await self._publish(request, self._subscribed, opens=round_ == OPEN_ROUND)
 
     async def _repeat(self) -> None:
@@ -261,8 +263,8 @@ class SessionLink:
         if isinstance(message, Verdict):
             asked = self._asked.get(message.first_round)
             if asked is not None:
-                # A grant has a verdict for each token: from the second on it is the last one that was waited from.
-                since_s = asked.at_s if message.drafted else max(asked.at_s, self._read_s)
+                # From a grant's second verdict on it is the last one that was waited from.
+                since_s = max(asked.at_s, self._read_s) if asked.grants else asked.at_s
                 self.waited_ms = 1000 * (now_s - since_s)
                 if not asked.repeated:
                     self._timeout.observe(self.waited_ms)

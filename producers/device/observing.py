@@ -7,9 +7,9 @@ from time import perf_counter
 
 from dsdq.client import GenerationStats
 from dsdq.policies.window import Mode, Observation, WindowPolicy
-from dsdq.wire import Draft, Verdict
+from dsdq.wire import Decode, Draft, Verdict
 from producers.device.drafting import Made
-from producers.device.flights import Guessed
+from producers.device.flights import Guessed, end_of
 from producers.device.link import SessionLink
 
 
@@ -51,9 +51,11 @@ class Observer:
         self.wasted(tokens)
         self._sent.clear()
 
-    def note(self, verdict: Verdict, guessed: Guessed, mode: Mode, wanted: int) -> None:
-        """Take in a verdict, what it showed of guesses, and what a verifier that drafts had ``wanted``."""
-        streamed = mode is not Mode.SPECULATE
+    def note(self, verdict: Verdict, guessed: Guessed, grant: Decode | None, widest: int) -> None:
+        """Take in a verdict, and what it showed of the drafter's guesses.
+
+        It may be part of the answer to a ``grant``; ``widest`` is what the verifier asked for before it.
+        """
         self._count(verdict)
         sent = [self._sent.pop(number, None) for number in range(verdict.first_round, verdict.last_round + 1)]
         windows = [one for one in sent if one is not None]
@@ -67,9 +69,9 @@ class Observer:
             queue_ms=verdict.queue_us / 1000,
             verify_ms=verdict.verify_us / 1000,
             committed=len(verdict.tokens),
-            mode=mode,
+            mode=_mode(grant),
             time_ms=1000 * perf_counter(),
-            part=self._part if streamed else 0,
+            part=0 if grant is None else self._part,
             in_flight=windows[0].in_flight if windows else 0,
             max_window=verdict.max_window,
             batch_rows=verdict.batch_rows,
@@ -78,10 +80,10 @@ class Observer:
             guessed=guessed.tokens,
             guessed_right=guessed.right,
             guess_ms=guessed.guess_ms,
-            wanted=wanted,
+            wanted=0 if grant is None else min(grant.window, widest, end_of(grant) - verdict.base - 1),
         )
         self._link.link_ms = None
-        self._part += streamed
+        self._part += grant is not None
         self._policy.observe(observation)
 
     def _count(self, verdict: Verdict) -> None:
@@ -92,6 +94,12 @@ class Observer:
         stats.queue_ms.append(verdict.queue_us / 1000)
         stats.verify_ms.append(verdict.verify_us / 1000)
         stats.batch_rows.append(verdict.batch_rows)
+
+
+def _mode(grant: Decode | None) -> Mode:
+    if grant is None:
+        return Mode.SPECULATE
+    return Mode.COLOCATED if grant.window else Mode.TARGET_ONLY
 
 
 def _confidences(verdict: Verdict, windows: list[_Sent]) -> tuple[float, ...]:

@@ -21,7 +21,7 @@ from dsdq.session import Transcript, check_verdict
 from dsdq.tasks import end
 from dsdq.wire import Closed, Decode, Draft, ErrorCode, Opened, Verdict, pack_contract
 from producers.device.drafting import Drafting, Made
-from producers.device.flights import Flights, end_of
+from producers.device.flights import Flights
 from producers.device.link import SessionLink
 from producers.device.observing import Observer
 
@@ -103,7 +103,7 @@ class Rounds:
         """Keep the verifier decoding; meanwhile the drafter, which has nothing else to do, guesses along."""
         if not self._flights.granted:
             self._drafting.drop()
-        if not len(self._flights) and self._grant_is_due(choice.budget):
+        if not len(self._flights) and self._flights.granted <= min(RENEW * choice.budget, self._left - 1):
             await self._grant(choice.budget, choice.window if choice.mode is Mode.COLOCATED else 0)
         if self._flights.granted and self._policy.uses_guesses:
             self._drafting.guess()
@@ -117,10 +117,10 @@ class Rounds:
             return Choice(0, 1, Mode.TARGET_ONLY, PAUSE_TOKENS)
         return choice
 
-    def _grant_is_due(self, budget: int) -> bool:
-        """Say whether the last grant is used up so far, and the text needs more than what is left of it."""
-        left = self._contract.max_tokens - self._transcript.generated
-        return self._flights.granted <= RENEW * budget and self._flights.granted < left
+    @property
+    def _left(self) -> int:
+        """Return how many tokens are still to be committed at most."""
+        return self._contract.max_tokens - self._transcript.generated
 
     def _window(self, choice: Choice) -> int:
         """Return how many tokens to draft, none where the text needs no more."""
@@ -160,10 +160,10 @@ class Rounds:
             await self._grant(proposal.budget)
 
     async def _grant(self, budget: int, window: int = 0) -> None:
-        left = self._contract.max_tokens - self._transcript.generated
-        self._observer.granted(begins=not self._flights.granted)
+        begins = not self._flights.granted
+        self._observer.granted(begins=begins)
         window = min(window, self._contract.max_window)
-        await self._publish(self._flights.grant(min(max(budget, 1), left), window), waits=True)
+        await self._publish(self._flights.grant(min(max(budget, 1), self._left), window), waits=begins)
 
     async def _publish(self, request: Draft | Decode, *, waits: bool) -> None:
         """Publish a round. One that others are to follow is not waited for: that would take a round trip."""
@@ -204,7 +204,7 @@ class Rounds:
         self._land(answer)
         self._link.keep(self._flights.rounds)
         closed: Verdict | Closed | Opened | None = self._link.closed()
-        if closed is None and self._transcript.generated >= self._contract.max_tokens:  # nothing else can come
+        if closed is None and not self._left:  # nothing else can come
             closed = await self._link.answer()
         if isinstance(closed, Closed):
             self.finish_reason = closed.reason
@@ -214,16 +214,15 @@ class Rounds:
 
     def _land(self, verdict: Verdict) -> None:
         """Take in what a verdict means for what is in flight and what is drafted, and let the policy know."""
-        grant, streamed = self._flights.grant_of(verdict), self._flights.streams
+        grant = self._flights.grant_of(verdict)
         landed = self._flights.land(verdict)
         self._drafting.follow()
-        guessed = self._drafting.guessed() if streamed else landed.guessed
-        if streamed and not self._flights.granted:
+        guessed = landed.guessed if grant is None else self._drafting.guessed()
+        if grant is not None and not self._flights.granted:
             self._drafting.drop()
         self._silent = False
         self._observer.wasted(landed.wasted)
-        wanted = 0 if grant is None else min(grant.window, self._widest, end_of(grant) - verdict.base - 1)
-        self._observer.note(verdict, guessed, _mode(grant) if streamed else Mode.SPECULATE, wanted)
+        self._observer.note(verdict, guessed, grant, self._widest)
         self._widest = verdict.max_window
 
     def _rewind(self, opened: Opened) -> None:
@@ -251,7 +250,3 @@ class Rounds:
         running = (self._answering, *self._publishing)
         await end(*(task for task in running if task is not None))
         await self._drafting.end()
-
-
-def _mode(grant: Decode | None) -> Mode:
-    return Mode.COLOCATED if grant is not None and grant.window else Mode.TARGET_ONLY

@@ -127,6 +127,15 @@ async def test_a_prompt_that_is_no_text_is_one_line_and_exit_code_2(serve: Serve
             assert ended.stderr.count(b"\n") == 1
 
 
+async def test_a_policy_is_chosen_by_name(serve: Serve, redis_url: str) -> None:
+    command = ["generate", "--redis", redis_url, "--max-tokens", "30", "--no-stream", "def f(x):", "--draft"]
+    async with serve("builtin/target"):
+        alone = await asyncio.to_thread(dsdq_command, *command, "none")
+        careful = await asyncio.to_thread(dsdq_command, *command, "builtin/draft", "--policy", "threshold:0.4")
+    assert alone.stdout, alone.stderr
+    assert careful.stdout == alone.stdout, careful.stderr
+
+
 def test_models_lists_the_pair_with_its_figures() -> None:
     listed = dsdq_command("models", "--json")
     assert listed.returncode == 0, listed.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,24 @@ async def test_text_is_bit_equal_across_drafters_windows_and_devices(serve: Serv
             async with dsdq.connect(redis_url) as client:
                 texts = await asyncio.gather(*(text_of(client, draft, window, seed) for window in WINDOWS))
             assert texts == [wanted] * len(WINDOWS), (draft, seed)
+
+
+@pytest.mark.parametrize("chosen", [SAMPLING, dsdq.Sampling()], ids=["sampled", "greedy"])
+async def test_a_draft_model_that_ends_its_drafts_where_it_doubts_changes_nothing_in_the_text(
+    serve: Serve, redis_url: str, chosen: dsdq.Sampling
+) -> None:
+    async def generated(client: dsdq.Client, **terms: Any) -> dsdq.Generation:
+        generation = client.generate(PROMPT, window=12, seed=7, sampling=chosen, max_tokens=NEW_TOKENS, **terms)
+        async for _ in generation:
+            pass
+        return generation
+
+    async with serve(TARGET), dsdq.connect(redis_url) as client:
+        wanted = await generated(client, draft="none")
+        whole = await generated(client, draft="builtin/draft", policy="threshold:0")
+        careful = [await generated(client, draft="builtin/draft", policy=f"threshold:0.6:{d}", depth=d) for d in (1, 3)]
+    assert [one.ids for one in (whole, *careful)] == [wanted.ids] * 3
+    assert careful[0].stats.drafted_tokens < whole.stats.drafted_tokens
 
 
 @pytest.mark.parametrize("devices", [1, 2, 3])

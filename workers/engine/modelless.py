@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from dsdq.ngrams import NgramIndex
@@ -45,17 +47,24 @@ class NgramDrafter:
 
 
 class HashedDrafter:
-    """See :class:`workers.engine.colocated.OwnDrafter`; for the target ``testing/hash``."""
+    """See :class:`workers.engine.colocated.OwnDrafter`; for the target ``testing/hash``.
+
+    As a model would, it drafts a token of every session in the time of one.
+    """
 
     def __init__(self, guesser: Guesser) -> None:
-        self._guesser = guesser
+        self._guesser = replace(guesser, ms_per_token=0.0)
+        self._token_s = guesser.ms_per_token / 1000
         self.brief = not guesser.ms_per_token
 
     def draft(self, wishes: Sequence[Wish]) -> Sequence[Sequence[int]]:
         """Return tokens that are right as often as was told; see the protocol."""
-        return [
-            self._guesser.guess(
-                wish.text, wish.window, wish.contract.sampling, wish.contract.seed, wish.contract.choice
-            )
-            for wish in wishes
-        ]
+        due_s = time.perf_counter() + self._token_s * max((wish.window for wish in wishes), default=0)
+        drafts = [self._draft(wish) for wish in wishes]
+        if not self.brief:
+            time.sleep(max(0.0, due_s - time.perf_counter()))
+        return drafts
+
+    def _draft(self, wish: Wish) -> Sequence[int]:
+        terms = wish.contract
+        return self._guesser.guess(wish.text, wish.window, terms.sampling, terms.seed, terms.choice)

@@ -13,6 +13,9 @@ from dsdq.session import Ahead, SessionState, liveness
 from dsdq.stopping import StopFinder
 from dsdq.wire import Decode, Draft, Verdict
 
+RECENT = 0.2  # weight of the newest round in moving averages
+ENOUGH = 3  # rounds tell when the next one is due
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -24,6 +27,34 @@ class Pending:
 
 
 @dataclass(slots=True)
+class Turnaround:
+    """How long a device takes for its next round, from the last verdict on: running mean and deviation, in seconds."""
+
+    answered_s: float = 0.0  # monotonic; 0 while a round waits, or before the first verdict
+    mean_s: float = 0.0
+    deviation_s: float = 0.0
+    count: int = 0
+
+    def asked(self, now_s: float) -> None:
+        """Take note of a round that came while none waited."""
+        if not self.answered_s:
+            return
+        took_s, self.answered_s = now_s - self.answered_s, 0.0
+        self.count += 1
+        weight = max(RECENT, 1 / self.count)
+        off_s = took_s - self.mean_s
+        self.mean_s += weight * off_s
+        self.deviation_s += weight * (abs(off_s) - self.deviation_s)
+
+    def due_s(self, now_s: float) -> float | None:
+        """Return in how many seconds the next round is due; None if nothing is known, or it is late already."""
+        if not self.answered_s or self.count < ENOUGH:
+            return None
+        left_s = self.answered_s + self.mean_s + self.deviation_s - now_s
+        return left_s if left_s > 0 else None
+
+
+@dataclass(slots=True)
 class Held:
     """One session. ``state`` is what was decided; its log follows as fast as Redis takes it.
 
@@ -32,7 +63,7 @@ class Held:
     round. ``failures`` counts steps that failed on it alone. Of an ``inherited`` one the ``deaths`` are counted of
     verifiers that fed its text. Since ``opened_s`` it has its place here. Of a session that was ``lost`` nothing may be
     acknowledged any more: it is another worker's. ``acceptance`` is that of its device's drafts, ``own_acceptance``
-    that of the verifier's.
+    that of the verifier's; ``turnaround`` says when its next round is due.
     """
 
     state: SessionState
@@ -50,6 +81,7 @@ class Held:
     opened_s: float = field(default_factory=monotonic)
     acceptance: Acceptance = field(default_factory=Acceptance)
     own_acceptance: Acceptance = field(default_factory=Acceptance)
+    turnaround: Turnaround = field(default_factory=Turnaround)
 
     @property
     def session(self) -> str:
@@ -71,6 +103,12 @@ class Held:
         theirs, other = (self.own_acceptance, self.acceptance) if granted else (self.acceptance, self.own_acceptance)
         theirs.add(verdict.drafted, verdict.accepted, len(verdict.tokens))
         other.add(0, 0, len(verdict.tokens))
+        self.turnaround.answered_s = 0.0 if self.pending or granted else monotonic()
+
+    def receive(self, pending: Pending) -> None:
+        """Let a round wait."""
+        self.turnaround.asked(pending.received_s)
+        self.pending.append(pending)
 
     def in_flight(self) -> list[Pending]:
         """Return every round that waits."""

@@ -3,38 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from dsdq.contract import MAX_WINDOW
-from dsdq.policies.window import DraftCost, StepCost, paying_window
+from dsdq.policies.batching import linger_s
+from dsdq.policies.window import DraftCost, StepCost, best_window, paying_window, widest_window
 from workers.engine.rounds import Judgement
 from workers.engine.rows import Row
 from workers.verifier.held import Held
 from workers.verifier.step import Ready, Timing
 
+RECENT = 0.1  # weight of the newest step in moving averages
+SATURATED = 0.9  # from this share of its time in steps on, a verifier has no time left that costs nobody anything
+
 
 class Load:
-    """Running costs of one engine. One that is ``brief`` is not measured: what it takes is not worth a decision."""
+    """Running costs of one engine. One that is ``brief`` is not measured: what it takes is not worth a decision.
 
-    def __init__(self, *, brief: bool) -> None:
-        self._brief = brief
+    A step takes at most ``step_tokens``.
+    """
+
+    def __init__(self, step_tokens: int, *, brief: bool) -> None:
+        self._step_tokens, self._brief = step_tokens, brief
         self._step, self._draft = StepCost(), DraftCost()
+        self._busy = 0.0
+        self._row_positions = 1.0
 
     def take_in(
-        self, rows: Sequence[Row], verified: Sequence[Ready], judgements: Sequence[Judgement], timing: Timing
-    ) -> Timing:
-        """Take in a step and return its timing with what steps take of late."""
+        self,
+        rows: Sequence[Row],
+        verified: Sequence[Ready],
+        judgements: Sequence[Judgement],
+        timing: Timing,
+        idle_s: float = 0.0,
+    ) -> None:
+        """Take in a step, before which nothing was to do for ``idle_s``."""
         if self._brief:
-            return timing
-        drafted = sum(judgement.drafted or 0 for judgement in judgements)
-        unused = sum(one.wanted for one in verified) - drafted
-        drafting_ms = judgements[0].drafting_ms
+            return
+        took_s, drafting_ms = timing.ended_s - timing.started_s, judgements[0].drafting_ms
+        drafts = [judgement.drafted for judgement in judgements if judgement.drafted]
+        unused = sum(one.wanted for one in verified) - sum(drafts)
         positions = sum(len(row.tokens) for row in rows) - unused
-        self._step.add(positions, 1000 * (timing.ended_s - timing.started_s) - drafting_ms)
-        self._draft.add(drafted, drafting_ms)
-        return replace(timing, step_ms=self._step.step_ms, position_ms=self._step.position_ms)
+        self._step.add(positions, 1000 * took_s - drafting_ms)
+        self._draft.add(len(drafts), max(drafts, default=0), drafting_ms)
+        self._busy += RECENT * (took_s / (took_s + idle_s) - self._busy)
+        self._row_positions += RECENT * (positions / len(rows) - self._row_positions)
 
     def own_window(self, held: Held, waiting: int) -> int:
-        """Return how many tokens it pays to draft here for a session, one of so many that wait."""
-        step, acceptance = self._step, held.own_acceptance.mean
-        return paying_window(step.step_ms, step.position_ms, waiting, acceptance, MAX_WINDOW, self._draft.draft_ms)
+        """Return how many tokens to draft here for a session, one of so many that wait and share a step."""
+        return self._best(held.own_acceptance.mean, waiting, self._draft.share_ms(waiting), MAX_WINDOW)
+
+    def merged_window(self, held: Held, waiting: int) -> int:
+        """Return how many tokens of several windows of a session to verify at once, likewise.
+
+        Where nobody else waits their places are free. Else later windows are verified when those before them stood.
+        """
+        return MAX_WINDOW if waiting < 2 else self._best(held.acceptance.mean, waiting, 0.0, MAX_WINDOW)
+
+    def next_window(self, held: Held, waiting: int) -> int:
+        """Return the largest window that a device may draft next; 0 if even one token costs others more than it brings.
+
+        A session that is alone slows nobody. While there is time left nobody is to be slower than if all decoded
+        alone; where there is none, what commits most tokens serves all best.
+        """
+        widest = widest_window(self._step_tokens, waiting, held.state.contract.max_window)
+        if waiting < 2:
+            return widest
+        acceptance = held.acceptance.mean
+        if self._busy >= SATURATED:
+            return self._best(acceptance, waiting, 0.0, widest)
+        return paying_window(self._step.step_ms, self._step.position_ms, waiting, acceptance, widest)
+
+    def linger_s(self, waiting: int, expected_s: Sequence[float]) -> float:
+        """Return for how long a step that so many wait for should wait for rounds expected in so many seconds."""
+        row_s = self._row_positions * self._step.position_ms / 1000
+        return linger_s(waiting, expected_s, self._step.step_ms / 1000, row_s)
+
+    def _best(self, acceptance: float, waiting: int, draft_ms: float, most: int) -> int:
+        return best_window(self._step.step_ms / waiting, self._step.position_ms, draft_ms, acceptance, most)

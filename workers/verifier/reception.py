@@ -146,7 +146,7 @@ class Reception:
         if len(waiting) >= self._depth or any(one.message.round == message.round for one in waiting):
             self._sessions.commits.settle(held, [entry])  # the device repeats what is not answered
             return
-        held.pending.append(Pending(entry, message, monotonic()))
+        held.receive(Pending(entry, message, monotonic()))
         self._on_round()
 
     async def _forget(self, entry: Entry, message: Cancel, seal: Seal | None) -> bool:

@@ -12,7 +12,6 @@ from itertools import islice, takewhile
 from dsdq import digest
 from dsdq.contract import MAX_WINDOW, Rule
 from dsdq.laws import DraftLaw
-from dsdq.policies.window import paying_window, widest_window
 from dsdq.session import Live, settle
 from dsdq.wire import Closed, Decode, Draft, Verdict
 from workers.engine.planner import Request
@@ -64,18 +63,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One step's start and end (monotonic seconds), how many sessions it verified, and how many waited for it.
-
-    Of late a step took ``step_ms``, and ``position_ms`` for each of its positions; 0 where nobody measures.
-    """
+    """One step's start and end (monotonic seconds), and how many sessions it verified."""
 
     started_s: float
     ended_s: float
     batch_rows: int
-    waiting: int
-    step_tokens: int
-    step_ms: float = 0.0
-    position_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +80,13 @@ class Outcome:
     closed: Closed | None
 
 
-def ready_rounds(held: Held, live: Live, vocab_size: int, own_window: int = 0) -> Ready:
+def ready_rounds(
+    held: Held, live: Live, vocab_size: int, own_window: int = 0, merged_window: int = MAX_WINDOW
+) -> Ready:
     """Return the first waiting round, which is live, with those behind it that continue its draft.
 
-    For a grant the verifier itself may draft up to ``own_window`` tokens.
+    All together have up to ``merged_window`` tokens, unless the first has more. For a grant the verifier itself may
+    draft up to ``own_window`` tokens.
     """
     first = held.pending[0]
     if isinstance(first.message, Decode):
@@ -100,7 +95,7 @@ def ready_rounds(held: Held, live: Live, vocab_size: int, own_window: int = 0) -
     law = first.message.law if isinstance(first.message, Draft) else None
     if law is not None:
         law = law.tail(len(law.ids) - len(live.tokens))
-    rounds, tokens = _merged(held, live)
+    rounds, tokens = _merged(held, live, merged_window)
     fed = sum(1 for _ in takewhile(lambda token: token < vocab_size, tokens))
     # An id outside the vocabulary is rejected; what follows it does not matter.
     return Ready(held, rounds, tokens[: fed + 1], law, fed)
@@ -118,7 +113,7 @@ def wanted_window(held: Held, grant: Decode) -> int:
     return min(grant.window, contract.max_window, left - 1)
 
 
-def _merged(held: Held, live: Live) -> tuple[tuple[Pending, ...], tuple[int, ...]]:
+def _merged(held: Held, live: Live, most: int) -> tuple[tuple[Pending, ...], tuple[int, ...]]:
     """Take in waiting drafts that begin where the one before them ends, and believe in it.
 
     Where a draft ends, the target's own next token follows; the next draft's first token is its guess of that. Under
@@ -135,7 +130,7 @@ def _merged(held: Held, live: Live) -> tuple[tuple[Pending, ...], tuple[int, ...
             isinstance(message, Decode)
             or message.law is not None
             or message.base != transcript.length + len(tokens)
-            or len(tokens) + len(message.tokens) > MAX_WINDOW
+            or len(tokens) + len(message.tokens) > min(most, MAX_WINDOW)
             or len(message.tokens) > held.state.contract.max_window
             or message.digest != digest.extend(transcript.digest, tokens)
         ):
@@ -145,12 +140,12 @@ def _merged(held: Held, live: Live) -> tuple[tuple[Pending, ...], tuple[int, ...
     return tuple(rounds), tokens
 
 
-def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timing: Timing) -> Outcome:
-    """Return the verdict of judged rounds. Nothing is changed yet."""
+def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timing: Timing, next_window: int) -> Outcome:
+    """Return the verdict of judged rounds, which lets the device draft ``next_window`` tokens. Changes nothing yet."""
     state, acceptance, logprobs = ready.held.state, judgement.acceptance, judgement.logprobs
     first, last = ready.rounds[0], ready.rounds[-1].message
     transcript = state.transcript
-    drafting_for_others_ms = 0.0 if ready.wanted else judgement.drafting_ms
+    drafting_for_others_ms = 0.0 if ready.wanted else judgement.drafting_ms  # to this session it is a wait
     stop_place = ready.held.stops.place(acceptance.tokens)
     drafted, fed = len(ready.drafted), ready.fed
     if judgement.drafted is not None:
@@ -169,9 +164,9 @@ def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timin
         digest=transcript.digest_after(kept),
         verified=fed + 1,
         queue_us=round(1e6 * (timing.started_s - first.received_s) + 1e3 * drafting_for_others_ms),
-        verify_us=round(1e6 * (timing.ended_s - timing.started_s) - 1e3 * judgement.drafting_ms),
+        verify_us=round(1e6 * (timing.ended_s - timing.started_s) - 1e3 * drafting_for_others_ms),
         batch_rows=timing.batch_rows,
-        max_window=_next_window(ready.held, timing),
+        max_window=next_window,
         logprobs=None if logprobs is None else logprobs.head(len(kept)),
     )
     granted = isinstance(last, Decode) and verdict.length < last.base + last.budget
@@ -189,14 +184,3 @@ def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timin
         verified=counts.verified,
     )
     return Outcome(ready, verdict, final=True, closed=receipt)
-
-
-def _next_window(held: Held, timing: Timing) -> int:
-    """Return the largest window that the device may draft next; 0 if even one token costs others more than it brings.
-
-    A session that is alone slows nobody.
-    """
-    widest = widest_window(timing.step_tokens, timing.waiting, held.state.contract.max_window)
-    if timing.waiting < 2:
-        return widest
-    return paying_window(timing.step_ms, timing.position_ms, timing.waiting, held.acceptance.mean, widest)

@@ -15,6 +15,7 @@ from dsdq.session import Ahead, Live, liveness
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import ErrorCode, Gap
 from workers.engine.planner import Planner, Request
+from workers.engine.rounds import Judgement
 from workers.engine.rows import Row
 from workers.verifier import admission
 from workers.verifier.blame import Blame
@@ -60,16 +61,18 @@ class Stepper:
         self._sessions = sessions
         self._blame = blame
         self._offer = offer
-        self._step_tokens = step_tokens
         self._secret = secret
-        self._load = Load(brief=engine.engine.brief)
+        self._load = Load(step_tokens, brief=engine.engine.brief)
+        self._idle_s = 0.0  # before the next step
         self._stopping = False
         self._alone: deque[str] = deque()
 
     async def run(self) -> None:
         """Step until :meth:`stop`."""
         while not self._stopping:
+            idle_since_s = monotonic()
             await self.work.wait()
+            self._idle_s += monotonic() - idle_since_s
             self.work.clear()
             while not self._stopping and await self.step():
                 await asyncio.sleep(0)  # a brief engine's pass has let nobody else run
@@ -85,6 +88,7 @@ class Stepper:
 
         Verdicts are queued for their logs, so that the next forward starts while they are written.
         """
+        await self._linger()
         waiting = [held for held in self._sessions if held.pending or not held.fed]
         rounds = sum(bool(held.pending) for held in waiting)
         ready = {held.key: self._next_ready(held, rounds) for held in waiting}
@@ -109,13 +113,39 @@ class Stepper:
             self._note(ready[row.session].held, row)
         await self._blame.passed(begun)
         if verified:
-            rounds = sum(bool(one.rounds) for one in ready.values())
-            timing = Timing(started_s, monotonic(), len(verified), rounds, self._step_tokens)
-            timing = self._load.take_in(rows, verified, judgements, timing)
+            timing = Timing(started_s, monotonic(), len(verified))
+            self._load.take_in(rows, verified, judgements, timing, self._idle_s)
+            self._idle_s = 0.0
             self._count(timing)
-            pairs = zip(verified, judgements, strict=True)
-            self._sessions.commit([conclude(one, judgement, self._offer.eos_ids, timing) for one, judgement in pairs])
+            self._conclude(verified, judgements, timing, sum(bool(one.rounds) for one in ready.values()))
         return True
+
+    def _conclude(
+        self, verified: Sequence[Ready], judgements: Sequence[Judgement], timing: Timing, waiting: int
+    ) -> None:
+        """Queue the verdicts of a step that so many sessions waited for."""
+        outcomes = []
+        for one, judgement in zip(verified, judgements, strict=True):
+            next_window = self._load.next_window(one.held, waiting)
+            outcomes.append(conclude(one, judgement, self._offer.eos_ids, timing, next_window))
+        self._sessions.commit(outcomes)
+
+    async def _linger(self) -> None:
+        """Let rounds that are nearly here join the next step, where that serves more of them in a time."""
+        now_s = monotonic()
+        waiting = sum(bool(held.pending) for held in self._sessions)
+        if not waiting:
+            return
+        due = [(left_s, held) for held in self._sessions if (left_s := held.turnaround.due_s(now_s)) is not None]
+        until_s = now_s + self._load.linger_s(waiting, [left_s for left_s, _ in due])
+        awaited = [held for left_s, held in due if now_s + left_s <= until_s]
+        while not self._stopping and any(self._sessions.holds(held) and not held.pending for held in awaited):
+            try:
+                async with asyncio.timeout(until_s - monotonic()):
+                    await self.work.wait()
+            except TimeoutError:
+                return
+            self.work.clear()
 
     def _note(self, held: Held, row: Row) -> None:
         """Take note of what a row has fed; what a verification has is noted with its verdict."""
@@ -172,7 +202,9 @@ class Stepper:
                 objection = admission.object_to(held.state.contract, pending.message)
                 if objection is None:
                     own_window = self._load.own_window(held, waiting) if self._engine.engine.drafts else 0
-                    return ready_rounds(held, status, self._offer.vocab_size, own_window)
+                    return ready_rounds(
+                        held, status, self._offer.vocab_size, own_window, self._load.merged_window(held, waiting)
+                    )
                 self._sessions.fail(held, *objection)
                 break
             held.pending.popleft()

@@ -142,7 +142,7 @@ class _Verifier:
         accepted = 0
         while accepted < drafted and self._draws.server_right(world, self._length + accepted):
             accepted += 1
-        verify_ms = world.pass_ms(drafted + 1)
+        verify_ms = drafted * world.server_draft_ms + world.pass_ms(drafted + 1)
         committed = min(accepted + 1, self._granted - self._length)
 
         def _done() -> None:
@@ -153,7 +153,7 @@ class _Verifier:
                 self._stream(0.0)
 
         part, self._part = self._part, self._part + 1
-        self._clock.at(self._clock.now_ms + drafted * world.server_draft_ms + verify_ms, _done)
+        self._clock.at(self._clock.now_ms + verify_ms, _done)
 
     def _start(self) -> None:
         windows = [one for one in self._waiting if one.branch == self._branch]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dsdq.policies.window.cap import Acceptance, DraftCost, StepCost, paying_window, widest_window
+from dsdq.policies.window.cap import Acceptance, DraftCost, StepCost, best_window, paying_window, widest_window
 from dsdq.policies.window.protocol import MAX_DEPTH, Choice, Mode, Observation, Offer, WindowPolicy
 from dsdq.policies.window.registry import DEFAULT_POLICY, POLICIES, load_policy
 from dsdq.policies.window.simple import Static, Streaming
@@ -24,6 +24,7 @@ __all__ = [
     "StepCost",
     "Streaming",
     "WindowPolicy",
+    "best_window",
     "load_policy",
     "paying_window",
     "widest_window",

@@ -29,9 +29,7 @@ def widest_window(step_tokens: int, waiting: int, agreed: int) -> int:
     return max(1, min(agreed, step_tokens // max(waiting, 1) - 1))
 
 
-def paying_window(
-    step_ms: float, position_ms: float, rows: int, acceptance: float, agreed: int, draft_ms: float = 0.0
-) -> int:
+def paying_window(step_ms: float, position_ms: float, rows: int, acceptance: float, agreed: int) -> int:
     """Return the widest window with which ``rows`` sessions are served no slower than if the target decoded alone.
 
     A step over B rows of γ + 1 positions takes ``a + b·B·(γ + 1)`` and commits ``B·τ(γ)`` tokens, with
@@ -40,8 +38,7 @@ def paying_window(
         τ(γ)·(a + b·B) >= a + b·B·(γ + 1)
 
     The left side grows ever more slowly with γ, the right side evenly: what pays is an interval, and it ends earlier
-    the more rows there are (arXiv 2406.14066 chooses lengths by such a rate). Where the verifier drafts too, ``c·B·γ``
-    is added to the right side.
+    the more rows there are (arXiv 2406.14066 chooses lengths by such a rate).
 
     Args:
         step_ms: a, what a step takes without
@@ -49,7 +46,6 @@ def paying_window(
         rows: B, sessions of a step.
         acceptance: α, of those sessions.
         agreed: the contract's own bound.
-        draft_ms: c, what a draft token takes where the verifier drafts itself.
 
     Returns:
         0 to ``agreed`` tokens; 0 if even one draft token costs more than it brings.
@@ -58,10 +54,33 @@ def paying_window(
     committed, paying = 1.0, 0
     for window in range(1, agreed + 1):
         committed += acceptance**window
-        if committed * alone_ms < alone_ms + (position_ms + draft_ms) * rows * window:
+        if committed * alone_ms < alone_ms + position_ms * rows * window:
             break
         paying = window
     return paying
+
+
+def best_window(step_ms: float, position_ms: float, draft_ms: float, acceptance: float, most: int) -> int:
+    """Return the window with which a busy verifier commits most tokens in a time.
+
+    That is the γ of the largest ``τ(γ) / (a + b·(γ + 1) + c·γ)``; the ratio rises to it and falls behind it. 0 is to
+    decode alone.
+
+    Args:
+        step_ms: a, a session's share of what a step takes without
+        position_ms: b, what each position takes.
+        draft_ms: c, a session's share of what a draft token takes; 0 where its device drafts.
+        acceptance: α, of these drafts.
+        most: no more is asked for.
+    """
+    committed, took_ms, best = 1.0, step_ms + position_ms, 0
+    each_ms = position_ms + draft_ms
+    for window in range(1, most + 1):
+        more = acceptance**window
+        if more * took_ms < committed * each_ms:
+            break
+        committed, took_ms, best = committed + more, took_ms + each_ms, window
+    return best
 
 
 @dataclass(slots=True)
@@ -124,13 +143,25 @@ class StepCost:
 
 
 class DraftCost:
-    """What a verifier takes to draft a token itself, of late."""
+    """What a verifier takes to draft itself, of late: each place of a window is a pass over all rows drafted for.
+
+    The first draft is ignored: what it needs is loaded and compiled for it. While nothing is drafted the estimate
+    falls, so that drafting is tried again.
+    """
 
     def __init__(self) -> None:
-        self.draft_ms = 0.0
+        self._pass = StepCost()
+        self._drafts, self._hope = -1, 1.0
 
-    def add(self, tokens: int, took_ms: float) -> None:
-        """Take in what drafting so many tokens took."""
-        if tokens:
-            weight = 1 / _MEMORY_STEPS**0.5 if self.draft_ms else 1.0
-            self.draft_ms += weight * (took_ms / tokens - self.draft_ms)
+    def add(self, rows: int, places: int, took_ms: float) -> None:
+        """Take in a step that drafted for so many rows, ``places`` tokens for the longest."""
+        if not rows:
+            self._hope *= 1 - _FORGET_BY_TOKEN
+            return
+        self._drafts, self._hope = self._drafts + 1, 1.0
+        if self._drafts:
+            self._pass.add(rows, took_ms / places)
+
+    def share_ms(self, rows: int) -> float:
+        """Return what a draft token takes for each of so many rows."""
+        return self._hope * (self._pass.step_ms / rows + self._pass.position_ms)

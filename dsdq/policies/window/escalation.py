@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 
 from dsdq.policies.window.protocol import Choice, Mode, Observation, Offer
@@ -20,8 +21,9 @@ _GUESSES = 8
 class Escalation:
     """A ladder: the device's drafters, best first, then target-only if that is on offer. It shortens no windows.
 
-    The way back leads to the first drafter: after a pause, or as soon as the device's drafter guesses half of the
-    target's tokens right. A drafter that earns ``PATIENCE`` accepted rounds makes the next pause short again.
+    The way back leads to the first drafter: after a pause, or as soon as the device's drafter has guessed more than
+    half of the target's last tokens right. A drafter that earns ``PATIENCE`` accepted rounds makes the next pause short
+    again.
     """
 
     def __init__(self, offer: Offer) -> None:
@@ -30,7 +32,7 @@ class Escalation:
         self.rung = 0
         self._rejected, self._earned = 0, 0
         self._pause, self._decoded = FIRST_PAUSE, 0
-        self._guessed, self._right = 0, 0
+        self._guesses: deque[bool] = deque(maxlen=_GUESSES)
 
     @property
     def top(self) -> int:
@@ -60,17 +62,16 @@ class Escalation:
         self._rejected, self._earned = self._rejected + 1, 0
         if self._rejected >= PATIENCE and self.rung < self.top:
             self.rung += 1
-            self._rejected, self._decoded, self._guessed, self._right = 0, 0, 0, 0
+            self._rejected, self._decoded = 0, 0
+            self._guesses.clear()
 
     def _wait(self, observation: Observation) -> None:
         if self.rung < self._drafters:
             return
         self._decoded += observation.committed
-        self._guessed += observation.guessed
-        self._right += observation.guessed_right
-        guesses = self._guessed >= _GUESSES and self._right >= WORTHWHILE * self._guessed
-        if guesses or self._decoded >= self._pause:
+        wrong = observation.guessed - observation.guessed_right
+        self._guesses.extend([False] * wrong + [True] * observation.guessed_right)
+        worthwhile = len(self._guesses) == _GUESSES and sum(self._guesses) > WORTHWHILE * _GUESSES
+        if worthwhile or self._decoded >= self._pause:
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             self.rung, self._rejected, self._earned = 0, 0, 0
-        elif self._guessed >= 4 * _GUESSES:  # what was guessed long ago says little of now
-            self._guessed, self._right = self._guessed // 2, self._right // 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dsdq.policies.window.protocol import Mode, Observation
 from dsdq.policies.window.rates import Speeds
@@ -112,10 +112,11 @@ class Pass:
 
     The state is what a pass over 4 positions takes, and what a position adds. The first may drift by 2 % a round, the
     second by 0.1 % of the first; single passes are off by 5 %. What makes all passes so many times as long at once
-    (load, another machine) scales both.
+    (load, another machine) scales both. What a position adds may be guessed beforehand.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, position_ms: float | None = None) -> None:
+        self._guess_ms = position_ms
         self._ms, self.position_ms = 0.0, 0.0
         self._own, self._joint, self._slope = 0.0, 0.0, 0.0  # variances, as shares of the square of what a pass takes
         self._scale = Level(0.1, 0.25)  # of what came to what was expected
@@ -137,10 +138,19 @@ class Pass:
         """Return what a pass over so many positions takes."""
         return max(self._ms + self.position_ms * (positions - _MIDDLE), 0.2 * self._ms)
 
+    @property
+    def known(self) -> bool:
+        """Say whether there was any pass."""
+        return self._ms > 0
+
     def _begin(self, positions: int, verify_ms: float) -> None:
-        self._ms = verify_ms / (1 + _POSITION_SHARE * (positions - _MIDDLE))
-        self.position_ms = _POSITION_SHARE * self._ms
-        self._own, self._slope = 0.05**2, 0.03**2
+        if self._guess_ms is None:
+            self._ms = verify_ms / (1 + _POSITION_SHARE * (positions - _MIDDLE))
+            self.position_ms = _POSITION_SHARE * self._ms
+        else:
+            self._ms = max(verify_ms - self._guess_ms * (positions - _MIDDLE), verify_ms / 2)
+            self.position_ms = min(self._guess_ms, 0.2 * self._ms)
+        self._own, self._slope = 0.05**2, (0.03 if self._guess_ms is None else 0.08) ** 2
 
     def _correct(self, positions: int, verify_ms: float) -> None:
         far = positions - _MIDDLE
@@ -161,17 +171,17 @@ class Estimates:
     """All that a rate follows from.
 
     ``acceptance_ms``, ``server_ms`` and ``heard_ms`` say when the device's acceptance, the verifier's own and the
-    network were last seen; ``seen`` counts verdicts by mode.
+    network were last seen; ``seen`` counts verdicts by mode. ``own_pass`` is a pass for which the verifier drafts too.
     """
 
     acceptance: Share = field(default_factory=lambda: Share(0.6, 4.0))
     server_acceptance: Share = field(default_factory=lambda: Share(0.6, 6.0))
     draft_ms: Level = field(default_factory=Level)
-    server_draft_ms: Level = field(default_factory=Level)
     network_ms: Level = field(default_factory=Level)
     queue_ms: Level = field(default_factory=Level)
     stream_ms: Level = field(default_factory=Level)
     forward: Pass = field(default_factory=Pass)
+    own_pass: Pass = field(default_factory=Pass)
     acceptance_ms: float = 0.0
     server_ms: float = 0.0
     heard_ms: float = 0.0
@@ -183,7 +193,8 @@ class Estimates:
         """Take in a verdict."""
         self.seen[seen.mode] += 1
         self._hear(seen)
-        self.forward.add(seen.drafted + 1, seen.verify_ms)
+        if seen.mode is not Mode.COLOCATED:
+            self.forward.add(seen.drafted + 1, seen.verify_ms)
         self._network(seen)
         if seen.mode is Mode.SPECULATE:
             judged = seen.accepted + (seen.accepted < seen.drafted)
@@ -193,18 +204,26 @@ class Estimates:
         elif seen.guessed:
             self.guesses = True
             self.acceptance.add(seen.guessed_right, seen.guessed)
-            self.draft_ms.add(seen.guess_ms / seen.guessed)
-        if seen.part:
-            beside_ms = seen.round_trip_ms - seen.verify_ms  # below 0 where verdicts come in bursts; on average right
-            if seen.mode is Mode.COLOCATED and seen.drafted:
-                self.server_draft_ms.add(beside_ms / seen.drafted)
-            elif seen.mode is Mode.TARGET_ONLY:
-                self.stream_ms.add(beside_ms)
+            if not self.seen[
+                Mode.SPECULATE
+            ]:  # a guess reads all that was committed since the one before: it takes longer
+                self.draft_ms.add(seen.guess_ms / seen.guessed)
+        if seen.mode is not Mode.SPECULATE:
+            self._streamed(seen)
         if seen.mode is Mode.COLOCATED:
             if self.seen[Mode.COLOCATED] == 1:  # what a verifier drafts with is seldom worse than what a device does
                 self.server_acceptance = Share(self.acceptance.mean, min(self.acceptance.trials, 20.0))
             # A drafter that had nothing more to say is wrong there too: n-grams often have not.
             self.server_acceptance.add(seen.accepted, seen.accepted + (seen.accepted < max(seen.drafted, seen.wanted)))
+
+    def _streamed(self, seen: Observation) -> None:
+        """A stream's verdicts come in bursts over a slow link: what its steps take is what the verifier says."""
+        if seen.part and seen.queue_ms < seen.verify_ms:  # longer waits are those of a grant behind the one before it
+            self.stream_ms.add(seen.queue_ms)
+        if seen.mode is Mode.COLOCATED:
+            if not self.own_pass.known:
+                self.own_pass = Pass(self.forward.position_ms + self.draft_ms.mean)
+            self.own_pass.add(seen.drafted + 1, seen.verify_ms)
 
     def _hear(self, seen: Observation) -> None:
         if seen.mode is Mode.SPECULATE or seen.guessed:
@@ -218,8 +237,6 @@ class Estimates:
         """A request shows network and queue; what its device measured of the link tells of the network in between."""
         if not seen.part:
             network_ms = max(0.0, seen.round_trip_ms - seen.queue_ms - seen.verify_ms)
-            if seen.mode is Mode.COLOCATED:
-                network_ms = max(0.0, network_ms - seen.drafted * self.server_draft_ms.mean)
             self.network_ms.add(network_ms)
             if seen.link_ms is not None:
                 self._off_link.add(network_ms - seen.link_ms)
@@ -237,5 +254,20 @@ class Estimates:
             queue_ms=self.queue_ms.mean,
             step_ms=max(self.forward.ms(0), _SHORTEST_MS),
             position_ms=self.forward.position_ms,
-            stream_ms=max(self.stream_ms.mean, 0.0),
+            stream_ms=self.stream_ms.mean,
         )
+
+    def alone_speeds(self) -> Speeds:
+        """Return the speeds where nobody drafts: before that was seen, as a draft of nothing would be."""
+        speeds = self.speeds()
+        if self.seen[Mode.TARGET_ONLY] or not self.own_pass.known:
+            return speeds
+        return replace(speeds, step_ms=max(self.forward.ms(1), self.own_pass.ms(1)), position_ms=0.0)
+
+    def own_speeds(self) -> Speeds:
+        """Return the speeds where the verifier drafts: for the time being as if it drafted as fast as the device."""
+        if self.own_pass.known:
+            step_ms, position_ms = self.own_pass.ms(0), self.own_pass.position_ms
+        else:
+            step_ms, position_ms = self.forward.ms(0), self.forward.position_ms + self.draft_ms.mean
+        return replace(self.speeds(), step_ms=max(step_ms, _SHORTEST_MS), position_ms=position_ms)

@@ -4,11 +4,13 @@ Rates are those of :mod:`dsdq.policies.window.rates`, at the speeds that :mod:`d
 acceptance, draft time, network, queue and passes. Another mode is taken when its rate is higher by more than
 ``1 % + pause / 20 s``, where the pause is what the change itself takes.
 
-What is not used is not seen, so it is tried: every mode on offer once at the beginning, and later whenever it would
-win if all that is uncertain were as good as it may well be (acceptance higher by 1.5 standard errors; what was not
-heard of for long moves towards the best possible). A try is one round, or a grant of a few tokens. What tries lost is
-kept account of: no more than 1.5 % of the time that has gone by, and four rounds. A device that guesses along with
-streams and measures its link sees acceptance and network without a try (:mod:`dsdq.policies.window.protocol`).
+What is not used is not seen, so it is tried: every drafter on offer once at the beginning, and later a mode whenever it
+would win if all that is uncertain were as good as it may well be (acceptance higher by 1.5 standard errors; what was
+not heard of for long moves towards the best possible). A try is one round, or a grant of a few tokens; the first one of
+the verifier's own drafter lasts until the next grant can be there, which is asked for as soon as that mode is the best.
+What tries lost is kept account of: no more than 1.5 % of the time that has gone by, and four rounds. A device that
+guesses along with streams and measures its link sees acceptance and network without a try
+(:mod:`dsdq.policies.window.protocol`), so its acceptance is no reason for one.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ _TRIAL_TOKENS = {Mode.TARGET_ONLY: 2, Mode.COLOCATED: 12}
 _TRIAL_ROUNDS = 1
 _FIRST_ROUNDS = 3
 _CREDIT_ROUNDS = 4
+_ROUND_TRIPS = 2.0
+"""A grant's last half lasts for so many: one until the next is there, one in which a verdict may wait to be read."""
+
 _PLANNED = 256
 
 
@@ -117,10 +122,11 @@ class Optimal:
         if Mode.SPECULATE in modes:
             plans[Mode.SPECULATE] = self._drafting(speeds)
         if Mode.TARGET_ONLY in modes:
-            plans[Mode.TARGET_ONLY] = _stream(Mode.TARGET_ONLY, 0, rates.target_only_rate(speeds), speeds)
-        if Mode.COLOCATED in modes and self._known.server_draft_ms.count:
-            windows, draft_ms = self._windows(), max(self._known.server_draft_ms.mean, 0.0)
-            found = rates.colocated_rates(replace(speeds, stream_ms=0.0), server_acceptance, draft_ms, windows)
+            rate = rates.target_only_rate(self._known.alone_speeds())
+            plans[Mode.TARGET_ONLY] = _stream(Mode.TARGET_ONLY, 0, rate, speeds)
+        if Mode.COLOCATED in modes and self._known.seen[Mode.COLOCATED]:
+            windows = self._windows()
+            found = rates.colocated_rates(self._known.own_speeds(), server_acceptance, 0.0, windows)
             best = int(found.argmax())
             plans[Mode.COLOCATED] = _stream(Mode.COLOCATED, int(windows[best]), float(found[best]), speeds)
         return plans
@@ -171,11 +177,10 @@ class Optimal:
         """
         if choice.mode is not Mode.COLOCATED or not self._known.draft_ms.count:
             return choice
-        speeds = self._known.speeds()
-        windows = self._windows()
-        found = rates.colocated_rates(speeds, speeds.acceptance, speeds.draft_ms, windows)
+        speeds, windows = self._known.own_speeds(), self._windows()
+        found = rates.colocated_rates(speeds, speeds.acceptance, 0.0, windows)
         best = int(found.argmax())
-        lasting = int(1.2 * float(found[best]) * speeds.network_ms / 1000)
+        lasting = int(_ROUND_TRIPS * float(found[best]) * speeds.network_ms / 1000)
         return replace(choice, window=min(int(windows[best]), 8), budget=max(choice.budget, lasting))
 
     def _decide(self, tried: Mode | None) -> None:
@@ -185,8 +190,6 @@ class Optimal:
             self._try(self._sized(_first(self._untried[0], self._offer)), _FIRST_ROUNDS)
             return
         plans = self.plans()
-        if not plans:  # all that is on offer is a verifier's drafter whose speed no stream has shown yet
-            return
         mode = self._current.mode if self._current.mode in plans else next(iter(plans))
         best = max(plans, key=lambda one: plans[one].rate)
         pause_ms = self._known.network_ms.mean + self._known.queue_ms.mean
@@ -237,7 +240,7 @@ def _trial_of(plan: Plan) -> Choice:
 
 def _stream(mode: Mode, window: int, rate: float, speeds: rates.Speeds) -> Plan:
     """Return a plan with grants so large that the next, asked for at half of one, is there before a round is cut."""
-    on_the_way = int(1.2 * rate * speeds.network_ms / 1000)
+    on_the_way = int(_ROUND_TRIPS * rate * speeds.network_ms / 1000)
     return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + window + 5))), rate)
 
 

@@ -74,7 +74,7 @@ class Observation:
         round_trip_ms: from publishing the request until the verdict was read; for a later verdict of the same stream,
             since the verdict before it.
         queue_ms: how long the round waited at the verifier.
-        verify_ms: how long its forward pass took.
+        verify_ms: how long its forward pass took, and what the verifier drafted for it before.
         committed: tokens that the verdict committed.
         mode: what had been asked for.
         time_ms: when the verdict was read, by any clock of the device that never goes back.

@@ -42,8 +42,8 @@ class Story:
         base, digest = self.text.length, self.text.digest
         self.published.append(Draft(SESSION, branch, number, base, digest, tokens))
 
-    def grant(self, number: int, budget: int, branch: int = 0) -> None:
-        self.published.append(Decode(SESSION, branch, number, self.text.length, self.text.digest, budget))
+    def grant(self, number: int, budget: int, branch: int = 0, window: int = 0) -> None:
+        self.published.append(Decode(SESSION, branch, number, self.text.length, self.text.digest, budget, window))
 
     def answer(self, first: int, last: int, tokens: tuple[int, ...], drafted: int, accepted: int) -> None:
         base = self.text.length
@@ -79,9 +79,8 @@ def good() -> Story:
     story.open()
     story.draft(4, (24,), branch=1)
     story.answer(4, 4, (24, 25), drafted=1, accepted=1)
-    story.grant(5, 4)
-    for token in (26, 27):
-        story.answer(5, 5, (token,), drafted=0, accepted=0)
+    story.grant(5, 4, window=3)
+    story.answer(5, 5, (26, 27), drafted=3, accepted=1)  # its own draft: no branch is rejected
     story.open()
     for token in (28, 29):
         story.answer(5, 5, (token,), drafted=0, accepted=0)
@@ -257,7 +256,7 @@ def passed_over(history: History) -> History:
     rest = [replace(one, round=one.round + 2) if one.round > 4 else one for one in device.published if one.round != 4]
     history = replace(history, device=replace(device, published=[*rest, first, second]))
     history = changed(history, 3, first_round=6, last_round=6)
-    for entry in (4, 5, 7, 8):
+    for entry in (4, 6, 7):
         history = changed(history, entry, first_round=7, last_round=7)
     return history
 
@@ -271,6 +270,12 @@ def not_drafted(history: History) -> History:
 def beyond_the_grant(history: History) -> History:
     device = history.device
     published = [replace(one, budget=3) if isinstance(one, Decode) else one for one in device.published]
+    return replace(history, device=replace(device, published=published))
+
+
+def drafted_unasked(history: History) -> History:
+    device = history.device
+    published = [replace(one, window=2) if isinstance(one, Decode) else one for one in device.published]
     return replace(history, device=replace(device, published=published))
 
 
@@ -329,6 +334,7 @@ TAMPERED: list[tuple[Callable[[History], History], Kind]] = [
     (passed_over, Kind.ROUND_LOST),
     (not_drafted, Kind.UNFOUNDED),
     (beyond_the_grant, Kind.ROUND_STALE),
+    (drafted_unasked, Kind.UNFOUNDED),
     (open_head, Kind.HEAD),
     (short_head, Kind.HEAD),
     (another_text, Kind.TEXT),

@@ -123,7 +123,7 @@ MESSAGES = st.one_of(
     OPENS,
     st.builds(Opened, NAMES, NAMES, COUNTS, TEXTS, TEXTS, POSITIONS, DIGESTS, WINDOWS, POSITIONS),
     drafts(),
-    st.builds(Decode, NAMES, COUNTS, ROUNDS, POSITIONS, DIGESTS, st.integers(1, MAX_BUDGET_TOKENS)),
+    st.builds(Decode, NAMES, COUNTS, ROUNDS, POSITIONS, DIGESTS, st.integers(1, MAX_BUDGET_TOKENS), WINDOWS),
     st.builds(Cancel, NAMES),
     verdicts(),
     st.builds(Gap, NAMES, POSITIONS),

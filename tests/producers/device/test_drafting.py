@@ -162,12 +162,15 @@ async def test_guesses_are_counted_when_the_target_has_said_its_token_and_they_a
     device.drafting.guess()
     device.stream(10)
     assert device.drafting.guessed() == Guessed()  # not made yet
+    device.stream(11)
     device.drafting.guess()  # one at a time
     drafter.lets.release()
     await until(lambda: device.drafting.begin(1).done())
-    device.stream(11)
+    device.stream(12)
     late = device.drafting.guessed()
     assert (late.tokens, late.right) == (1, 1)
+    device.drafting.guess()  # not behind every token
+    device.stream(13)
     device.drafting.guess()
     drafter.lets.release()
     await until(lambda: device.drafting.begin(1).done())
@@ -175,7 +178,7 @@ async def test_guesses_are_counted_when_the_target_has_said_its_token_and_they_a
     wrong = device.drafting.guessed()
     assert (wrong.tokens, wrong.right) == (1, 0)
     assert wrong.guess_ms > 0
-    assert drafter.texts == [PROMPT, (*PROMPT, 10, 11)]
+    assert drafter.texts == [PROMPT, (*PROMPT, 10, 11, 12, 13)]
 
 
 async def test_what_a_drafter_raises_is_raised_even_if_the_draft_was_dropped() -> None:

@@ -168,6 +168,15 @@ def test_a_grant_begins_where_the_committed_text_ends() -> None:
     assert device.flights.grant(5) == Decode("s1", 0, 2, 5, device.transcript.digest, budget=5)
 
 
+def test_what_the_verifier_drafts_for_a_grant_and_rejects_leaves_the_grant_standing() -> None:
+    device = Device((7, 8, 9))
+    grant = device.flights.grant(3, window=2)
+    verdict = Verdict("s1", 1, 1, 0, 3, 2, 0, (7,), 4, device.transcript.digest_after((7,)), 3, 0, 0, 1, 8)
+    assert device.flights.grant_of(verdict) == grant
+    assert device.land(verdict) == Landed()
+    assert (device.flights.granted, device.flights.place.branch) == (2, 0)
+
+
 @given(st.lists(st.one_of(st.none(), st.lists(st.booleans(), min_size=1, max_size=4)), max_size=30), st.randoms())
 def test_both_sides_agree_on_what_stands_and_the_text_is_the_targets(
     events: list[list[bool] | None], rng: random.Random

@@ -18,6 +18,7 @@ from dsdq.errors import ConfigError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.window import Choice, Mode, Observation, WindowPolicy
 from dsdq.testing.proxy import FaultProxy, Faults, Line
+from producers.device.drafting import GUESS_EVERY_TOKENS
 from producers.drafters.recorded import RecordedDrafter, RecordedSession
 from tests.workers.verifier.conftest import PROMPT
 from tests.workers.verifier.mortals import LIMIT_S, OWN, Start
@@ -46,12 +47,14 @@ async def test_the_text_is_the_targets_at_any_depth(
         assert stats.wasted_tokens == 0
 
 
-@pytest.mark.parametrize("policy", ["optimal", "backoff:4", "static:2:3", "threshold:0.4:2"])
+@pytest.mark.parametrize(
+    "policy", ["optimal", "backoff:4", "static:2:3", "threshold:0.4:2", "target-only", "co-located", "co-located:3"]
+)
 @pytest.mark.parametrize("draft", ["hash:0.3", IN_A_THREAD, "none"], ids=["0.3", "0.9 in its thread", "none"])
 async def test_the_text_is_the_targets_under_every_policy(
     mortal: Start, redis_url: str, draft: str | Drafter, policy: str
 ) -> None:
-    await mortal()
+    await mortal(colocated_draft="hash:0.7")
     async with dsdq.connect(redis_url, tenant="acme") as client:
         generation = client.generate(PROMPT, draft=draft, max_tokens=200, window=8, depth=4, policy=policy)
         shown = [token.id async for token in generation]
@@ -151,11 +154,23 @@ async def test_a_drafter_guesses_along_with_a_stream_and_what_it_guessed_right_i
 
     monkeypatch.setattr(RecordedSession, "propose", keep)
     assert await generated(redis_url, policy, drafter, monkeypatch) == OWN[:100]
-    right = sum(guess == own for guess, own in zip(guesses, OWN[:100], strict=True))
+    right = sum(guess == own for guess, own in zip(guesses, OWN[:100:GUESS_EVERY_TOKENS], strict=True))
     assert {one.mode for one in policy.seen} == {Mode.TARGET_ONLY}
-    assert [one.guessed for one in policy.seen] == [1] * 100
+    assert [one.guessed for one in policy.seen] == [place % GUESS_EVERY_TOKENS == 0 for place in range(100)]
     assert sum(one.guessed_right for one in policy.seen) == right
-    assert (right == 100) is (share == 1.0)
+    assert (right == len(guesses)) is (share == 1.0)
+
+
+@pytest.mark.parametrize(("budget", "grants"), [(20, 9), (64, 3), (500, 1)])
+async def test_a_stream_is_granted_on_at_half_of_a_grant_and_no_further_than_its_end(
+    mortal: Start, redis_url: str, budget: int, grants: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await mortal()
+    monkeypatch.setattr(module, "load_policy", lambda *_: Recording(Choice(0, 1, Mode.TARGET_ONLY, budget)))
+    async with dsdq.connect(redis_url, tenant="acme") as client:
+        generation = client.generate(PROMPT, draft="ngram", max_tokens=100, policy="recording")
+        assert [token.id async for token in generation] == OWN[:100]
+    assert generation.stats.rounds == grants
 
 
 async def test_a_drafter_in_a_thread_guesses_along_as_often_as_it_can(
@@ -229,8 +244,9 @@ async def test_a_draft_that_is_refuted_while_it_is_made_is_stopped(mortal: Start
         ({"depth": 9}, "max_depth: expected 1 to 8, got 9"),
         ({"policy": "best"}, "window policy: expected one of static"),
         ({"policy": "awc"}, "untrained"),
+        ({"policy": "co-located"}, r"on offer here \(speculate, target-only\); a verifier drafts itself"),
     ],
-    ids=["too deep", "unknown", "untrained"],
+    ids=["too deep", "unknown", "untrained", "with a verifier that does not draft"],
 )
 async def test_what_no_policy_can_do_is_refused(
     mortal: Start, redis_url: str, asked: dict[str, Any], said: str
@@ -261,6 +277,8 @@ class Switching:
             Choice(1, 4),
             Choice(8),
             Choice(0, 1, Mode.TARGET_ONLY, 1),
+            Choice(3, 1, Mode.COLOCATED, 9),
+            Choice(8, 1, Mode.COLOCATED, 4),
         )
         return plans[self._turn // 3 % len(plans)]
 
@@ -272,14 +290,16 @@ class Switching:
 async def test_modes_that_change_all_the_time_change_nothing_in_the_text(
     mortal: Start, redis_url: str, draft: str | Drafter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await mortal()
+    await mortal(colocated_draft="hash:0.7")
     policy = Switching()
     monkeypatch.setattr(module, "load_policy", lambda *_: policy)
     async with dsdq.connect(redis_url, tenant="acme") as client:
         generation = client.generate(PROMPT, draft=draft, max_tokens=200, window=8, depth=4, policy="switching")
         shown = [token.id async for token in generation]
     assert shown == OWN[:200]
-    assert {one.mode for one in policy.seen} == {Mode.SPECULATE, Mode.TARGET_ONLY}
+    assert {one.mode for one in policy.seen} == set(Mode)
+    assert all(one.drafted <= one.wanted <= 8 for one in policy.seen if one.mode is Mode.COLOCATED)
+    assert any(one.accepted for one in policy.seen if one.mode is Mode.COLOCATED)
     assert sum(one.committed for one in policy.seen) == 200
     if draft is not IN_A_THREAD:  # whose next window may take longer than the verdict
         assert max(one.in_flight for one in policy.seen) > 0
@@ -329,3 +349,19 @@ async def test_a_generation_that_is_closed_while_it_drafts_leaves_nothing_runnin
         await generation.aclose()
         again = client.generate(PROMPT, draft=IN_A_THREAD, max_tokens=30, window=4, depth=3)
         assert [token.id async for token in again] == OWN[:30]
+
+
+async def test_a_device_that_is_asked_for_no_drafts_grants_until_it_is_asked_again(
+    mortal: Start, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = await mortal()
+    wanted = iter([4, 0, *[0] * 20])
+    monkeypatch.setattr("workers.verifier.load.Load.next_window", lambda *_: next(wanted, 4))
+    async with dsdq.connect(redis_url, tenant="acme") as client:
+        generation = client.generate(PROMPT, draft="hash:1.0", max_tokens=100, window=4)
+        kinds = [token.kind async for token in generation]
+    assert generation.ids == OWN[:100]
+    granted = [place for place, kind in enumerate(kinds) if kind is dsdq.TokenKind.TARGET]
+    assert granted == list(range(granted[0], granted[-1] + 1))
+    assert 20 <= len(granted) < 20 + 16
+    assert serving.verifier._stepper.steps < 100

@@ -22,7 +22,7 @@ from workers.verifier.step import Ready, Timing, conclude, ready_rounds
 
 PROMPT = (5, 9, 12, 7)
 CONTRACT = Contract("acme", "phone", "s1", "m", "f", max_tokens=20, max_window=4)
-TIMING = Timing(10.0, 10.002, 3, waiting=3, step_tokens=512)
+TIMING = Timing(10.0, 10.002, 3)
 
 
 def held(*messages: Draft | Decode, contract: Contract = CONTRACT) -> Held:
@@ -52,7 +52,7 @@ def test_windows_that_continue_one_another_become_one_row() -> None:
     merged = ready(session)
     assert merged.drafted == (1, 2, 3, 4, 5, 6)
     assert [pending.message.round for pending in merged.rounds] == [1, 2, 3]
-    outcome = conclude(merged, Judgement(Acceptance(4, (1, 2, 3, 4, 9))), (), TIMING)
+    outcome = conclude(merged, Judgement(Acceptance(4, (1, 2, 3, 4, 9))), (), TIMING, 4)
     verdict = outcome.verdict
     assert (verdict.first_round, verdict.last_round, verdict.drafted, verdict.accepted) == (1, 3, 6, 4)
     assert (verdict.verified, verdict.batch_rows, verdict.verify_us) == (7, 3, 2000)
@@ -103,7 +103,7 @@ def test_behind_an_id_that_the_target_does_not_have_nothing_is_fed() -> None:
 
 def test_a_text_that_ends_with_a_verdict_is_closed_with_its_counts() -> None:
     session = held(draft(1, (), (1, 2, 3)))
-    outcome = conclude(ready(session), Judgement(Acceptance(3, (1, 2, 3, 4))), (2,), TIMING)
+    outcome = conclude(ready(session), Judgement(Acceptance(3, (1, 2, 3, 4))), (2,), TIMING, 4)
     assert outcome.verdict.tokens == (1, 2)
     assert outcome.closed is not None
     assert (outcome.closed.reason, outcome.closed.length, outcome.closed.accepted) == (FinishReason.STOP, 6, 2)
@@ -112,7 +112,59 @@ def test_a_text_that_ends_with_a_verdict_is_closed_with_its_counts() -> None:
 def test_a_grant_is_answered_once_its_budget_is_used() -> None:
     digest_ = Transcript(pack_contract(CONTRACT), PROMPT).digest
     session = held(Decode("s1", 0, 1, 4, digest_, budget=2))
-    first = conclude(ready(session), Judgement(Acceptance(0, (8,))), (), TIMING)
+    first = conclude(ready(session), Judgement(Acceptance(0, (8,))), (), TIMING, 4)
     assert not first.final
     session.state.commit(first.verdict, final=False)
-    assert conclude(ready(session), Judgement(Acceptance(0, (9,))), (), TIMING).final
+    assert conclude(ready(session), Judgement(Acceptance(0, (9,))), (), TIMING, 4).final
+
+
+def grant_of(session: Held, budget: int, window: int) -> Held:
+    text = session.state.transcript
+    message = Decode("s1", 0, 1, text.length, text.digest, budget, window)
+    session.pending.append(Pending(Entry("w1", "acme", "0-0", {}), message, 0.0))
+    return session
+
+
+@pytest.mark.parametrize(
+    ("budget", "window", "own_window", "wanted"),
+    [(9, 3, 8, 3), (9, 8, 8, 4), (9, 3, 2, 2), (3, 3, 8, 2), (1, 3, 8, 0), (9, 0, 8, 0), (9, 3, 0, 0)],
+    ids=["as asked", "contract", "what pays", "budget", "last token", "target-only", "does not pay"],
+)
+def test_the_verifier_drafts_what_grant_contract_and_cost_allow(
+    budget: int, window: int, own_window: int, wanted: int
+) -> None:
+    session = grant_of(held(), budget, window)
+    one = ready_rounds(session, Live(()), VOCAB_SIZE, own_window)
+    assert (one.wanted, one.fed, len(one.drafted), len(one.judged.drafted)) == (wanted,) * 4
+    assert one.request.drafted == (0,) * wanted
+
+
+def test_near_the_end_of_the_text_it_drafts_no_token_that_could_not_be_committed() -> None:
+    session = held()
+    session.state.transcript.extend(range(18))
+    assert ready_rounds(grant_of(session, 9, 4), Live(()), VOCAB_SIZE, 8).wanted == 1
+
+
+def test_under_the_rejection_rule_it_decodes_alone() -> None:
+    session = held(contract=replace(CONTRACT, rule=Rule.REJECTION, trusted=True))
+    assert ready_rounds(grant_of(session, 9, 4), Live(()), VOCAB_SIZE, 8).wanted == 0
+
+
+def test_a_verdict_counts_what_the_verifier_drafted_and_what_that_took_and_rejects_no_branch() -> None:
+    session = grant_of(held(), 9, 4)
+    one = ready_rounds(session, Live(()), VOCAB_SIZE, 8)
+    judgement = Judgement(Acceptance(1, (7, 8)), drafted=3, drafting_ms=0.5)
+    verdict = conclude(one, judgement, (), TIMING, 4).verdict
+    assert (verdict.drafted, verdict.accepted, verdict.verified, verdict.tokens) == (3, 1, 4, (7, 8))
+    assert (verdict.queue_us, verdict.verify_us) == (10_000_000, 2000)
+    session.state.commit(verdict, final=False, granted=True)
+    assert session.state.branch == 0
+    assert session.state.counts.drafted == 3
+    others = conclude(ready(held(draft(1, (), (1, 2)))), replace(judgement, drafted=None), (), TIMING, 4).verdict
+    assert (others.queue_us, others.verify_us) == (10_000_500, 1500)
+
+
+def test_windows_are_merged_up_to_what_a_row_may_have_and_later_ones_wait() -> None:
+    session = held(draft(1, (), (1, 2)), draft(2, (1, 2), (3, 4)), draft(3, (1, 2, 3, 4), (5, 6)))
+    for most, merged in ((64, 6), (5, 4), (4, 4), (1, 2)):
+        assert len(ready_rounds(session, Live((1, 2)), VOCAB_SIZE, merged_window=most).drafted) == merged

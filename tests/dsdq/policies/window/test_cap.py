@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsdq.policies.window import paying_window, widest_window
+from dsdq.policies.window import Acceptance, DraftCost, StepCost, best_window, paying_window, widest_window
 
 
 def test_all_who_wait_fit_one_step() -> None:
@@ -41,3 +41,81 @@ def test_the_more_rows_the_narrower() -> None:
 @pytest.mark.parametrize("acceptance", [0.0, 0.5])
 def test_where_positions_are_all_that_a_step_costs_nothing_pays(acceptance: float) -> None:
     assert paying_window(0, 1, 64, acceptance, 64) == 0
+
+
+@given(st.floats(0.0, 50.0), st.floats(0.01, 5.0), st.floats(0.0, 5.0), st.floats(0.0, 0.99), st.integers(0, 64))
+def test_no_other_window_of_its_own_serves_faster(
+    step_ms: float, position_ms: float, draft_ms: float, acceptance: float, most: int
+) -> None:
+    def each_ms(window: int) -> float:
+        return per_token_ms(step_ms, position_ms, 1, acceptance, window) + draft_ms * window / sum(
+            acceptance**place for place in range(window + 1)
+        )
+
+    best = best_window(step_ms, position_ms, draft_ms, acceptance, most)
+    assert each_ms(best) <= min(map(each_ms, range(most + 1))) * (1 + 1e-9)
+
+
+def test_where_nothing_takes_any_time_it_drafts_all_that_is_asked_for() -> None:
+    assert best_window(0, 0, 0, 0.5, 8) == 8
+
+
+@given(
+    st.floats(0.5, 50.0),
+    st.floats(0.01, 2.0),
+    st.lists(st.integers(1, 600), min_size=40, max_size=200).filter(lambda sizes: max(sizes) - min(sizes) > 20),
+)
+def test_steps_of_different_sizes_tell_what_a_step_and_a_position_take(
+    step_ms: float, position_ms: float, sizes: list[int]
+) -> None:
+    cost = StepCost()
+    for positions in sizes * 3:
+        cost.add(positions, step_ms + position_ms * positions)
+    for positions in (min(sizes), max(sizes)):
+        expected = step_ms + position_ms * positions
+        assert cost.step_ms + cost.position_ms * positions == pytest.approx(expected, rel=0.15)
+
+
+def test_steps_that_are_all_alike_leave_a_position_at_its_usual_share() -> None:
+    cost = StepCost()
+    for _ in range(100):
+        cost.add(5, 10.0)
+    assert cost.step_ms + 5 * cost.position_ms == pytest.approx(10.0)
+    assert cost.position_ms == pytest.approx(0.03 * cost.step_ms)
+
+
+def test_one_step_that_waited_for_something_else_changes_little() -> None:
+    cost = StepCost()
+    for positions in (5, 9) * 50:
+        cost.add(positions, 8 + 0.2 * positions)
+    before = cost.step_ms + 7 * cost.position_ms
+    cost.add(9, 500.0)
+    assert cost.step_ms + 7 * cost.position_ms < 1.1 * before
+
+
+def test_acceptance_follows_what_stands_and_hopes_again_where_nothing_is_drafted() -> None:
+    acceptance = Acceptance()
+    for _ in range(30):
+        acceptance.add(drafted=4, accepted=0, committed=1)
+    assert acceptance.mean < 0.1
+    for _ in range(300):
+        acceptance.add(drafted=0, accepted=0, committed=1)
+    assert acceptance.mean > 0.5
+    for _ in range(30):
+        acceptance.add(drafted=4, accepted=4, committed=5)
+    assert 0.85 < acceptance.mean <= 1
+
+
+def test_a_draft_pass_is_learned_behind_the_first_shared_by_its_rows_and_forgotten_where_nothing_is_drafted() -> None:
+    cost = DraftCost()
+    cost.add(1, 4, 900.0)
+    assert cost.share_ms(1) == 0
+    for rows in (4, 16) * 20:
+        cost.add(rows, 4, 4 * (2 + 0.1 * rows))
+    assert cost.share_ms(4) == pytest.approx(0.6, rel=0.1)
+    assert cost.share_ms(16) == pytest.approx(0.225, rel=0.1)
+    cost.add(4, 4, 900.0)
+    assert cost.share_ms(4) < 0.7
+    for _ in range(300):
+        cost.add(0, 0, 0.0)
+    assert cost.share_ms(4) < 0.05

@@ -109,9 +109,28 @@ def test_guesses_count_as_trials_whoever_drafts() -> None:
     assert known.speeds().draft_ms == pytest.approx(3)
 
 
-def test_a_stream_shows_what_the_verifiers_own_drafter_takes() -> None:
+def test_a_stream_shows_what_the_verifiers_own_drafter_takes_however_it_is_read() -> None:
     known = Estimates()
-    for part in range(20):
-        known.observe(seen(mode=Mode.COLOCATED, round_trip_ms=14 if part else 80, queue_ms=0, part=part))
-    assert known.server_draft_ms.mean == pytest.approx(1)
-    assert known.server_acceptance.mean == pytest.approx(0.75, abs=0.1)
+    known.observe(seen())
+    for part in range(100):
+        drafted = part % 7
+        told = {"drafted": drafted, "accepted": drafted // 2, "verify_ms": 10 + 1.5 * (drafted + 1)}
+        known.observe(seen(mode=Mode.COLOCATED, round_trip_ms=0, queue_ms=0.5, part=part, **told))
+    speeds = known.own_speeds()
+    assert speeds.pass_ms(4) == pytest.approx(16, rel=0.02)
+    assert speeds.position_ms == pytest.approx(1.5, rel=0.1)
+    assert speeds.stream_ms == pytest.approx(0.5)
+
+
+def test_until_a_stream_has_shown_it_the_verifier_drafts_as_fast_as_the_device() -> None:
+    known = Estimates()
+    known.observe(seen())
+    assert known.own_speeds().position_ms == known.forward.position_ms + known.draft_ms.mean
+
+
+def test_where_the_verifiers_drafter_had_nothing_to_say_it_was_wrong() -> None:
+    known = Estimates()
+    for _ in range(50):
+        known.observe(seen(mode=Mode.COLOCATED, drafted=2, accepted=2, wanted=4))
+        known.observe(seen(mode=Mode.COLOCATED, drafted=0, accepted=0, wanted=4))
+    assert known.server_acceptance.mean == pytest.approx(0.5, abs=0.05)

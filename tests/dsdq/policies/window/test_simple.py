@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+
+from dsdq.policies.pipeline import World, simulate
 from dsdq.policies.window import Choice, Mode, Observation, Offer, Static
 from dsdq.policies.window.simple import Backoff, Threshold
 
@@ -52,3 +55,28 @@ def test_backing_off_from_everything_ends_in_target_only() -> None:
     for _ in range(3):
         policy.observe(seen(policy.choose().window, 0))
     assert policy.choose().mode is Mode.TARGET_ONLY
+
+
+class Watched(Backoff):
+    """Notes after every verdict when it came, and what would be asked for next."""
+
+    def __init__(self, offer: Offer) -> None:
+        super().__init__(offer)
+        self.rounds: list[tuple[float, Choice]] = []
+
+    def observe(self, observation: Observation) -> None:
+        super().observe(observation)
+        self.rounds.append((observation.time_ms, self.choose()))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_backing_off_follows_the_acceptance_there_and_back_within_ten_rounds(seed: int) -> None:
+    def world(now_ms: float) -> World:
+        return World(0.02 if 4000 <= now_ms < 8000 else 0.95, draft_ms=1, rtt_ms=30, step_ms=10)
+
+    policy = Watched(OFFER)
+    simulate(policy, world, seed=seed, tokens=1200)
+    fallen = [choice for time_ms, choice in policy.rounds if time_ms >= 4000][:10]
+    risen = [choice for time_ms, choice in policy.rounds if time_ms >= 8000][:10]
+    assert any(choice.mode is Mode.TARGET_ONLY for choice in fallen)
+    assert any(choice.mode is Mode.SPECULATE for choice in risen)

@@ -1,0 +1,89 @@
+"""What a verifier learns of its steps, and how far it drafts and lets draft therefore."""
+
+from __future__ import annotations
+
+from dsdq.accept import Acceptance
+from dsdq.contract import MAX_WINDOW
+from tests.workers.verifier.test_step import draft, grant_of, held, ready
+from workers.engine.rounds import Judgement
+from workers.engine.rows import Row
+from workers.verifier.load import Load
+from workers.verifier.step import Live, Timing, ready_rounds
+
+
+def stepped(load: Load, positions: int, drafting_ms: float, took_ms: float) -> None:
+    """Take in steps of one grant that was drafted for."""
+    session = grant_of(held(), 9, 4)
+    one = ready_rounds(session, Live(()), 100, 8)
+    row = Row("acme/s1", 0, (0,) * (positions + 1), 5, (0,))  # one place too many was kept
+    judgement = Judgement(Acceptance(0, (7,)), drafted=3, drafting_ms=drafting_ms)
+    timing = Timing(0.0, (took_ms + drafting_ms) / 1000, 1)
+    load.take_in([row], [one], [judgement], timing)
+
+
+def test_drafts_that_cost_nearly_nothing_go_as_far_as_they_stand_and_expensive_ones_are_not_made() -> None:
+    cheap, expensive = Load(512, brief=False), Load(512, brief=False)
+    for _ in range(20):
+        for positions in (4, 8):
+            stepped(cheap, positions, 0.1, 8 + 0.05 * positions)
+            stepped(expensive, positions, 40.0, 8 + 0.05 * positions)
+    session = held()
+    alone, crowded = cheap.own_window(session, 1), cheap.own_window(session, 50)
+    assert alone > 4 > crowded
+    assert expensive.own_window(session, 1) == 0
+    for _ in range(20):
+        session.own_acceptance.add(drafted=4, accepted=0, committed=1)
+    assert cheap.own_window(session, 1) <= 2
+
+
+def test_what_drafting_took_is_not_taken_for_the_targets_step() -> None:
+    drafting, alone = Load(512, brief=False), Load(512, brief=False)
+    for _ in range(50):
+        stepped(drafting, 4, 30.0, 10.0)
+        stepped(alone, 4, 0.0, 10.0)
+    assert [drafting.next_window(held(), rows) for rows in (2, 40)] == [
+        alone.next_window(held(), rows) for rows in (2, 40)
+    ]
+
+
+def measured(position_ms: float, idle_s: float = 1.0) -> Load:
+    """Return the load of a verifier whose steps take 8 ms and something for each position."""
+    load = Load(512, brief=False)
+    for positions in (2, 9) * 30:
+        rows = [Row("s", 0, (0,) * positions, 1, (0,))]
+        timing = Timing(0.0, (8 + position_ms * positions) / 1000, 1)
+        load.take_in(rows, [ready(held(draft(1, (), (1, 2))))], [Judgement(Acceptance(0, (1,)))], timing, idle_s)
+    return load
+
+
+def test_under_load_a_device_is_asked_for_what_pays_and_for_no_draft_where_nothing_does() -> None:
+    session = held()
+    load = measured(0.1)
+    assert [load.next_window(session, waiting) for waiting in (1, 2, 40, 400)] == [4, 4, 3, 0]
+    assert measured(5.0).next_window(session, 1) == 4  # nobody is slowed
+    for _ in range(20):
+        session.acceptance.add(drafted=4, accepted=0, committed=1)
+    assert measured(0.5).next_window(session, 2) == 0
+
+
+def test_a_verifier_without_time_to_spare_asks_for_what_commits_most() -> None:
+    assert measured(0.1, idle_s=0.0).next_window(held(), 40) < measured(0.1).next_window(held(), 40)
+
+
+def test_later_windows_of_a_session_wait_for_the_first_where_others_wait_too() -> None:
+    load, session = measured(0.1), held()
+    assert load.merged_window(session, 1) == MAX_WINDOW
+    assert 1 <= load.merged_window(session, 20) < 4
+
+
+def test_a_step_waits_for_rounds_that_are_nearly_here_if_all_rows_share_most_of_it() -> None:
+    assert measured(0.01).linger_s(2, [0.002, 0.5]) == 0.002
+    assert measured(5.0).linger_s(2, [0.007]) == 0
+    assert Load(512, brief=True).linger_s(2, [0.002]) == 0
+
+
+def test_an_engine_that_takes_next_to_nothing_is_not_measured() -> None:
+    load = Load(512, brief=True)
+    for _ in range(20):
+        stepped(load, 4, 50.0, 1.0)
+    assert load.own_window(held(), 30) == MAX_WINDOW
