@@ -48,6 +48,7 @@ os.environ |= {
 import psutil
 
 import dsdq
+from bench.picture import pyplot
 from dsdq.bus.connection import open_redis
 from dsdq.bus.dead import DeadLetters
 from dsdq.bus.embedded import EmbeddedRedis
@@ -265,14 +266,7 @@ def draw(result: dict[str, Any], file: Path) -> None:
     Raises:
         DsdqError: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError as error:
-        msg = "a picture needs matplotlib, which is not installed; install dsdq[dev]"
-        raise DsdqError(msg) from error
-    mpl.use("agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
+    plt = pyplot()
     rows = result["loads"]
     loads = [row["load"] for row in rows]
     figure, ((good, how), (late, memory)) = plt.subplots(2, 2, figsize=(11, 7), sharex=True, layout="constrained")

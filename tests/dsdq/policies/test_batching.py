@@ -15,6 +15,7 @@ from dsdq.policies.batching import (
     fill,
     first_in_first_out,
     like_lengths_together,
+    linger_s,
 )
 from dsdq.policies.paging import BLOCK, Paging
 
@@ -179,3 +180,29 @@ def test_what_becomes_free_is_kept_for_who_has_waited_too_long() -> None:
     assert not room.make(waiting(since_s=0.0), 3 * BLOCK)
     assert not room.make(Work("b", 2 * BLOCK, 0, 1, since_s=9.0), 2 * BLOCK + 1)
     assert room.make(Work("b", BLOCK, 0, 1, since_s=9.0), BLOCK + 1), "what it has, it may use"
+
+
+@given(
+    st.integers(1, 64),
+    st.lists(st.floats(0.001, 1.0), max_size=20),
+    st.floats(0.0, 0.1),
+    st.floats(0.0001, 0.01),
+)
+def test_no_other_wait_serves_more_rows_in_a_time(
+    waiting: int, expected_s: list[float], step_s: float, row_s: float
+) -> None:
+    def rate(wait_s: float) -> float:
+        rows = waiting + sum(at_s <= wait_s for at_s in expected_s)
+        return rows / (wait_s + step_s + row_s * rows)
+
+    chosen = linger_s(waiting, expected_s, step_s, row_s)
+    assert chosen in {0.0, *expected_s}
+    assert rate(chosen) >= max(map(rate, (0.0, *expected_s))) * (1 - 1e-9)
+
+
+def test_rows_that_share_most_of_a_step_are_waited_for_and_others_are_not() -> None:
+    soon_s = [0.010] * 8
+    assert linger_s(8, soon_s, 0.030, 0.001) == 0.010
+    assert linger_s(8, soon_s, 0.001, 0.010) == 0
+    assert linger_s(8, [0.040] * 8, 0.030, 0.001) == 0
+    assert linger_s(8, soon_s, 0.0, 0.0) == 0
