@@ -130,7 +130,7 @@ class Client(Protocol):
         self,
         prompt: str | Sequence[int],
         *,
-        draft: str | Drafter = DEFAULT_DRAFT,
+        draft: str | Drafter | Sequence[str | Drafter] = DEFAULT_DRAFT,
         sampling: Sampling = GREEDY,
         max_tokens: int = 128,
         window: int = DEFAULT_WINDOW,
@@ -153,7 +153,8 @@ class Client(Protocol):
             prompt: text, encoded by the target's tokenizer, or token ids.
             draft: a drafter by name: ``builtin/draft``, a path or hub name, ``onnx:FOLDER``, ``gguf:FILE``, ``ngram``,
                 or ``none`` (target-only); a model with another tokenizer as ``retokenise:NAME``; or one of your own,
-                which drafts ids of the target's tokenizer.
+                which drafts ids of the target's tokenizer. Of several the first is preferred; ``backoff`` goes on to
+                the next where drafts keep being rejected.
             sampling: how the target draws its next token; greedy by default.
             max_tokens: bound of the generated tokens.
             window: draft tokens per round, at most if a policy chooses.

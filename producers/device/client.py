@@ -26,6 +26,7 @@ from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.routing import POLICIES, prefix_of
 from dsdq.policies.window import Mode, Offer, Static, WindowPolicy, load_policy
 from dsdq.settings import settings
+from producers.device.drafting import Hand
 from producers.device.finding import Finder, Found
 from producers.device.generation import RedisGeneration
 from producers.device.link import Patience, SessionLink
@@ -79,7 +80,7 @@ class RedisClient:
         self,
         prompt: str | Sequence[int],
         *,
-        draft: str | Drafter = DEFAULT_DRAFT,
+        draft: str | Drafter | Sequence[str | Drafter] = DEFAULT_DRAFT,
         sampling: Sampling = GREEDY,
         max_tokens: int = 128,
         window: int = DEFAULT_WINDOW,
@@ -118,8 +119,9 @@ class RedisClient:
             found = await self._finder.find(model, beginning)
             link = self._link(found, beginning, stats, deadline_s)
             fixed = partial(terms, seed=_seed(seed), version=found.version)
-            chooser = _policy(policy, window, depth if rule is Rule.COUPLED else 1, _modes(found.worker, rule))
-            return await self._prepare(found.worker, prompt, draft, fixed, chooser, link)
+            drafts = draft if isinstance(draft, Sequence) and not isinstance(draft, str) else (draft,)
+            offer = Offer(window, depth if rule is Rule.COUPLED else 1, _modes(found.worker, rule), len(drafts))
+            return await self._prepare(found.worker, prompt, drafts, fixed, _policy(policy, offer), link)
 
         generation = RedisGeneration(_prepare)
         self._generations.add(generation)
@@ -129,27 +131,32 @@ class RedisClient:
         self,
         worker: WorkerInfo,
         prompt: str | Sequence[int],
-        draft: str | Drafter,
+        drafts: Sequence[str | Drafter],
         terms: Callable[..., Contract],
         policy: WindowPolicy,
         link: SessionLink,
     ) -> Prepared:
-        drafter = await self._drafter(draft)
+        drafters = [await self._drafter(draft) for draft in drafts]
         # A device without a tokenizer of its own borrows the target's.
-        model = model_of(draft) if isinstance(draft, str) and drafter.fingerprint else worker.tokenizer
-        tokenizer = await self._tokenizer(model)
+        named = zip(drafts, drafters, strict=True)
+        models = [model_of(name) for name, one in named if isinstance(name, str) and one.fingerprint]
+        tokenizer = await self._tokenizer(models[0] if models else worker.tokenizer)
+        fingerprints = {one.fingerprint for one in drafters if one.fingerprint}
+        if len(fingerprints) > 1:
+            msg = f"drafters: expected one tokenizer for all, got fingerprints {', '.join(sorted(fingerprints))}"
+            raise ConfigError(msg)
         contract = terms(
             session=fresh_name(),
             target=worker.model,
             tokenizer_fingerprint=tokenizer.fingerprint,
-            draft_fingerprint=drafter.fingerprint,
+            draft_fingerprint=next(iter(fingerprints), ""),
         )
         ids = tuple(tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
         if not ids:
             msg = "expected a prompt of at least one token, got an empty one"
             raise PromptError(msg)
-        session = await asyncio.to_thread(drafter.start, contract, tokenizer)
-        return Prepared(contract, ids, tokenizer, session, drafter.brief, policy, link, worker.wid)
+        hands = [Hand(await asyncio.to_thread(one.start, contract, tokenizer), one.brief) for one in drafters]
+        return Prepared(contract, ids, tokenizer, hands, policy, link, worker.wid)
 
     def _link(self, found: Found, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
         if self._redis is None or self._feed is None:
@@ -199,8 +206,7 @@ def _modes(worker: WorkerInfo, rule: Rule) -> frozenset[Mode]:
     return frozenset(Mode) if drafts else frozenset(Mode) - {Mode.COLOCATED}
 
 
-def _policy(named: str | None, window: int, depth: int, modes: frozenset[Mode]) -> WindowPolicy:
-    offer = Offer(window, depth, modes)
+def _policy(named: str | None, offer: Offer) -> WindowPolicy:
     return Static(offer.max_window, offer.max_depth) if named is None else load_policy(named, offer)
 
 

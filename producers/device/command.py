@@ -23,8 +23,9 @@ def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     prompt: Annotated[str | None, typer.Argument(help="The prompt; read from standard input when absent.")] = None,
     redis: Annotated[str | None, typer.Option(help="The service's Redis URL.", show_default="DSDQ_REDIS_URL")] = None,
     draft: Annotated[
-        str, typer.Option(help="A draft model's name or path, ngram, none, …: see README.md.")
-    ] = DEFAULT_DRAFT,
+        list[str],
+        typer.Option(help="A draft model's name or path, ngram, none, …: see README.md. More are for when it fails."),
+    ] = [DEFAULT_DRAFT],  # noqa: B006 - typer copies it
     model: Annotated[str | None, typer.Option(help="The target, when several are served.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 128,
     window: Annotated[int, typer.Option(min=1, max=MAX_WINDOW, help="Draft tokens per round.")] = DEFAULT_WINDOW,

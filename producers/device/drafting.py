@@ -1,4 +1,4 @@
-"""One session's drafter at work behind what is in flight: one draft at a time, in a thread unless the drafter is brief.
+"""One session's drafters at work behind what is in flight: one draft at a time, in a thread if it takes long.
 
 While a draft is made, the event loop says what is committed behind its place, and the drafter asks after each token
 whether to go on. What passes between their threads is one attribute, which the loop sets and the drafter reads.
@@ -21,12 +21,24 @@ GUESS_EVERY_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Hand:
+    """One of a session's drafters. ``briefly`` is its word that it needs no thread."""
+
+    session: DraftSession
+    briefly: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Made:
-    """A proposal, and the time in which so many tokens were ``drafted``: some may have been committed meanwhile."""
+    """A proposal, and the time in which so many tokens were ``drafted``: some may have been committed meanwhile.
+
+    ``drafter`` says whose it is.
+    """
 
     proposal: Proposal
     drafted: int = 0
     draft_ms: float = 0.0
+    drafter: int = 0
 
 
 class Underway:
@@ -50,18 +62,18 @@ class Underway:
 
 
 class Drafting:
-    """Drafts with ``session`` as ``policy`` wants. ``briefly`` is the drafter's word that it needs no thread."""
+    """Drafts with ``hands``, the preferred one first, as ``policy`` wants."""
 
-    def __init__(self, session: DraftSession, policy: WindowPolicy, flights: Flights, *, briefly: bool) -> None:
-        self._session, self._policy, self._flights, self._briefly = session, policy, flights, briefly
+    def __init__(self, hands: Sequence[Hand], policy: WindowPolicy, flights: Flights) -> None:
+        self._hands, self._policy, self._flights = hands, policy, flights
         self._current: tuple[Underway, asyncio.Future[Made]] | None = None
         self._dropped: asyncio.Future[Made] | None = None  # the latest; its thread may still be at its last token
         self._next_guess = 0  # the shortest text behind which to guess again
 
-    def begin(self, window: int) -> asyncio.Future[Made]:
+    def begin(self, window: int, drafter: int = 0) -> asyncio.Future[Made]:
         """Draft up to ``window`` tokens behind all that is in flight, or go on with the draft that there is."""
         if self._current is None:
-            self._current = self._begun(self._flights.text(), window)
+            self._current = self._begun(self._flights.text(), window, drafter)
         return self._current[1]
 
     def take(self) -> Made | None:
@@ -109,24 +121,25 @@ class Drafting:
 
     # Making
 
-    def _begun(self, text: Sequence[int], window: int) -> tuple[Underway, asyncio.Future[Made]]:
+    def _begun(self, text: Sequence[int], window: int, drafter: int = 0) -> tuple[Underway, asyncio.Future[Made]]:
         underway = Underway(self._flights.place, self._policy)
-        if not self._briefly:
-            return underway, asyncio.create_task(self._make_in_thread(text, window, underway, self._dropped))
+        if not self._hands[drafter].briefly:
+            return underway, asyncio.create_task(self._make_in_thread(text, window, underway, drafter, self._dropped))
         making = asyncio.get_running_loop().create_future()
         began_s = perf_counter()
-        making.set_result(_made(self._session.propose(text, window, underway), began_s))
+        making.set_result(_made(self._hands[drafter].session.propose(text, window, underway), began_s, drafter))
         return underway, making
 
     async def _make_in_thread(
-        self, text: Sequence[int], window: int, underway: Underway, before: asyncio.Future[Made] | None
+        self, text: Sequence[int], window: int, underway: Underway, drafter: int, before: asyncio.Future[Made] | None
     ) -> Made:
         if before is not None:
             await before
         if underway.committed is None:
             return Made(Proposal(()))
         began_s = perf_counter()
-        return _made(await asyncio.to_thread(self._session.propose, text, window, underway), began_s)
+        proposal = await asyncio.to_thread(self._hands[drafter].session.propose, text, window, underway)
+        return _made(proposal, began_s, drafter)
 
     async def end(self) -> None:
         """End what still runs, but for the token that the drafter is at: nobody waits for that."""
@@ -135,5 +148,5 @@ class Drafting:
             await end(self._dropped)
 
 
-def _made(proposal: Proposal, began_s: float) -> Made:
-    return Made(proposal, len(proposal.tokens), 1000 * (perf_counter() - began_s))
+def _made(proposal: Proposal, began_s: float, drafter: int) -> Made:
+    return Made(proposal, len(proposal.tokens), 1000 * (perf_counter() - began_s), drafter)

@@ -80,6 +80,7 @@ class Observer:
             guessed=guessed.tokens,
             guessed_right=guessed.right,
             guess_ms=guessed.guess_ms,
+            drafter=windows[0].made.drafter if windows else 0,
             wanted=0 if grant is None else min(grant.window, widest, end_of(grant) - verdict.base - 1),
         )
         self._link.link_ms = None

@@ -13,14 +13,14 @@ from typing import Any
 
 from dsdq.client import GenerationStats
 from dsdq.contract import Contract, FinishReason, Rule
-from dsdq.drafting import DraftSession, Proposal
+from dsdq.drafting import Proposal
 from dsdq.errors import SessionError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.window import Choice, Mode, WindowPolicy
 from dsdq.session import Transcript, check_verdict
 from dsdq.tasks import end
 from dsdq.wire import Closed, Decode, Draft, ErrorCode, Opened, Verdict, pack_contract
-from producers.device.drafting import Drafting, Made
+from producers.device.drafting import Drafting, Hand, Made
 from producers.device.flights import Flights
 from producers.device.link import SessionLink
 from producers.device.observing import Observer
@@ -31,16 +31,12 @@ PAUSE_TOKENS = 16  # granted at once while the verifier asks for no drafts
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """All that a generation needs once prompt, tokenizer, drafter and verifier are known.
-
-    ``drafts_briefly`` is the drafter's word that no thread is needed for it.
-    """
+    """All that a generation needs once prompt, tokenizer, drafters and verifier are known."""
 
     contract: Contract
     prompt: tuple[int, ...]
     tokenizer: Tokenizer
-    draft: DraftSession
-    drafts_briefly: bool
+    hands: Sequence[Hand]
     policy: WindowPolicy
     link: SessionLink
     worker: str
@@ -59,7 +55,7 @@ class Rounds:
         self._shown = shown
         self._transcript = Transcript(pack_contract(prepared.contract), prepared.prompt)
         self._flights = Flights(prepared.contract.session, self._transcript)
-        self._drafting = Drafting(prepared.draft, prepared.policy, self._flights, briefly=prepared.drafts_briefly)
+        self._drafting = Drafting(prepared.hands, prepared.policy, self._flights)
         self._observer = Observer(prepared.policy, stats, prepared.link)
         self._widest = prepared.contract.max_window
         self._silent = False  # the drafter knows nothing to follow what is in flight
@@ -95,7 +91,7 @@ class Rounds:
                 return
             if self._flights.granted or len(self._flights) >= choice.depth or self._silent:
                 return
-            made = await self._made(self._window(choice))
+            made = await self._made(self._window(choice), choice.drafter)
             if made is not None:
                 await self._launch(made, choice.depth)
 
@@ -132,14 +128,14 @@ class Rounds:
         """Return the tokens behind all that is in flight that were shown before Redis lost the end of the log."""
         return self._shown[self._flights.length - len(self._prompt) :]
 
-    async def _made(self, window: int) -> Made | None:
+    async def _made(self, window: int, drafter: int) -> Made | None:
         """Return a draft of what follows all that is in flight; None if an answer came first, or refuted it."""
         known = self._known()
         if known:
             return Made(Proposal(tuple(known[: max(window, 1)])))
         if len(self._flights) and not window:
             return Made(Proposal(()))
-        making = self._drafting.begin(window)
+        making = self._drafting.begin(window, drafter)
         if not making.done():
             waiting: set[asyncio.Future[Any]] = {making}
             if len(self._flights):

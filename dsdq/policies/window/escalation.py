@@ -43,7 +43,7 @@ class Escalation:
         """Take in a verdict."""
         if observation.mode is Mode.TARGET_ONLY:
             self._wait(observation)
-        elif observation.drafted and observation.drafter == min(self.rung, self._drafters - 1):
+        elif observation.drafted and observation.drafter == self.rung:
             self._judge(observation)
 
     def apply(self, choice: Choice) -> Choice:
@@ -58,7 +58,11 @@ class Escalation:
             self._earned += 1
             if self._earned >= PATIENCE:
                 self._pause = FIRST_PAUSE
-            return
+        else:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Count a round without an accepted token."""
         self._rejected, self._earned = self._rejected + 1, 0
         if self._rejected >= PATIENCE and self.rung < self.top:
             self.rung += 1
@@ -67,6 +71,8 @@ class Escalation:
 
     def _wait(self, observation: Observation) -> None:
         if self.rung < self._drafters:
+            if not observation.part:  # the drafter had nothing to say
+                self._give_up()
             return
         self._decoded += observation.committed
         wrong = observation.guessed - observation.guessed_right

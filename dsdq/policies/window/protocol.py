@@ -33,6 +33,8 @@ from dsdq.errors import ConfigError
 MAX_DEPTH = 8
 """Windows of one session that a verifier holds at most."""
 
+MAX_DRAFTERS = 8
+
 
 class Mode(StrEnum):
     """Who drafts: the device, nobody, or the verifier itself."""
@@ -142,6 +144,7 @@ class Offer:
         """
         _within("max_window", self.max_window, MAX_WINDOW)
         _within("max_depth", self.max_depth, MAX_DEPTH)
+        _within("drafters", self.drafters, MAX_DRAFTERS)
         if not self.modes:
             msg = "modes: expected at least one, got none"
             raise ConfigError(msg)

@@ -223,6 +223,16 @@ async def test_an_empty_prompt_is_refused(serve: Serve, redis_url: str, target: 
             await anext(aiter(client.generate([], draft="ngram")))
 
 
+async def test_drafters_that_cannot_speak_for_one_session_are_refused(
+    serve: Serve, redis_url: str, target: str
+) -> None:
+    async with serve(target), dsdq.connect(redis_url) as client:
+        with pytest.raises(ConfigError, match="one tokenizer for all"):
+            await anext(aiter(client.generate(PROMPT, draft=["builtin/draft", target])))
+        with pytest.raises(ConfigError, match="drafters: expected 1 to 8, got 0"):
+            await anext(aiter(client.generate(PROMPT, draft=[])))
+
+
 async def test_two_models_need_a_name_and_the_name_chooses(
     serve: Serve, redis_url: str, target: str, tiny: Callable[[str], Path]
 ) -> None:

@@ -16,7 +16,7 @@ from dsdq.policies.window import Static, WindowPolicy
 from dsdq.policies.window.simple import Threshold
 from dsdq.session import Transcript
 from dsdq.wire import Draft, Verdict, pack_contract
-from producers.device.drafting import Drafting
+from producers.device.drafting import Drafting, Hand
 from producers.device.flights import Flights, Guessed
 
 CONTRACT = Contract("acme", "phone", "s1", "target", "fingerprint")
@@ -58,7 +58,7 @@ class Device:
         self.drafter = drafter
         self.transcript = Transcript(pack_contract(CONTRACT), PROMPT)
         self.flights = Flights("s1", self.transcript)
-        self.drafting = Drafting(drafter, policy, self.flights, briefly=False)
+        self.drafting = Drafting([Hand(drafter, briefly=False)], policy, self.flights)
 
     def commit(self, window: Draft, accepted: int, last: int) -> None:
         """Let a window's verdict come: what was accepted of it, and the target's own token."""

@@ -47,6 +47,16 @@ async def test_the_text_is_the_targets_at_any_depth(
         assert stats.wasted_tokens == 0
 
 
+async def test_where_one_drafter_is_of_no_use_the_next_drafts(mortal: Start, redis_url: str) -> None:
+    await mortal()
+    async with dsdq.connect(redis_url, tenant="acme") as client:
+        drafts = ["hash:0.0", "ngram", RecordedDrafter(1.0)]
+        generation = client.generate(PROMPT, draft=drafts, max_tokens=200, window=4, depth=2, policy="backoff:2")
+        kinds = [token.kind async for token in generation]
+    assert generation.ids == OWN[:200]
+    assert kinds[100:].count(dsdq.TokenKind.ACCEPTED) > 60
+
+
 @pytest.mark.parametrize(
     "policy", ["optimal", "backoff:4", "static:2:3", "threshold:0.4:2", "target-only", "co-located", "co-located:3"]
 )

@@ -30,6 +30,13 @@ def test_the_next_drafter_has_its_turn_before_the_target_decodes_alone() -> None
     assert ladder.apply(Choice(4)).mode is Mode.TARGET_ONLY
 
 
+def test_a_drafter_that_has_nothing_to_say_is_left_like_one_that_is_wrong() -> None:
+    ladder = Escalation(Offer(8, modes=BOTH, drafters=2))
+    for _ in range(PATIENCE):
+        ladder.observe(stream_of(1))
+    assert ladder.rung == 1
+
+
 def test_an_accepted_round_makes_up_for_a_rejected_one() -> None:
     ladder = Escalation(Offer(8, modes=BOTH))
     for accepted in (0, 0, 1, 0, 1, 0, 1):
