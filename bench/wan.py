@@ -79,9 +79,9 @@ class Effort:
     """What is measured: texts, their tokens for the built-in pair and for slow targets, seconds for one at most."""
 
     texts: int = 3
-    tokens: int = 384
-    slow_tokens: int = 192
-    limit_s: float = 8.0
+    tokens: int = 640
+    slow_tokens: int = 160
+    limit_s: float = 5.0
 
 
 def link(rtt_ms: float) -> Faults:
@@ -228,7 +228,7 @@ def print_cell(rtt_ms: int, cell: dict[str, Any]) -> None:
 def main() -> int:
     """Measure, print, write, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two variants, three round trips, two shorter texts")
+    parser.add_argument("--quick", action="store_true", help="two variants, three round trips, one shorter text")
     parser.add_argument("--variants", nargs="+", choices=[one.name for one in VARIANTS])
     parser.add_argument("--rtt", nargs="+", type=int, metavar="MS", help="round trip times")
     parser.add_argument("--json", type=Path)
@@ -237,7 +237,7 @@ def main() -> int:
     names = arguments.variants or (QUICK_VARIANTS if arguments.quick else [one.name for one in VARIANTS])
     variants = [one for one in VARIANTS if one.name in names]
     rtts_ms = arguments.rtt or (QUICK_RTTS_MS if arguments.quick else RTTS_MS)
-    effort = Effort(texts=2, tokens=192, slow_tokens=96, limit_s=4.0) if arguments.quick else Effort()
+    effort = Effort(texts=1, tokens=384, slow_tokens=96, limit_s=2.5) if arguments.quick else Effort()
     # The default loop waits in whole milliseconds: the proxy would be late by half of one.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         result = runner.run(measure(variants, rtts_ms, effort))

@@ -19,7 +19,7 @@ from bench.wan_world import DEEPEST, WIDEST, Run
 from dsdq.bus.connection import open_redis
 
 PINGS = 9
-WARM_UP_TOKENS = 24
+WARM_UP_TOKENS = 96
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ def rate_behind(arrivals: Sequence[tuple[float, int]], tokens: int) -> float:
 # Which fixed windows and depths are worth measuring
 
 
-CALIBRATION = (Way(CLOUD_AR, "target-only"), *(Way(SYNC, f"static:{window}:1") for window in (1, 4, 16)))
+CALIBRATION = (Way(CLOUD_AR, "target-only"), *(Way(SYNC, f"static:{window}:1") for window in (4, 8, 16)))
 
 
 def speeds_of(repeats: Sequence[Repeat]) -> Speeds:
@@ -204,8 +204,8 @@ def _whole(run: Run) -> float:
 
 
 def summary(repeats: Sequence[Repeat]) -> dict[str, Any]:
-    """Return the figures of one variant at one round trip time, the ways being those that qualified."""
-    ways = {way.mode: way for way in repeats[-1]}
+    """Return the figures of one variant at one round trip time, for the ways that qualified on the first text."""
+    ways = {way.mode: way for way in qualified(repeats[0])}
     adaptive = ways[ADAPTIVE]
     stretches = [_warm_up_tokens(repeat[adaptive]) for repeat in repeats]
     found = {

@@ -114,9 +114,10 @@ class Verdict:
     It answers rounds ``first_round`` to ``last_round`` (windows that waited together are verified together). The first
     ``accepted`` tokens were drafted; ``drafted`` draft tokens were looked at, so ``accepted < drafted`` rejects
     ``branch`` (not where it answers a :class:`Decode`: then the worker drafted, and nobody's guess was wrong).
-    ``verified`` counts target positions computed, ``queue_us`` and ``verify_us`` are microseconds, ``batch_rows`` the
-    sessions of the same forward pass. ``max_window`` bounds the next draft; 0 asks for a :class:`Decode` instead of
-    one. ``logprobs`` are those of ``tokens`` where the contract asks for them.
+    ``verified`` counts target positions computed. ``queue_us`` and ``verify_us`` are microseconds; the second includes
+    what the worker drafted for this session itself. ``batch_rows`` are the sessions of the same forward pass.
+    ``max_window`` bounds the next draft; 0 asks for a :class:`Decode` instead of one. ``logprobs`` are those of
+    ``tokens`` where the contract asks for them.
     """
 
     session: str
