@@ -2,6 +2,10 @@
 
 The feed is a trimmed hint. Every entry carries its number in the session's log, so that what is missing is noticed and
 read from the log, and what comes twice is dropped.
+
+Over a slow link, what is appended between an answer's departure and the next read's arrival waits a whole round trip
+for that. Where a session awaits several answers, lookouts read ahead: a log's entries are numbered, so the second next
+one can be asked for before the next is here.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus.connection import BLOCK_MS, translated
-from dsdq.bus.sessions import LogEntry, Place, place_of, read_entries, read_head
+from dsdq.bus.sessions import LogEntry, Place, log_entry, place_of, read_entries, read_head
 from dsdq.contract import Contract
 from dsdq.errors import BusError, DeniedError, GoneError
 from dsdq.tasks import end
@@ -24,6 +28,8 @@ log = get_logger("feed")
 
 READ_ENTRIES = 256
 RETRY_S = 0.2
+LOOKOUTS = 3
+LOOKOUT_BLOCK_MS = 250  # how soon a lookout sees that another session awaits answers
 
 
 class Subscription:
@@ -34,6 +40,8 @@ class Subscription:
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
+        self.awaited = 0  # answers to look ahead for
+        self._ahead: dict[int, LogEntry] = {}
         self._seen = 0
         self._epoch = 0
         self._waiting: deque[bytes] = deque()
@@ -69,6 +77,19 @@ class Subscription:
             self._seen, self._epoch = entry.number, entry.epoch
             self._waiting.append(entry.message)
             self._wake()
+            self._take_ahead()
+
+    def sight(self, entry: LogEntry) -> None:
+        """Take in a log entry that may have come before those in front of it: it waits for them."""
+        if entry.epoch == self._epoch and self._seen < entry.number <= self._seen + LOOKOUTS + 1:
+            self._ahead[entry.number] = entry
+            self._take_ahead()
+
+    def _take_ahead(self) -> None:
+        entry = self._ahead.pop(self._seen + 1, None)
+        self._ahead = {number: one for number, one in self._ahead.items() if number > self._seen}
+        if entry is not None and entry.epoch == self._epoch:
+            self.take(entry)
 
     def get_nowait(self) -> bytes | None:
         """Return the next message if it is here."""
@@ -115,7 +136,8 @@ class FeedReader:
         self._feed = keys.feed(producer, tenant)
         self._subscriptions: dict[str, Subscription] = {}
         self._last = "0-0"
-        self._reading: asyncio.Task[None] | None = None
+        self._reading: list[asyncio.Task[None]] = []
+        self._far = asyncio.Event()  # there may be a session to look ahead for
 
     async def start(self) -> None:
         """Begin behind the feed's present end."""
@@ -123,18 +145,24 @@ class FeedReader:
             newest = await self._redis.xrevrange(self._feed, count=1)
         if newest:
             self._last = newest[0][0].decode()
-        self._reading = asyncio.create_task(self._read_forever())
+        self._reading = [asyncio.create_task(self._read_forever())]
+        self._reading += [asyncio.create_task(self._look_ahead_forever(ahead)) for ahead in range(1, LOOKOUTS + 1)]
 
     async def stop(self) -> None:
         """Stop reading."""
-        if self._reading is not None:
-            await end(self._reading)
+        await end(*self._reading)
 
     def subscribe(self, contract: Contract) -> Subscription:
         """Return the messages of a session; subscribe before it opens."""
         subscription = Subscription(contract)
         self._subscriptions[contract.session] = subscription
         return subscription
+
+    def look_ahead(self, subscription: Subscription, answers: int) -> None:
+        """Read ahead for so many answers of a session."""
+        subscription.awaited = answers
+        if answers > 1:
+            self._far.set()
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Forget a session and end what waits for it."""
@@ -188,6 +216,25 @@ class FeedReader:
             except BusError as error:
                 log.warning("feed interrupted", reason=str(error))
                 await asyncio.sleep(RETRY_S)
+
+    async def _look_ahead_forever(self, ahead: int) -> None:
+        """Wait for the log entries that are so many places behind each session's next one."""
+        while True:
+            awaiting = {place_of(one.contract).log: one for one in self._subscriptions.values() if one.awaited > ahead}
+            if not awaiting:
+                self._far.clear()
+                await self._far.wait()
+                continue
+            streams = {log: f"{one.seen + ahead}-0" for log, one in awaiting.items()}
+            try:
+                with translated():
+                    answer = await self._redis.xread(streams, count=READ_ENTRIES, block=LOOKOUT_BLOCK_MS)
+            except BusError:
+                await asyncio.sleep(RETRY_S)  # the feed's reader says what is wrong
+                continue
+            for key, entries in answer or ():
+                for entry_id, fields in entries:
+                    awaiting[key.decode()].sight(log_entry(entry_id, fields))
 
     async def _hand_out(self, fields: dict[bytes, bytes]) -> None:
         subscription = self._subscriptions.get(fields[b"s"].decode())

@@ -269,10 +269,12 @@ async def read_entries(redis: Redis, place: Place, after: int = 0) -> list[LogEn
     """Return a log's entries behind number ``after``, in order."""
     with translated():
         entries = await redis.xrange(place.log, min=f"{after + 1}-0")
-    return [
-        LogEntry(int(entry_id.split(b"-")[0]), int(fields[b"e"]), fields[b"m"], fields.get(b"o"))
-        for entry_id, fields in entries
-    ]
+    return [log_entry(entry_id, fields) for entry_id, fields in entries]
+
+
+def log_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> LogEntry:
+    """Return a log's entry as Redis gave it."""
+    return LogEntry(int(entry_id.split(b"-")[0]), int(fields[b"e"]), fields[b"m"], fields.get(b"o"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ log = get_logger("device")
 
 RETRY_MS, LONGEST_RETRY_MS = 50, 1_000
 LEAST_TIMEOUT_MS = 250
+LOOK_AHEAD_MS = 5.0  # of a publication's round trip: below it a read is back before the next answer
 CANCEL_TRIES_S = 5.0
 OPEN_ROUND = 0  # rounds count from 1
 
@@ -108,6 +109,7 @@ class SessionLink:
         self._length = 0
         self.waited_ms = 0.0
         self.link_ms: float | None = None
+        self._last_link_ms = 0.0
         self._about: dict[str, object] = {}
 
     @property
@@ -146,6 +148,7 @@ class SessionLink:
     def keep(self, rounds: Collection[int]) -> None:
         """Forget all rounds but these: they were answered, or nobody wants to know any more."""
         self._asked = {round_: asked for round_, asked in self._asked.items() if round_ in rounds}
+        self._look_ahead()
 
     async def answer(self) -> Verdict | Closed | Opened:
         """Return the next verdict, or the close; repeat what was asked while none comes.
@@ -220,7 +223,15 @@ class SessionLink:
 
     async def _ask(self, round_: int, request: bytes, *, grants: bool = False) -> None:
         self._asked[round_] = _Asked(request, monotonic(), grants)
+        self._look_ahead()
         await self._publish(request, self._subscribed, opens=round_ == OPEN_ROUND)
+
+    def _look_ahead(self) -> None:
+        """Have answers looked ahead for if several are to come, one by one, over a link on which a read is long."""
+        if self._subscription is not None:
+            drafts = not any(asked.grants for asked in self._asked.values())
+            far = self._last_link_ms > LOOK_AHEAD_MS
+            self._feed.look_ahead(self._subscription, len(self._asked) if drafts and far else 0)
 
     async def _repeat(self) -> None:
         """Publish again what waits for an answer, oldest first."""
@@ -320,7 +331,7 @@ class SessionLink:
                 pause_ms = backoff.next_ms()
             else:
                 self._sent = True
-                self.link_ms = 1000 * (monotonic() - sent_s)
+                self.link_ms = self._last_link_ms = 1000 * (monotonic() - sent_s)
                 self._stats.bytes_up += len(request)
                 return
             self._check_time(began_s)

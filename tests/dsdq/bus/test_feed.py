@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from dsdq import keys
-from dsdq.bus.feed import FeedReader
-from dsdq.bus.sessions import Commit, CommitStatus, Owned, SessionStore, place_of
+from dsdq.bus.feed import FeedReader, Subscription
+from dsdq.bus.sessions import Commit, CommitStatus, LogEntry, Owned, SessionStore, place_of
 from dsdq.contract import Contract
 from dsdq.errors import GoneError
 
@@ -86,6 +86,34 @@ async def test_catching_up_finds_what_no_hint_told(redis: Redis, store: SessionS
     assert await reader.catch_up(subscription)
     assert subscription.get_nowait() == b"v2"
     assert not await reader.catch_up(subscription)
+
+
+async def test_of_several_awaited_answers_the_next_but_one_is_read_from_the_log_before_any_hint(
+    redis: Redis, store: SessionStore, reader: FeedReader
+) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    await opened(store)
+    assert await subscription.get(5) == b"opened"
+    reader.look_ahead(subscription, 3)
+    log, feed = place_of(CONTRACT).log, keys.feed("phone-1", "acme")
+    for number in (2, 3, 4):
+        await redis.xadd(log, {"m": b"a%d" % number, "e": 1}, id=f"{number}-0")
+    async with asyncio.timeout(5):
+        while len(subscription._ahead) < 2:
+            await asyncio.sleep(0.001)
+    assert not subscription.waits  # they wait for the one in front of them
+    await redis.xadd(feed, {"s": "s1", "n": 2, "e": 1, "m": b"a2"})
+    assert [await subscription.get(5) for _ in range(3)] == [b"a2", b"a3", b"a4"]
+
+
+def test_what_is_sighted_under_another_epoch_is_left_to_the_feed() -> None:
+    subscription = Subscription(CONTRACT)
+    subscription.take(LogEntry(1, 1, b"opened"))
+    subscription.sight(LogEntry(3, 1, b"old"))
+    subscription.sight(LogEntry(2, 2, b"another owner's"))
+    subscription.take(LogEntry(2, 2, b"another owner's"))
+    subscription.take(LogEntry(3, 2, b"new"))
+    assert [subscription.get_nowait() for _ in range(4)] == [b"opened", b"another owner's", b"new", None]
 
 
 async def test_whoever_waits_on_a_closed_subscription_is_told(reader: FeedReader) -> None:

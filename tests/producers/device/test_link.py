@@ -115,10 +115,10 @@ async def test_an_open_is_offered_again_as_long_as_there_is_time_for_it_and_neve
 
     monkeypatch.setattr(module, "publish", busy)
     monkeypatch.setattr(link, "_look_for_owner", look)
+    link._feed = cast("FeedReader", Followed())
     with pytest.raises(BusyError):
         await link._ask(OPEN_ROUND, b"open")
     assert len(published) == tries
-    link._feed = cast("FeedReader", Followed())
     await link.close(cancel=True)  # no verifier has heard of it
     assert len(published) == tries
 
@@ -132,6 +132,9 @@ class Steady:
 
 class Followed:
     """A feed that nobody has to be taken from."""
+
+    def look_ahead(self, _subscription: Subscription, _answers: int) -> None:
+        return
 
     def unsubscribe(self, _: Subscription) -> None:
         return
@@ -165,6 +168,9 @@ async def test_an_open_that_nobody_answers_is_repeated_and_waits_on_though_there
 
 class Silent:
     """A feed whose logs say nothing."""
+
+    def look_ahead(self, _subscription: Subscription, _answers: int) -> None:
+        return
 
     async def catch_up(self, _: Subscription) -> bool:
         return False
