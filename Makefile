@@ -38,6 +38,8 @@ bench: setup           ## the tables in README.md
 	$(BIN)/python bench/roundtrip.py
 	$(BIN)/python bench/overload.py
 	$(BIN)/python bench/wan.py
+	$(BIN)/python bench/capacity.py
+	$(BIN)/python -m bench.uplink
 
 pair: setup            ## train the built-in pair again, from scratch
 	$(BIN)/python -m training.make_pair

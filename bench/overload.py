@@ -1,6 +1,6 @@
 """More work than there is room for: what a verifier does with 0.5 to 10 times what it can serve.
 
-    python bench/overload.py [--quick] [--json FILE] [--picture FILE]
+    python bench/overload.py [--quick] [--json FILE] [--plot FILE]
 
 The target is ``testing/hash`` with a fixed time for each step, so that the verifier's capacity is set by its steps and
 not by this machine. Capacity is measured first, with as many sessions at once as it has slots, each followed by the
@@ -296,14 +296,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three loads, less time")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--picture", type=Path, help="a file such as overload.png; needs matplotlib")
+    parser.add_argument("--plot", type=Path, help="a file such as overload.png; needs matplotlib")
     arguments = parser.parse_args()
     loads, seconds = (QUICK, 8.0) if arguments.quick else (LOADS, 18.0)
     result = asyncio.run(measure(loads, seconds))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
-    if arguments.picture:
-        draw(result, arguments.picture)
+    if arguments.plot:
+        draw(result, arguments.plot)
     return 0
 
 

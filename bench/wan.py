@@ -36,13 +36,14 @@ import platform
 import random
 import selectors
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.cores import CLOUD_CORE, DEVICE_CORE, on_core
 from bench.wan_device import Job
 from bench.wan_picture import draw
 from bench.wan_world import (
@@ -67,7 +68,6 @@ from dsdq.testing.proxy import FaultProxy, Faults, Line
 from producers.demo.command import builtin_prompts
 from producers.demo.fleet import verifier
 
-CLOUD_CORE, DEVICE_CORE = 1, 0
 BYTES_PER_S = 1_250_000
 JITTER = 0.1
 QUICK_RTTS_MS, QUICK_VARIANTS = (0, 30, 200), ("pair", "slow-device")
@@ -89,20 +89,6 @@ def link(rtt_ms: float) -> Faults:
     jitter_ms = JITTER * rtt_ms / 2
     line = Line(rtt_ms / 2 - jitter_ms / 2, jitter_ms, BYTES_PER_S)
     return Faults(up=line, down=line)
-
-
-@contextmanager
-def on_core(core: int) -> Iterator[bool]:
-    """Let what is started in the block run on one core; False where there are not two, or they cannot be chosen."""
-    pinned = hasattr(os, "sched_setaffinity") and {CLOUD_CORE, DEVICE_CORE} <= os.sched_getaffinity(0)
-    before = os.sched_getaffinity(0) if pinned else set()
-    if pinned:
-        os.sched_setaffinity(0, {core})
-    try:
-        yield pinned
-    finally:
-        if pinned:
-            os.sched_setaffinity(0, before)
 
 
 class Bench:

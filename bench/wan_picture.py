@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bench.picture import pyplot
 from bench.wan_world import ADAPTIVE, MODES
-from dsdq.errors import DsdqError
 
 
 def draw(result: dict[str, Any], file: Path) -> None:
@@ -15,14 +15,7 @@ def draw(result: dict[str, Any], file: Path) -> None:
     Raises:
         DsdqError: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError as error:
-        msg = "a picture needs matplotlib, which is not installed; install dsdq[dev]"
-        raise DsdqError(msg) from error
-    mpl.use("agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
+    plt = pyplot()
     variants = result["variants"]
     columns = min(2, len(variants))
     rows = -(-len(variants) // columns)
