@@ -171,9 +171,11 @@ class _Rounds:
             yield Kind.UNFOUNDED, f"rounds {verdict.first_round} to {verdict.last_round} at {verdict.base}"
 
     def _check_passed(self, first: int) -> Said:
-        """A round that is never answered must be stale when a later one is."""
+        """A round that is never answered must be stale when a later one is, or its tokens committed by then."""
         for number in range(self._last + 1, first):
-            if number in self._rounds and isinstance(liveness(self._state, self._rounds[number]), Live):
+            message = self._rounds.get(number)
+            status = None if message is None else liveness(self._state, message)
+            if isinstance(status, Live) and (status.tokens or isinstance(message, Decode)):
                 yield Kind.ROUND_LOST, f"round {number} was live when round {first} was answered"
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -33,62 +34,64 @@ def dsdq_command(*arguments: str, stdin: str = "") -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["generate", "--redis", NOWHERE, "--draft", "ngram", "x"], "redis"),
-        (["generate", "--redis", "ftp://x", "--draft", "ngram", "x"], "redis://"),
-        (["dead", "show", "letter", "--redis", NOWHERE], "a letter's id"),
-        (["dead", "list", "--redis", NOWHERE], "redis"),
-        (["dead", "drop", "--redis", NOWHERE], "--all"),
-        (["generate", "--window", "-1", "x"], "--window"),
-        (["generate", "--temperature", "-0.5", "x"], "--temperature"),
-        (["generate", "--top-p", "7", "x"], "top_p"),
-        (["generate", "--repetition-penalty", "0", "x"], "repetition_penalty"),
-        (["generate", "--presence-penalty", "3", "x"], "presence_penalty"),
-        (["generate", "--frequency-penalty", "nan", "x"], "frequency_penalty"),
-        (["generate", "--logit-bias", "5", "x"], "ID=VALUE"),
-        (["generate", "--logit-bias", "5=1", "--logit-bias", "5=2", "x"], "logit_bias"),
-        (["generate", "--logit-bias", "5=1e9", "x"], "logit_bias"),
-        (["generate", "--draft", "ngram"], "expected a prompt"),
-        (["verifier", "--redis", NOWHERE], "redis"),
-        (["nonsense"], "nonsense"),
-        (["generate", "--nonsense"], "--nonsense"),
-        (["demo", "--devices", "0"], "--devices"),
-        (["--log-level", "loud", "models"], "loud"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], expected: str) -> None:
-    ended = dsdq_command(*arguments)
-    assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.count("\n") == 1, ended.stderr
-    assert expected in ended.stderr
+BAD = [
+    (["generate", "--redis", NOWHERE, "--draft", "ngram", "x"], "redis"),
+    (["generate", "--redis", "ftp://x", "--draft", "ngram", "x"], "redis://"),
+    (["dead", "show", "letter", "--redis", NOWHERE], "a letter's id"),
+    (["dead", "list", "--redis", NOWHERE], "redis"),
+    (["dead", "drop", "--redis", NOWHERE], "--all"),
+    (["generate", "--window", "-1", "x"], "--window"),
+    (["generate", "--temperature", "-0.5", "x"], "--temperature"),
+    (["generate", "--top-p", "7", "x"], "top_p"),
+    (["generate", "--repetition-penalty", "0", "x"], "repetition_penalty"),
+    (["generate", "--presence-penalty", "3", "x"], "presence_penalty"),
+    (["generate", "--frequency-penalty", "nan", "x"], "frequency_penalty"),
+    (["generate", "--logit-bias", "5", "x"], "ID=VALUE"),
+    (["generate", "--logit-bias", "5=1", "--logit-bias", "5=2", "x"], "logit_bias"),
+    (["generate", "--logit-bias", "5=1e9", "x"], "logit_bias"),
+    (["generate", "--draft", "ngram"], "expected a prompt"),
+    (["verifier", "--redis", NOWHERE], "redis"),
+    (["nonsense"], "nonsense"),
+    (["generate", "--nonsense"], "--nonsense"),
+    (["demo", "--devices", "0"], "--devices"),
+    (["--log-level", "loud", "models"], "loud"),
+]
+BAD_FOR_A_SERVICE = [
+    (["generate", "--draft", "no/such/path/at/all", "x"], "no/such/path/at/all"),
+    (["generate", "--draft", "ngram", "--model", "no-such-model", "x"], "no-such-model"),
+    (["generate", "--draft", "ngram", "--max-tokens", "1000000", "x"], "at most 2048 tokens"),
+    (["generate", "--draft", "ngram", "--logit-bias", "1000000=1", "x"], "logit_bias"),
+    (["generate", "--draft", "ngram", "--stop", "", "x"], "stop_strings"),
+    (["generate", "--draft", "ngram", "--logprobs", "21", "x"], "logprobs"),
+    (["verifier", "--target", "no/such/path/at/all"], "no/such/path/at/all"),
+    (["verifier", "--target", "builtin/target", "--device", "toaster"], "toaster"),
+    (["verifier", "--quantization", "int3"], "torchao-int8"),
+    (["verifier", "--device-map", "auto"], "expected device 'cuda'"),
+]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["generate", "--draft", "no/such/path/at/all", "x"], "no/such/path/at/all"),
-        (["generate", "--draft", "ngram", "--model", "no-such-model", "x"], "no-such-model"),
-        (["generate", "--draft", "ngram", "--max-tokens", "1000000", "x"], "at most 2048 tokens"),
-        (["generate", "--draft", "ngram", "--logit-bias", "1000000=1", "x"], "logit_bias"),
-        (["generate", "--draft", "ngram", "--stop", "", "x"], "stop_strings"),
-        (["generate", "--draft", "ngram", "--logprobs", "21", "x"], "logprobs"),
-        (["verifier", "--target", "no/such/path/at/all"], "no/such/path/at/all"),
-        (["verifier", "--target", "builtin/target", "--device", "toaster"], "toaster"),
-        (["verifier", "--quantization", "int3"], "torchao-int8"),
-        (["verifier", "--device-map", "auto"], "expected device 'cuda'"),
-    ],
-)
-async def test_bad_input_to_a_running_service_is_one_line_and_exit_code_2(
-    serve: Serve, redis_url: str, arguments: list[str], expected: str
-) -> None:
-    command, *rest = arguments
+async def complain(cases: Sequence[tuple[list[str], str]], *common: str) -> None:
+    """Run each command, a few at a time, and hold it to one line that says what was expected."""
+    some = asyncio.Semaphore(3)
+
+    async def run(command: str, *rest: str) -> subprocess.CompletedProcess[str]:
+        async with some:
+            return await asyncio.to_thread(dsdq_command, command, *common, *rest)
+
+    ended = await asyncio.gather(*(run(*arguments) for arguments, _ in cases))
+    for one, (arguments, expected) in zip(ended, cases, strict=True):
+        assert one.returncode == 2, (arguments, one.stderr)
+        assert one.stderr.count("\n") == 1, (arguments, one.stderr)
+        assert expected in one.stderr, arguments
+
+
+async def test_bad_input_is_one_line_and_exit_code_2() -> None:
+    await complain(BAD)
+
+
+async def test_bad_input_to_a_running_service_is_one_line_and_exit_code_2(serve: Serve, redis_url: str) -> None:
     async with serve("builtin/target"):
-        ended = await asyncio.to_thread(dsdq_command, command, "--redis", redis_url, *rest)
-    assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.count("\n") == 1, ended.stderr
-    assert expected in ended.stderr
+        await complain(BAD_FOR_A_SERVICE, "--redis", redis_url)
 
 
 async def test_generate_prints_the_text_streams_json_and_reads_standard_input(serve: Serve, redis_url: str) -> None:

@@ -108,6 +108,22 @@ def test_a_good_history_has_no_finding() -> None:
     assert check(good().history()) == []
 
 
+def test_a_lost_round_whose_tokens_were_committed_before_it_came_may_be_passed_over() -> None:
+    story = Story()
+    story.open()
+    story.draft(1, (20, 21))
+    behind = [story.text.digest_after((20, 21)), story.text.digest_after((20, 21, 22))]
+    story.published.append(Draft(SESSION, 0, 2, 5, behind[0], (22,)))  # lost on its way: a guess of the bonus token
+    story.published.append(Draft(SESSION, 0, 3, 6, behind[1], (23, 24)))
+    story.answer(1, 1, (20, 21, 22), drafted=2, accepted=2)
+    story.answer(3, 3, (23, 24, 25), drafted=2, accepted=2)
+    story.grant(4, 4)
+    for token in (26, 27, 28, 29):
+        story.answer(4, 4, (token,), drafted=0, accepted=0)
+    story.close()
+    assert check(story.history()) == []
+
+
 def test_a_refusal_is_a_history_too() -> None:
     story = Story()
     story.epoch = 1
