@@ -20,7 +20,6 @@ from dsdq.tasks import end
 
 DEVICE, COLOCATED, TARGET_ONLY, OPTIMAL = "device", "co-located", "target-only", "optimal"
 WINDOW, DEPTH = 4, 2
-DEVICE_TOKEN_MS = 2.0
 CLIENTS_PER_CONNECTION = 16
 
 
@@ -44,12 +43,12 @@ class Recorded:
 
 
 class Replay:
-    """Drafts a text that is known, wrong where it was drafted wrong before, each token in ``DEVICE_TOKEN_MS``."""
+    """Drafts a text that is known, wrong where it was drafted wrong before, each token in ``token_ms``."""
 
     fingerprint, brief = "", False
 
-    def __init__(self, recorded: Recorded) -> None:
-        self._recorded = recorded
+    def __init__(self, recorded: Recorded, token_ms: float) -> None:
+        self._recorded, self._token_s = recorded, token_ms / 1000
 
     def start(self, contract: Contract, tokenizer: Tokenizer) -> DraftSession:
         """Return the drafter: it keeps nothing of a session."""
@@ -62,7 +61,7 @@ class Replay:
         place = len(text) - len(recorded.prompt)
         for at in range(place, min(place + window, len(recorded.ids))):
             tokens.append(recorded.ids[at] ^ 1 if at in recorded.wrong else recorded.ids[at])
-            sleep(max(0.0, began_s + len(tokens) * DEVICE_TOKEN_MS / 1000 - perf_counter()))
+            sleep(max(0.0, began_s + len(tokens) * self._token_s - perf_counter()))
             if len(tokens) < window and not go_on(tokens, None):
                 break
         return Proposal(tuple(tokens))
@@ -87,10 +86,11 @@ class Seen:
 
 
 class Crowd:
-    """Clients of one service: ``size`` of them at a time."""
+    """Clients of one service that work one ``way``; their devices draft a token in ``token_ms``."""
 
-    def __init__(self, url: str, records: Sequence[Recorded], way: str, effort: Effort) -> None:
+    def __init__(self, url: str, records: Sequence[Recorded], way: str, token_ms: float, effort: Effort) -> None:
         self._url, self._records, self._way, self._effort = url, records, way, effort
+        self._token_ms = token_ms
 
     async def watch(self, size: int) -> Seen:
         """Let so many clients come, wait until they have settled, and look at them for a while."""
@@ -140,7 +140,7 @@ class Crowd:
             OPTIMAL: "optimal",
         }
         return {
-            "draft": Replay(record),
+            "draft": Replay(record, self._token_ms),
             "policy": policies[self._way],
             "window": WINDOW if self._way != OPTIMAL else 4 * WINDOW,
             "depth": DEPTH,
