@@ -26,7 +26,8 @@ from producers.device.link import SessionLink
 from producers.device.observing import Observer
 
 RENEW = 0.5  # of a grant: so much is left when the next one is asked for
-PAUSE_TOKENS = 16  # granted at once while the verifier asks for no drafts
+PAUSE = Choice(0, 1, Mode.TARGET_ONLY, budget=16)
+"""Instead of drafts that the verifier does not ask for; when the grant is used up, it may ask for them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ class Rounds:
         """Keep the verifier decoding; meanwhile the drafter, which has nothing else to do, guesses along."""
         if not self._flights.granted:
             self._drafting.drop()
-        if not len(self._flights) and self._flights.granted <= min(RENEW * choice.budget, self._left - 1):
+        renew = 0 if choice is PAUSE else RENEW * choice.budget
+        if not len(self._flights) and self._flights.granted <= min(renew, self._left - 1):
             await self._grant(choice.budget, choice.window if choice.mode is Mode.COLOCATED else 0)
         if self._flights.granted and self._policy.uses_guesses:
             self._drafting.guess()
@@ -109,9 +111,7 @@ class Rounds:
         if self._known():
             return Choice(self._contract.max_window)
         choice = self._policy.choose()
-        if choice.mode is Mode.SPECULATE and not self._widest:
-            return Choice(0, 1, Mode.TARGET_ONLY, PAUSE_TOKENS)
-        return choice
+        return PAUSE if choice.mode is Mode.SPECULATE and not self._widest else choice
 
     @property
     def _left(self) -> int:
