@@ -146,7 +146,7 @@ class _Rounds:
             yield Kind.ROUND_UNKNOWN, f"rounds {missing or f'{verdict.first_round} to {verdict.last_round}'}"
         else:
             yield from self._check_turn(span)
-            yield from self._check_passed(span[0])
+            yield from self._check_passed(verdict)
             yield from self._check_foundation(verdict, [self._rounds[number] for number in span])
         self._answered.update(span)
         self._last = max(self._last, verdict.last_round)
@@ -170,13 +170,22 @@ class _Rounds:
         if not (_granted(verdict, grants) if grants else _drafted(verdict, rounds)):
             yield Kind.UNFOUNDED, f"rounds {verdict.first_round} to {verdict.last_round} at {verdict.base}"
 
-    def _check_passed(self, first: int) -> Said:
+    def _check_passed(self, verdict: Verdict) -> Said:
         """A round that is never answered must be stale when a later one is, or its tokens committed by then."""
+        first = verdict.first_round
         for number in range(self._last + 1, first):
             message = self._rounds.get(number)
             status = None if message is None else liveness(self._state, message)
-            if isinstance(status, Live) and (status.tokens or isinstance(message, Decode)):
-                yield Kind.ROUND_LOST, f"round {number} was live when round {first} was answered"
+            if message is not None and isinstance(status, Live) and (status.tokens or isinstance(message, Decode)):
+                passed, answered = _told(message), _told(self._rounds[first])
+                when = f"at length {verdict.base}, branch {self._state.branch}, after round {self._last}"
+                yield Kind.ROUND_LOST, f"{passed} was live when {answered} was answered {when}"
+
+
+def _told(message: Draft | Decode) -> str:
+    """Return a round in words."""
+    asks = f"{message.tokens}" if isinstance(message, Draft) else f"a grant of {message.budget}"
+    return f"round {message.round} ({asks} at {message.base}, branch {message.branch})"
 
 
 def _granted(verdict: Verdict, grants: Sequence[Decode]) -> bool:
