@@ -90,7 +90,8 @@ class Counts:
 class SessionState:
     """A session as its owner holds it: equal to what its log says.
 
-    ``answered`` is the last round that has its final verdict; ``branch`` counts the rejections.
+    ``answered`` is the last round that has its final verdict. What was drafted on a branch before ``branch`` has been
+    rejected, or given up by its device.
     """
 
     contract: Contract
@@ -111,8 +112,12 @@ class SessionState:
         self.counts = self.counts.after(verdict)
         if final:
             self.answered = verdict.last_round
-        if verdict.accepted < verdict.drafted and not granted:
-            self.branch = max(self.branch, verdict.branch + 1)
+        self.branch = self.branch_after(verdict, granted=granted)
+
+    def branch_after(self, verdict: Verdict, *, granted: bool) -> int:
+        """Return the branch that counts behind a verdict."""
+        rejects = verdict.accepted < verdict.drafted and not granted
+        return max(self.branch, verdict.branch + rejects)
 
 
 def replay(opening: Open, messages: Iterable[Message]) -> tuple[Contract, Transcript, Counts]:

@@ -171,15 +171,19 @@ class _Rounds:
             yield Kind.UNFOUNDED, f"rounds {verdict.first_round} to {verdict.last_round} at {verdict.base}"
 
     def _check_passed(self, verdict: Verdict) -> Said:
-        """A round that is never answered must be stale when a later one is, or its tokens committed by then."""
-        first = verdict.first_round
-        for number in range(self._last + 1, first):
+        """A round that is never answered must be stale when a later one is, or its tokens committed by then.
+
+        Or its device gave it up, and said so by a later branch: so it does when Redis has lost the end of the text.
+        """
+        answered = self._rounds[verdict.first_round]
+        for number in range(self._last + 1, answered.round):
             message = self._rounds.get(number)
-            status = None if message is None else liveness(self._state, message)
-            if message is not None and isinstance(status, Live) and (status.tokens or isinstance(message, Decode)):
-                passed, answered = _told(message), _told(self._rounds[first])
+            if message is None or message.branch < answered.branch:
+                continue
+            status = liveness(self._state, message)
+            if isinstance(status, Live) and (status.tokens or isinstance(message, Decode)):
                 when = f"at length {verdict.base}, branch {self._state.branch}, after round {self._last}"
-                yield Kind.ROUND_LOST, f"{passed} was live when {answered} was answered {when}"
+                yield Kind.ROUND_LOST, f"{_told(message)} was live when {_told(answered)} was answered {when}"
 
 
 def _told(message: Draft | Decode) -> str:

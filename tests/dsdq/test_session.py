@@ -158,6 +158,18 @@ def test_a_verdict_moves_text_round_and_counts() -> None:
     assert (held.counts.rounds, held.counts.drafted, held.counts.accepted, held.counts.verified) == (1, 2, 1, 3)
 
 
+@pytest.mark.parametrize(
+    ("answered", "accepted", "granted", "counts"),
+    [(0, 1, False, 1), (2, 1, False, 3), (2, 1, True, 2), (2, 2, False, 2)],
+)
+def test_a_branch_counts_until_it_is_rejected_or_given_up(
+    answered: int, accepted: int, granted: bool, counts: int
+) -> None:
+    held = state()
+    held.commit(verdict(held, (4, 5), drafted=2, accepted=accepted, branch=answered), final=True, granted=granted)
+    assert held.branch == counts
+
+
 def test_a_verdict_within_a_grant_does_not_answer_it() -> None:
     held = state()
     held.commit(verdict(held, (4,)), final=False)

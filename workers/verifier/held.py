@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -105,10 +106,24 @@ class Held:
         other.add(0, 0, len(verdict.tokens))
         self.turnaround.answered_s = 0.0 if self.pending or granted else monotonic()
 
-    def receive(self, pending: Pending) -> None:
-        """Let a round wait."""
+    def receive(self, pending: Pending, most: int) -> Sequence[Pending]:
+        """Let a round wait if it does not yet, and keep to ``most``; return what is left for its device to repeat.
+
+        That is what is furthest ahead of the text: what comes before it must find room, or nothing would move.
+        """
+        waiting = self.in_flight()
+        if any(one.message.round == pending.message.round for one in waiting):
+            return [pending]
+        if len(waiting) < most:
+            left = []
+        elif self.ahead and (furthest := max(self.ahead, key=_base)).message.base > pending.message.base:
+            self.ahead.remove(furthest)
+            left = [furthest]
+        else:
+            return [pending]
         self.turnaround.asked(pending.received_s)
         self.pending.append(pending)
+        return left
 
     def in_flight(self) -> list[Pending]:
         """Return every round that waits."""
@@ -120,6 +135,10 @@ class Held:
         if due:
             self.ahead = [one for one in self.ahead if one not in due]
             self.pending.extend(sorted(due, key=lambda one: one.message.round))
+
+
+def _base(pending: Pending) -> int:
+    return pending.message.base
 
 
 def key_of(tenant: str, session: str) -> str:

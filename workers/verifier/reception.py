@@ -142,11 +142,8 @@ class Reception:
         if isinstance(message, Cancel):
             self._sessions.cancel(held, entry)
             return
-        waiting = held.in_flight()
-        if len(waiting) >= self._depth or any(one.message.round == message.round for one in waiting):
-            self._sessions.commits.settle(held, [entry])  # the device repeats what is not answered
-            return
-        held.receive(Pending(entry, message, monotonic()))
+        left = held.receive(Pending(entry, message, monotonic()), self._depth)
+        self._sessions.commits.settle(held, [one.entry for one in left])
         self._on_round()
 
     async def _forget(self, entry: Entry, message: Cancel, seal: Seal | None) -> bool:

@@ -17,7 +17,7 @@ from dsdq.models.tokenizer import Tokenizer
 from dsdq.session import SessionState, Transcript
 from dsdq.stopping import StopFinder
 from dsdq.telemetry.logs import get_logger
-from dsdq.wire import Closed, Decode, Error, ErrorCode, Message, Open, Opened, pack, unpack_contract
+from dsdq.wire import Closed, Error, ErrorCode, Message, Open, Opened, pack, unpack_contract
 from workers.engine.planner import Planner
 from workers.verifier import admission
 from workers.verifier.commits import Commits
@@ -290,9 +290,8 @@ class Sessions:
 
     def _take_in(self, outcome: Outcome) -> None:
         held, verdict = outcome.ready.held, outcome.verdict
-        granted = isinstance(outcome.ready.rounds[0].message, Decode)
-        held.state.commit(verdict, final=outcome.final, granted=granted)
-        held.note(verdict, granted=granted)
+        held.state.commit(verdict, final=outcome.final, granted=outcome.ready.granted)
+        held.note(verdict, granted=outcome.ready.granted)
         held.stops.extend(verdict.tokens)
         # A rejected draft leaves keys and values behind it, which the next row overwrites.
         self._planner.computed(held.key, held.state.transcript.tokens, verdict.base + verdict.accepted)
@@ -310,7 +309,7 @@ class Sessions:
             length=verdict.length,
             digest=verdict.digest,
             round=verdict.last_round if outcome.final else held.state.answered,
-            branch=held.state.branch,
+            branch=held.state.branch_after(verdict, granted=outcome.ready.granted),
             closes=outcome.closed is not None,
             messages=[pack(message, held.state.contract.version) for message in messages],
         )

@@ -35,6 +35,11 @@ class Ready:
     wanted: int = 0
 
     @property
+    def granted(self) -> bool:
+        """Say whether it is a grant that waits, and no draft."""
+        return bool(self.rounds) and isinstance(self.rounds[0].message, Decode)
+
+    @property
     def request(self) -> Request:
         """Return what the session wants of the step."""
         held = self.held

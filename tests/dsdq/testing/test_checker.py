@@ -124,6 +124,19 @@ def test_a_lost_round_whose_tokens_were_committed_before_it_came_may_be_passed_o
     assert check(story.history()) == []
 
 
+def test_a_round_that_its_device_gave_up_may_be_passed_over() -> None:
+    story = Story()
+    story.open()
+    story.draft(1, (20, 21, 22))  # answered, and that is among what Redis lost
+    story.draft(2, (20,), branch=1)
+    story.answer(2, 2, (20, 21), drafted=1, accepted=1)
+    story.grant(3, 8, branch=1)
+    for token in TEXT[2:]:
+        story.answer(3, 3, (token,), drafted=0, accepted=0)
+    story.close()
+    assert check(story.history()) == []
+
+
 def test_a_refusal_is_a_history_too() -> None:
     story = Story()
     story.epoch = 1

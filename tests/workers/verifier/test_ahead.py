@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis.asyncio import Redis
 
@@ -41,6 +43,36 @@ async def test_no_more_rounds_of_a_session_wait_than_its_depth(
             tokens += (await verdict(device)).tokens
         assert tokens == OWN[:3]
         await device.until_settled()
+
+
+async def test_where_too_many_rounds_wait_for_a_missing_one_it_finds_room(serve: Serve, redis: Redis) -> None:
+    async with serve(HASH_TARGET, tenants=("acme",), session_rounds=2) as verifier:
+        device = device_of(redis, verifier)
+        await device.open()
+        (held,) = verifier._sessions
+        for number in (1, 3):
+            await device.send(device.draft((OWN[number],), number + 1, **after(device, number)))
+        async with asyncio.timeout(LIMIT_S):
+            while len(held.ahead) < 2:
+                await asyncio.sleep(0.005)
+        await device.send(device.draft((OWN[0],), 1, **after(device, 0)))
+        tokens: list[int] = []
+        while len(tokens) < 3:
+            said = await device.next()
+            tokens += said.tokens if isinstance(said, Verdict) else ()
+        assert tokens == OWN[:3]
+
+
+async def test_rounds_of_a_branch_that_was_given_up_wait_no_longer(serve: Serve, redis: Redis) -> None:
+    async with serve(HASH_TARGET, tenants=("acme",)) as verifier:
+        device = device_of(redis, verifier)
+        await device.open()
+        await device.send(device.draft((OWN[9],), 7, **after(device, 9)))
+        await device.send(device.draft((OWN[0],), 8, branch=1, **after(device, 0)))
+        assert (await verdict(device)).tokens == tuple(OWN[:2])
+        await device.until_settled()
+        (held,) = verifier._sessions
+        assert held.in_flight() == []
 
 
 async def replies(serve: Serve, redis: Redis, first: int, then: int) -> list[Message]:

@@ -49,6 +49,14 @@ async def test_a_session_from_open_to_receipt(wire: Wire) -> None:
     assert (closed.drafted, closed.accepted) == (11, 10)
 
 
+async def test_the_head_says_on_which_branch_the_session_is(wire: Wire) -> None:
+    await wire.open()
+    right, wrong = wire.own(2)[0], (wire.own(2)[1] + 1) % 100
+    await wire.send(wire.draft((right, wrong)))
+    assert isinstance(await wire.next(), Verdict)
+    assert await wire.redis.hget(place_of(wire.contract).head, "branch") == b"1"
+
+
 async def test_tokens_behind_a_stop_are_never_committed(wire: Wire) -> None:
     own = wire.own(4)
     place = own.index(own[2])
