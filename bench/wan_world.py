@@ -12,7 +12,7 @@ import numpy as np
 
 from dsdq.policies.pipeline import World, simulate
 from dsdq.policies.window import MAX_DEPTH, Static, rates
-from dsdq.policies.window.optimal import WINDOWS
+from dsdq.policies.window.planner import WINDOWS
 from dsdq.policies.window.rates import Speeds
 
 RTTS_MS = (0, 10, 30, 60, 100, 200)

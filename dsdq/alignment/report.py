@@ -17,7 +17,7 @@ from dsdq.alignment.laws import Distances, law_temperature
 from dsdq.alignment.measure import Alignment, Question
 from dsdq.alignment.speeds import MOST_ACCEPTANCE, Ways
 from dsdq.policies.window import rates
-from dsdq.policies.window.optimal import Plan
+from dsdq.policies.window.planner import Plan
 
 QUANTILES = (0.5, 0.9, 0.99)
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 
 from dsdq.policies.window import rates
-from dsdq.policies.window.optimal import Plan
+from dsdq.policies.window.planner import Plan, best_drafting
 from dsdq.policies.window.protocol import Choice, Mode
 
 MOST_ACCEPTANCE = 0.999
@@ -42,18 +41,11 @@ class Ways:
 
     def sequential(self, rtt_ms: float) -> Plan:
         """Return the best window with one in flight."""
-        windows = self._windows()
-        return _best(rates.sequential_rates(self._at(rtt_ms), windows), [(int(one), 1) for one in windows])
+        return best_drafting(self._at(rtt_ms), self._windows(), 1)
 
     def edge(self, rtt_ms: float) -> Plan:
         """Return the best window and depth for a device."""
-        plan = self.sequential(rtt_ms)
-        if self.max_depth > 1:
-            pairs = [(int(one), depth) for one, depth in product(self._windows(), range(2, self.max_depth + 1))]
-            windows = np.asarray([one for one, _ in pairs], dtype=np.float64)
-            depths = np.asarray([depth for _, depth in pairs], dtype=np.int64)
-            plan = max(plan, _best(rates.pipelined_rates(self._at(rtt_ms), windows, depths), pairs), key=_rate)
-        return plan
+        return best_drafting(self._at(rtt_ms), self._windows(), self.max_depth)
 
     def target_only(self) -> float:
         """Return the tokens per second of a target that decodes alone and streams."""
@@ -63,7 +55,8 @@ class Ways:
         """Return the best window for a verifier that drafts itself and streams."""
         windows = self._windows()
         found = rates.colocated_rates(self._at(0.0), self._at(0.0).acceptance, self.server_draft_ms, windows)
-        return _best(found, [(int(one), 1) for one in windows], Mode.COLOCATED)
+        best = int(found.argmax())
+        return Plan(Choice(int(windows[best]), 1, Mode.COLOCATED), float(found[best]))
 
     def break_even_ms(self, edge: Callable[[float], Plan], other: float) -> float:
         """Return the round trip up to which ``edge`` is faster than ``other`` tokens per second; 0 if it never is.
@@ -105,13 +98,3 @@ def matching_acceptance(tokens_per_round: float, window: int) -> float:
     """
     windows = np.asarray([float(window)])
     return meeting(lambda alpha: -float(rates.expected_tokens(alpha, windows)[0]), -tokens_per_round, MOST_ACCEPTANCE)
-
-
-def _best(found: rates.Floats, pairs: list[tuple[int, int]], mode: Mode = Mode.SPECULATE) -> Plan:
-    place = int(found.argmax())
-    window, depth = pairs[place]
-    return Plan(Choice(window, depth, mode), float(found[place]))
-
-
-def _rate(plan: Plan) -> float:
-    return plan.rate

@@ -15,17 +15,13 @@ guesses along with streams and measures its link sees acceptance and network wit
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from itertools import product
-
-import numpy as np
 
 from dsdq.policies.window import rates
 from dsdq.policies.window.estimates import Estimates
+from dsdq.policies.window.planner import DraftPlanner, Plan, windows_within
 from dsdq.policies.window.protocol import Choice, Mode, Observation, Offer
 
-WINDOWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64)
 _STREAMS = (Mode.TARGET_ONLY, Mode.COLOCATED)
 _GAIN = 0.01
 _AMORTISED_MS = 20_000.0
@@ -39,16 +35,6 @@ _FIRST_ROUNDS = 3
 _CREDIT_ROUNDS = 4
 _ROUND_TRIPS = 2.0
 """A grant's last half lasts for so many: one until the next is there, one in which a verdict may wait to be read."""
-
-_PLANNED = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A way of working, and the committed tokens per second that are expected of it."""
-
-    choice: Choice
-    rate: float
 
 
 @dataclass(slots=True)
@@ -77,7 +63,7 @@ class Optimal:
         self._current = _first(self._untried[0], offer)
         self._try(self._current, _FIRST_ROUNDS)
         self._rate = 0.0
-        self._planned: dict[tuple[rates.Speeds, int], Plan] = {}
+        self._drafting, self._hoped = DraftPlanner(offer.max_depth), DraftPlanner(offer.max_depth)
 
     def observe(self, observation: Observation) -> None:
         """Take in what a verdict showed; decide anew."""
@@ -104,7 +90,7 @@ class Optimal:
     def plans(self) -> dict[Mode, Plan]:
         """Return the best known way to work in each mode on offer."""
         known = self._known
-        return self._plans(self._offer.modes, known.speeds(), known.server_acceptance.mean)
+        return self._plans(self._offer.modes, self._drafting, known.speeds(), known.server_acceptance.mean)
 
     def _hopes(self, mode: Mode) -> dict[Mode, Plan]:
         """Return the same for all but one mode, with everything that is not certain as good as it may well be."""
@@ -115,12 +101,14 @@ class Optimal:
         network_ms = known.network_ms.mean * 0.5 ** ((now_ms - known.heard_ms) / _HALF_LIFE_MS)
         server = known.server_acceptance.hoped(_HOPE, (now_ms - known.server_ms) / _HALF_LIFE_MS)
         hoped = replace(known.speeds(), acceptance=acceptance, network_ms=network_ms)
-        return self._plans(self._offer.modes - {mode}, hoped, server)
+        return self._plans(self._offer.modes - {mode}, self._hoped, hoped, server)
 
-    def _plans(self, modes: frozenset[Mode], speeds: rates.Speeds, server_acceptance: float) -> dict[Mode, Plan]:
+    def _plans(
+        self, modes: frozenset[Mode], planner: DraftPlanner, speeds: rates.Speeds, server_acceptance: float
+    ) -> dict[Mode, Plan]:
         plans = {}
         if Mode.SPECULATE in modes:
-            plans[Mode.SPECULATE] = self._drafting(speeds)
+            plans[Mode.SPECULATE] = planner.plan(speeds, self._widest)
         if Mode.TARGET_ONLY in modes:
             rate = rates.target_only_rate(self._known.alone_speeds())
             plans[Mode.TARGET_ONLY] = _stream(Mode.TARGET_ONLY, 0, rate, speeds)
@@ -131,18 +119,8 @@ class Optimal:
             plans[Mode.COLOCATED] = _stream(Mode.COLOCATED, int(windows[best]), float(found[best]), speeds)
         return plans
 
-    def _drafting(self, speeds: rates.Speeds) -> Plan:
-        """Return the best way to draft. Speeds that differ by less than 2 % count as equal: planning takes its time."""
-        coarse = _coarse(speeds)
-        key = (coarse, self._widest)
-        if key not in self._planned:
-            if len(self._planned) >= _PLANNED:
-                self._planned.clear()
-            self._planned[key] = _drafting(coarse, self._windows(), self._offer.max_depth)
-        return self._planned[key]
-
     def _windows(self) -> rates.Floats:
-        return np.asarray([one for one in WINDOWS if one <= self._widest], dtype=np.float64)
+        return windows_within(self._widest)
 
     def _follow_trial(self, seen: Observation) -> Mode | None:
         """Count a trial's verdict; return the mode that was tried if that was the last."""
@@ -242,34 +220,3 @@ def _stream(mode: Mode, window: int, rate: float, speeds: rates.Speeds) -> Plan:
     """Return a plan with grants so large that the next, asked for at half of one, is there before a round is cut."""
     on_the_way = int(_ROUND_TRIPS * rate * speeds.network_ms / 1000)
     return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + window + 5))), rate)
-
-
-def _coarse(speeds: rates.Speeds) -> rates.Speeds:
-    return rates.Speeds(
-        acceptance=min(max(round(speeds.acceptance, 2), 0.01), 0.98),
-        draft_ms=_rounded(speeds.draft_ms),
-        network_ms=_rounded(speeds.network_ms),
-        queue_ms=_rounded(speeds.queue_ms),
-        step_ms=_rounded(speeds.step_ms),
-        position_ms=_rounded(speeds.position_ms),
-    )
-
-
-def _rounded(duration_ms: float) -> float:
-    """Return the nearest of durations 2 % apart; what is below a nanosecond is nothing."""
-    return math.exp(0.02 * round(math.log(duration_ms) / 0.02)) if duration_ms > 1e-6 else 0.0
-
-
-def _drafting(speeds: rates.Speeds, windows: rates.Floats, max_depth: int) -> Plan:
-    found = rates.sequential_rates(speeds, windows)
-    best = int(found.argmax())
-    choice, rate = Choice(int(windows[best])), float(found[best])
-    if max_depth > 1:
-        pairs = list(product(windows, range(2, max_depth + 1)))
-        deep = rates.pipelined_rates(
-            speeds, np.asarray([one[0] for one in pairs]), np.asarray([one[1] for one in pairs], dtype=np.int64)
-        )
-        best = int(deep.argmax())
-        if deep[best] > rate:
-            choice, rate = Choice(int(pairs[best][0]), pairs[best][1]), float(deep[best])
-    return Plan(choice, rate)

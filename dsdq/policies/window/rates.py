@@ -22,6 +22,7 @@ drafting:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,37 +56,69 @@ class Speeds:
     position_ms: float
     stream_ms: float = 0.0
 
+    def values(self) -> tuple[float, ...]:
+        """Return all of them, in their order."""
+        return (
+            self.acceptance,
+            self.draft_ms,
+            self.network_ms,
+            self.queue_ms,
+            self.step_ms,
+            self.position_ms,
+            self.stream_ms,
+        )
+
     def pass_ms(self, positions: Floats | int) -> Floats:
         """Return the time of a pass over so many positions."""
         return np.asarray(self.step_ms + self.position_ms * np.asarray(positions, dtype=np.float64))
 
 
-def expected_tokens(acceptance: float, windows: Floats) -> Floats:
+def expected_tokens(acceptance: Floats | float, windows: Floats) -> Floats:
     """Return τ, the tokens that a round commits on average, for every window."""
     result: Floats = (1 - acceptance ** (windows + 1)) / (1 - acceptance)
     return result
 
 
-def sequential_rates(speeds: Speeds, windows: Floats) -> Floats:
-    """Return committed tokens per second for every window, one in flight."""
-    waits = speeds.network_ms + speeds.queue_ms + speeds.pass_ms(windows + 1)
-    result: Floats = 1000 * expected_tokens(speeds.acceptance, windows) / (windows * speeds.draft_ms + waits)
+def sequential_rates(speeds: Speeds | Sequence[Speeds], windows: Floats) -> Floats:
+    """Return committed tokens per second for every window, one in flight, all at the same speeds or each at its own."""
+    each = _Lanes.of(speeds)
+    waits = each.network_ms + each.queue_ms + each.step_ms + each.position_ms * (windows + 1)
+    result: Floats = 1000 * expected_tokens(each.acceptance, windows) / (windows * each.draft_ms + waits)
     return result
 
 
-def pipelined_rates(speeds: Speeds, windows: Floats, depths: NDArray[np.int64]) -> Floats:
-    """Return committed tokens per second for every pair of a window and a depth of at least 2."""
-    alpha = speeds.acceptance
-    reads = _reads(speeds, windows, depths)
+def pipelined_rates(speeds: Speeds | Sequence[Speeds], windows: Floats, depths: NDArray[np.int64]) -> Floats:
+    """Return committed tokens per second for every pair of a window and a depth of at least 2, likewise."""
+    each = _Lanes.of(speeds)
+    alpha = each.acceptance
+    reads = _reads(each, windows, depths)
     places = np.arange(HORIZON)[:, None]
     ends_in = alpha ** (places * windows + 1) * (1 - alpha**windows)
     ends_in[0] = 1 - alpha ** (windows + 1)
-    cycle_ms = (ends_in * reads).sum(axis=0) + _tail(alpha, windows, depths, reads, windows * speeds.draft_ms)
+    cycle_ms = (ends_in * reads).sum(axis=0) + _tail(alpha, windows, depths, reads, windows * each.draft_ms)
     result: Floats = 1000 / ((1 - alpha) * cycle_ms)
     return result
 
 
-def _tail(alpha: float, windows: Floats, depths: NDArray[np.int64], reads: Floats, drafting_ms: Floats) -> Floats:
+@dataclass(frozen=True, slots=True)
+class _Lanes:
+    """The fields of :class:`Speeds`, each of one value for all pairs or one for each."""
+
+    acceptance: Floats
+    draft_ms: Floats
+    network_ms: Floats
+    queue_ms: Floats
+    step_ms: Floats
+    position_ms: Floats
+    stream_ms: Floats
+
+    @classmethod
+    def of(cls, speeds: Speeds | Sequence[Speeds]) -> _Lanes:
+        each = [speeds] if isinstance(speeds, Speeds) else speeds
+        return cls(*np.asarray([one.values() for one in each], dtype=np.float64).T)
+
+
+def _tail(alpha: Floats, windows: Floats, depths: NDArray[np.int64], reads: Floats, drafting_ms: Floats) -> Floats:
     """Return what windows behind the horizon add to a cycle's mean length: they come as those D before them did."""
     lanes = np.arange(len(windows))
     # Verdicts may come in turns that do not fit into the depth: several are looked at, and drafts take their time.
@@ -100,7 +133,7 @@ def _tail(alpha: float, windows: Floats, depths: NDArray[np.int64], reads: Float
     return tail
 
 
-def _reads(speeds: Speeds, windows: Floats, depths: NDArray[np.int64]) -> Floats:
+def _reads(speeds: _Lanes, windows: Floats, depths: NDArray[np.int64]) -> Floats:
     """Return when each window's verdict is read, ``[HORIZON, configurations]``, as if every guess were right."""
     lanes = np.arange(len(windows))
     up = speeds.network_ms / 2

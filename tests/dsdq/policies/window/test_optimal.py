@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from dsdq.policies.pipeline import World, simulate
 from dsdq.policies.window import Choice, Mode, Observation, Offer, rates
-from dsdq.policies.window.optimal import WINDOWS, Optimal
+from dsdq.policies.window.optimal import Optimal
+from dsdq.policies.window.planner import WINDOWS
 from dsdq.policies.window.rates import Speeds
 
 WARM_UP_ROUNDS = 10
