@@ -173,17 +173,23 @@ class _Rounds:
     def _check_passed(self, verdict: Verdict) -> Said:
         """A round that is never answered must be stale when a later one is, or its tokens committed by then.
 
-        Or its device gave it up, and said so by a later branch: so it does when Redis has lost the end of the text.
+        Or a later one has taken its place: a grant that reaches as far; or anything of a later branch, by which a
+        device says that it gave the round up, as it does when Redis has lost the end of the text.
         """
         answered = self._rounds[verdict.first_round]
         for number in range(self._last + 1, answered.round):
             message = self._rounds.get(number)
-            if message is None or message.branch < answered.branch:
+            if message is None or message.branch < answered.branch or _replaces(answered, message):
                 continue
             status = liveness(self._state, message)
             if isinstance(status, Live) and (status.tokens or isinstance(message, Decode)):
                 when = f"at length {verdict.base}, branch {self._state.branch}, after round {self._last}"
                 yield Kind.ROUND_LOST, f"{_told(message)} was live when {_told(answered)} was answered {when}"
+
+
+def _replaces(later: Draft | Decode, earlier: Draft | Decode) -> bool:
+    """Say whether a grant takes the place of an earlier one."""
+    return isinstance(later, Decode) and isinstance(earlier, Decode) and later.end >= earlier.end
 
 
 def _told(message: Draft | Decode) -> str:
@@ -194,7 +200,7 @@ def _told(message: Draft | Decode) -> str:
 
 def _granted(verdict: Verdict, grants: Sequence[Decode]) -> bool:
     """Say whether grants allow what a verdict drafted and committed."""
-    budget = max(one.base + one.budget for one in grants)
+    budget = max(one.end for one in grants)
     return verdict.length <= budget and verdict.drafted <= max(one.window for one in grants)
 
 

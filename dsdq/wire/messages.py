@@ -88,7 +88,8 @@ class Draft:
 class Decode:
     """Grant the worker positions ``base`` to ``base + budget - 1`` to decode alone, streamed as verdicts.
 
-    With a ``window`` it may draft up to so many tokens for each of its steps itself (co-located); 0 is target-only.
+    With a ``window`` it may draft up to so many tokens for each of its steps itself (co-located); 0 is target-only. It
+    takes the place of a grant before it that does not reach further.
     """
 
     session: str
@@ -98,6 +99,11 @@ class Decode:
     digest: bytes
     budget: int
     window: int = 0
+
+    @property
+    def end(self) -> int:
+        """Return the position behind the last one that is granted."""
+        return self.base + self.budget
 
 
 @dataclass(frozen=True, slots=True)

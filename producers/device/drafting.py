@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from time import perf_counter
 
 from dsdq.drafting import DraftSession, Proposal
@@ -16,7 +17,7 @@ from dsdq.policies.window import WindowPolicy
 from dsdq.tasks import end
 from producers.device.flights import Flights, Guessed, Place
 
-GUESS_EVERY_TOKENS = 4
+GUESSED_TOKENS, GUESS_EVERY_TOKENS = 4, 8
 """A policy needs some guesses, not all: where drafter and verifier share cores, each takes time from the stream."""
 
 
@@ -105,19 +106,27 @@ class Drafting:
     # While the verifier streams
 
     def guess(self) -> None:
-        """Guess the token that the verifier commits next, unless a guess is under way or was made just now."""
+        """Guess what the verifier commits next, unless a guess is under way or was made just now."""
         if self._current is None and self._flights.length >= self._next_guess:
             self._next_guess = self._flights.length + GUESS_EVERY_TOKENS
-            self._current = self._begun(tuple(self._flights.text()), 1)  # a copy: the text grows meanwhile
+            self._current = self._begun(tuple(self._flights.text()), GUESSED_TOKENS)  # a copy: the text grows meanwhile
 
     def guessed(self) -> Guessed:
-        """Return how good the guess was, if it is made, behind whose place a verdict has committed tokens."""
+        """Return how good the guess was, once it is made and verdicts have told of all of it, or of its first mistake.
+
+        What is guessed behind a mistake is nobody's guess of this text.
+        """
         if self._current is None or not self._current[1].done():
             return Guessed()
-        (underway, making), self._current = self._current, None
+        underway, making = self._current
         made, committed = making.result(), self._flights.committed_since(underway.place) or ()
         tokens = made.proposal.tokens
-        return Guessed(len(tokens), int(tokens == committed[:1]), made.draft_ms) if tokens else Guessed()
+        right = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(tokens, committed, strict=False)))
+        if right == len(committed) < len(tokens):
+            return Guessed()
+        self._current = None
+        judged = min(right + 1, len(tokens))
+        return Guessed(judged, right, made.draft_ms * judged / len(tokens)) if tokens else Guessed()
 
     # Making
 

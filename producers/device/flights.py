@@ -81,7 +81,7 @@ class Flights:
     @property
     def granted(self) -> int:
         """Return how many tokens the target may still decode alone."""
-        return max(0, end_of(self._grants[-1]) - self._transcript.length) if self._grants else 0
+        return max(0, self._grants[-1].end - self._transcript.length) if self._grants else 0
 
     @property
     def length(self) -> int:
@@ -136,13 +136,14 @@ class Flights:
     def land(self, verdict: Verdict) -> Landed:
         """Drop what a verdict answers or refutes.
 
-        A verdict that rejects refutes all that follows; one that accepts everything refutes it where the target's own
-        next token is not the one that was guessed. What a verifier drafted for a grant refutes nothing of ours.
+        A grant that is answered has taken the place of those before it. A verdict that rejects refutes all that
+        follows; one that accepts everything refutes it where the target's own next token is not the one that was
+        guessed. What a verifier drafted for a grant refutes nothing of ours.
         """
         rejects = verdict.accepted < verdict.drafted and self.grant_of(verdict) is None
         while self._waiting and self._waiting[0].round <= verdict.last_round:
             self._waiting.popleft()
-        while self._grants and end_of(self._grants[0]) <= self._transcript.length:
+        while self._grants and (self._grants[0].round < verdict.first_round or self._grants[0].end <= verdict.length):
             self._grants.popleft()
         if rejects:
             return Landed(self.abandon())
@@ -166,8 +167,3 @@ class Flights:
         self._round += 1
         last = self._digest if self._waiting else self._transcript.digest
         return self._session, self._branch, self._round, self.length, last
-
-
-def end_of(grant: Decode) -> int:
-    """Return the position behind the last one that is granted."""
-    return grant.base + grant.budget

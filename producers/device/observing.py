@@ -9,7 +9,7 @@ from dsdq.client import GenerationStats
 from dsdq.policies.window import Mode, Observation, WindowPolicy
 from dsdq.wire import Decode, Draft, Verdict
 from producers.device.drafting import Made
-from producers.device.flights import Guessed, end_of
+from producers.device.flights import Guessed
 from producers.device.link import SessionLink
 
 
@@ -81,7 +81,7 @@ class Observer:
             guessed_right=guessed.right,
             guess_ms=guessed.guess_ms,
             drafter=windows[0].made.drafter if windows else 0,
-            wanted=0 if grant is None else min(grant.window, widest, end_of(grant) - verdict.base - 1),
+            wanted=0 if grant is None else min(grant.window, widest, grant.end - verdict.base - 1),
         )
         self._link.link_ms = None
         self._part += grant is not None

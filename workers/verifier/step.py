@@ -12,7 +12,7 @@ from itertools import islice, takewhile
 from dsdq import digest
 from dsdq.contract import MAX_WINDOW, Rule
 from dsdq.laws import DraftLaw
-from dsdq.session import Live, settle
+from dsdq.session import Live, liveness, settle
 from dsdq.wire import Closed, Decode, Draft, Verdict
 from workers.engine.planner import Request
 from workers.engine.rounds import Judged, Judgement
@@ -106,6 +106,15 @@ def ready_rounds(
     return Ready(held, rounds, tokens[: fed + 1], law, fed)
 
 
+def is_superseded(held: Held) -> bool:
+    """Say whether the first waiting round is a grant whose place a later one takes, which reaches as far."""
+    first, *later = (one.message for one in held.pending)
+    return isinstance(first, Decode) and any(
+        isinstance(one, Decode) and one.end >= first.end and isinstance(liveness(held.state, one), Live)
+        for one in later
+    )
+
+
 def wanted_window(held: Held, grant: Decode) -> int:
     """Return how many tokens a device wants the verifier to draft for the next step of a grant.
 
@@ -114,7 +123,7 @@ def wanted_window(held: Held, grant: Decode) -> int:
     contract, transcript = held.state.contract, held.state.transcript
     if contract.rule is Rule.REJECTION:
         return 0
-    left = min(grant.base + grant.budget - transcript.length, contract.max_tokens - transcript.generated)
+    left = min(grant.end - transcript.length, contract.max_tokens - transcript.generated)
     return min(grant.window, contract.max_window, left - 1)
 
 
@@ -174,7 +183,7 @@ def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timin
         max_window=next_window,
         logprobs=None if logprobs is None else logprobs.head(len(kept)),
     )
-    granted = isinstance(last, Decode) and verdict.length < last.base + last.budget
+    granted = isinstance(last, Decode) and verdict.length < last.end
     if reason is None:
         return Outcome(ready, verdict, not granted, None)
     counts = state.counts.after(verdict)

@@ -23,7 +23,7 @@ from workers.verifier.engine_thread import EngineThread
 from workers.verifier.held import Held, Pending
 from workers.verifier.load import Load
 from workers.verifier.sessions import Sessions
-from workers.verifier.step import Ready, Timing, conclude, ready_rounds
+from workers.verifier.step import Ready, Timing, conclude, is_superseded, ready_rounds
 
 log = get_logger("verifier")
 
@@ -198,7 +198,7 @@ class Stepper:
         while held.pending:
             pending = held.pending[0]
             status = liveness(held.state, pending.message)
-            if isinstance(status, Live):
+            if isinstance(status, Live) and not is_superseded(held):
                 objection = admission.object_to(held.state.contract, pending.message)
                 if objection is None:
                     own_window = self._load.own_window(held, waiting) if self._engine.engine.drafts else 0

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from dsdq.policies.window.protocol import Mode, Observation
 from dsdq.policies.window.rates import Speeds
 
-_MEMORY_TRIALS = 1000.0
-"""At an acceptance of 0.9 an error of 0.02 is one of 15 % in a pipeline's rate. Changes are noticed by themselves."""
+_MEMORY_TRIALS = 500.0
+"""At an acceptance of 0.9 an error of 0.02 is one of 15 % in a pipeline's rate; yet no text is alike throughout."""
 
 _LATELY = (3, 6, 12, 24)
 """Rounds whose results are held against those before them."""

@@ -73,6 +73,7 @@ class Optimal:
             self._began_ms = seen.time_ms - seen.round_trip_ms - seen.draft_ms
         self._known.observe(seen)
         self._widest = max(1, min(self._offer.max_window, seen.max_window))
+        self._narrow_trial()
         tried = self._follow_trial(seen)
         if self._trial is None or self._proves_best(seen):
             self._decide(tried)
@@ -113,14 +114,11 @@ class Optimal:
             rate = rates.target_only_rate(self._known.alone_speeds())
             plans[Mode.TARGET_ONLY] = _stream(Mode.TARGET_ONLY, 0, rate, speeds)
         if Mode.COLOCATED in modes and self._known.seen[Mode.COLOCATED]:
-            windows = self._windows()
+            windows = windows_within(self._offer.max_window)  # how wide it drafts then, the verifier itself knows
             found = rates.colocated_rates(self._known.own_speeds(), server_acceptance, 0.0, windows)
             best = int(found.argmax())
             plans[Mode.COLOCATED] = _stream(Mode.COLOCATED, int(windows[best]), float(found[best]), speeds)
         return plans
-
-    def _windows(self) -> rates.Floats:
-        return windows_within(self._widest)
 
     def _follow_trial(self, seen: Observation) -> Mode | None:
         """Count a trial's verdict; return the mode that was tried if that was the last."""
@@ -137,6 +135,12 @@ class Optimal:
             self._spent_ms += max(0.0, lost_ms)
         self._trial = None
         return trial.choice.mode
+
+    def _narrow_trial(self) -> None:
+        """Keep to what the verifier asks for, when it asks for less than what is being tried."""
+        trial = self._trial
+        if trial is not None and trial.choice.mode is Mode.SPECULATE and trial.choice.window > self._widest:
+            trial.choice = replace(trial.choice, window=self._widest)
 
     def _proves_best(self, seen: Observation) -> bool:
         """End the trial of a stream that is the best by now, so that its grant is renewed in time."""
@@ -155,7 +159,7 @@ class Optimal:
         """
         if choice.mode is not Mode.COLOCATED or not self._known.draft_ms.count:
             return choice
-        speeds, windows = self._known.own_speeds(), self._windows()
+        speeds, windows = self._known.own_speeds(), windows_within(self._offer.max_window)
         found = rates.colocated_rates(speeds, speeds.acceptance, 0.0, windows)
         best = int(found.argmax())
         lasting = int(_ROUND_TRIPS * float(found[best]) * speeds.network_ms / 1000)
@@ -219,4 +223,4 @@ def _trial_of(plan: Plan) -> Choice:
 def _stream(mode: Mode, window: int, rate: float, speeds: rates.Speeds) -> Plan:
     """Return a plan with grants so large that the next, asked for at half of one, is there before a round is cut."""
     on_the_way = int(_ROUND_TRIPS * rate * speeds.network_ms / 1000)
-    return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + window + 5))), rate)
+    return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + 2 * window + 5))), rate)

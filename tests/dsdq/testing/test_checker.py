@@ -137,6 +137,20 @@ def test_a_round_that_its_device_gave_up_may_be_passed_over() -> None:
     assert check(story.history()) == []
 
 
+def test_a_grant_whose_place_a_later_one_took_may_be_passed_over() -> None:
+    story = Story()
+    story.open()
+    story.grant(1, 8)
+    story.answer(1, 1, (20,), drafted=0, accepted=0)
+    story.grant(2, 9)  # lost on its way
+    story.answer(1, 1, (21,), drafted=0, accepted=0)
+    story.grant(3, 8)
+    for token in TEXT[2:]:
+        story.answer(3, 3, (token,), drafted=0, accepted=0)
+    story.close()
+    assert check(story.history()) == []
+
+
 def test_a_refusal_is_a_history_too() -> None:
     story = Story()
     story.epoch = 1

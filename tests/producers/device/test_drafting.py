@@ -16,7 +16,7 @@ from dsdq.policies.window import Static, WindowPolicy
 from dsdq.policies.window.simple import Threshold
 from dsdq.session import Transcript
 from dsdq.wire import Draft, Verdict, pack_contract
-from producers.device.drafting import Drafting, Hand
+from producers.device.drafting import GUESSED_TOKENS, Drafting, Hand
 from producers.device.flights import Flights, Guessed
 
 CONTRACT = Contract("acme", "phone", "s1", "target", "fingerprint")
@@ -164,21 +164,26 @@ async def test_guesses_are_counted_when_the_target_has_said_its_token_and_they_a
     assert device.drafting.guessed() == Guessed()  # not made yet
     device.stream(11)
     device.drafting.guess()  # one at a time
-    drafter.lets.release()
+    drafter.lets.release(GUESSED_TOKENS)
     await until(lambda: device.drafting.begin(1).done())
     device.stream(12)
-    late = device.drafting.guessed()
-    assert (late.tokens, late.right) == (1, 1)
-    device.drafting.guess()  # not behind every token
+    assert device.drafting.guessed() == Guessed()  # its last token is not committed yet
     device.stream(13)
+    late = device.drafting.guessed()
+    assert (late.tokens, late.right) == (GUESSED_TOKENS, GUESSED_TOKENS)
+    for token in range(14, 18):
+        device.drafting.guess()  # not behind every token
+        device.stream(token)
     device.drafting.guess()
-    drafter.lets.release()
+    drafter.lets.release(GUESSED_TOKENS)
     await until(lambda: device.drafting.begin(1).done())
+    device.stream(10)
+    assert device.drafting.guessed() == Guessed()
     device.stream(99)
     wrong = device.drafting.guessed()
-    assert (wrong.tokens, wrong.right) == (1, 0)
+    assert (wrong.tokens, wrong.right) == (2, 1)
     assert wrong.guess_ms > 0
-    assert drafter.texts == [PROMPT, (*PROMPT, 10, 11, 12, 13)]
+    assert drafter.texts == [PROMPT, (*PROMPT, *range(10, 18))]
 
 
 async def test_what_a_drafter_raises_is_raised_even_if_the_draft_was_dropped() -> None:

@@ -18,7 +18,7 @@ from dsdq.testing.tiny import VOCAB_SIZE
 from dsdq.wire import Decode, Draft, pack_contract
 from workers.engine.rounds import Judgement
 from workers.verifier.held import Held, Pending
-from workers.verifier.step import Ready, Timing, conclude, ready_rounds
+from workers.verifier.step import Ready, Timing, conclude, is_superseded, ready_rounds
 
 PROMPT = (5, 9, 12, 7)
 CONTRACT = Contract("acme", "phone", "s1", "m", "f", max_tokens=20, max_window=4)
@@ -116,6 +116,34 @@ def test_a_grant_is_answered_once_its_budget_is_used() -> None:
     assert not first.final
     session.state.commit(first.verdict, final=False)
     assert conclude(ready(session), Judgement(Acceptance(0, (9,))), (), TIMING, 4).final
+
+
+@pytest.mark.parametrize(
+    ("grants", "superseded"),
+    [
+        (((4, 6), (5, 6)), True),
+        (((4, 6), (5, 5)), True),  # it reaches as far
+        (((4, 6), (5, 2)), False),
+        (((4, 6),), False),
+        (((4, 6), (9, 6)), False),  # from a text that there is not yet
+    ],
+)
+def test_a_later_grant_that_reaches_as_far_takes_the_place_of_an_earlier(
+    grants: tuple[tuple[int, int], ...], superseded: bool
+) -> None:
+    session = held()
+    session.state.transcript.extend((7, 8))
+    for number, (base, budget) in enumerate(grants, 1):
+        digest_ = session.state.transcript.digest_at(base) if base <= 6 else bytes(16)
+        message = Decode("s1", 0, number, base, digest_, budget)
+        session.pending.append(Pending(Entry("w1", "acme", f"0-{number}", {}), message, 0.0))
+    assert is_superseded(session) is superseded
+
+
+def test_a_draft_behind_a_grant_does_not_take_its_place() -> None:
+    session = grant_of(held(), 6, 0)
+    session.pending.append(held(draft(2, (), (1,))).pending[0])
+    assert not is_superseded(session)
 
 
 def grant_of(session: Held, budget: int, window: int) -> Held:

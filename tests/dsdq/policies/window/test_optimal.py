@@ -208,5 +208,6 @@ def test_whatever_it_is_told_it_stays_within_the_offer_and_repeats_itself(
         if choice.mode is Mode.TARGET_ONLY:
             assert choice.window == 0
         else:
-            assert 1 <= choice.window <= max(1, min(offer.max_window, max(seen.max_window, 8)))
+            asked = offer.max_window if choice.mode is Mode.COLOCATED else seen.max_window
+            assert 1 <= choice.window <= max(1, min(offer.max_window, asked))
         assert (choice.budget > 0) == (choice.mode is not Mode.SPECULATE)
