@@ -43,7 +43,7 @@ from bench import gpu
 from bench.models import llama_30m, target_30m
 from dsdq.bus.inbox import Entry
 from dsdq.bus.sessions import Owned
-from dsdq.contract import Contract, Sampling
+from dsdq.contract import MAX_WINDOW, Contract, Sampling
 from dsdq.policies.batching import StepBudget
 from dsdq.policies.paging import BLOCK
 from dsdq.session import Live, SessionState, Transcript
@@ -75,7 +75,7 @@ class Sessions:
         self.planner = Planner(engine.kv_blocks, StepBudget(1 << 20, 1 << 20), shares=False)
         self.held = [self._held(number, window, sampling) for number in range(batch)]
         for one in self.held:
-            self.planner.admit(one.session, "")
+            self.planner.admit(one.key, "")
         self.ready = [ready_rounds(one, Live(one.pending[0].message.tokens), 4096) for one in self.held]
         self._feed()
 
@@ -86,28 +86,28 @@ class Sessions:
         tokens = tuple(prompt[: window - 1])  # the last token of the text is fed with them
         message = Draft(contract.session, 0, 1, len(prompt), transcript.digest, tokens)
         held = Held(SessionState(contract, transcript, 1, "o"), Owned(contract, 1, "o"), 0.0, StopFinder(None, ()))
-        held.pending.append(Pending(Entry("t", "1-0", b""), message, 0.0))
+        held.pending.append(Pending(Entry("w", "t", "1-0", {}), message, 0.0))
         return held
 
     def _feed(self) -> None:
         for one in self.held:
             text = one.state.transcript.tokens
             for start in range(0, CONTEXT, CHUNK):
-                self.planner.paging.reserve(one.session, start + CHUNK)
-                blocks = tuple(self.planner.paging[one.session].blocks)
-                self.engine.forward([Row(one.session, start, text[start : start + CHUNK], 0, blocks)])
-            self.planner.computed(one.session, text, CONTEXT)
+                self.planner.paging.reserve(one.key, start + CHUNK)
+                blocks = tuple(self.planner.paging[one.key].blocks)
+                self.engine.forward([Row(one.key, start, text[start : start + CHUNK], 0, blocks)])
+            self.planner.computed(one.key, text, CONTEXT)
 
     def step(self) -> None:
         """Do all that the verifier does for a step, but for writing to Redis, which the next forward overlaps."""
         started = monotonic()
         rows = self.planner.plan([one.request for one in self.ready], started)
-        by_name = {one.held.session: one for one in self.ready}
+        by_name = {one.held.key: one for one in self.ready}
         judged = [by_name[row.session].judged for row in rows]
         judgements = JudgingEngine(self.engine).verify(rows, judged, 0)
         timing = Timing(started, monotonic(), len(rows))
         for row, judgement in zip(rows, judgements, strict=True):
-            pack(conclude(by_name[row.session], judgement, (), timing).verdict)
+            pack(conclude(by_name[row.session], judgement, (), timing, MAX_WINDOW).verdict)
             self.planner.computed(row.session, by_name[row.session].held.state.transcript.tokens, CONTEXT)
 
     def rows(self) -> list[Row]:
