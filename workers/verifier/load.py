@@ -36,7 +36,7 @@ class Load:
         timing: Timing,
         idle_s: float = 0.0,
     ) -> None:
-        """Take in a step, before which nothing was to do for ``idle_s``."""
+        """Take in a step, before which nothing was done for ``idle_s``."""
         if self._brief:
             return
         took_s, drafting_ms = timing.ended_s - timing.started_s, judgements[0].drafting_ms
@@ -63,15 +63,16 @@ class Load:
         """Return the largest window that a device may draft next; 0 if even one token costs others more than it brings.
 
         A session that is alone slows nobody. While there is time left nobody is to be slower than if all decoded
-        alone; where there is none, what commits most tokens serves all best.
+        alone; where there is none, what commits most tokens serves all best. What is little known speaks for the wider
+        window: under a narrow one nobody would learn better.
         """
         widest = widest_window(self._step_tokens, waiting, held.state.contract.max_window)
         if waiting < 2:
             return widest
-        acceptance = held.acceptance.mean
+        acceptance, (step_ms, position_ms) = held.acceptance.hoped, self._step.surely()
         if self._busy >= SATURATED:
-            return self._best(acceptance, waiting, 0.0, widest)
-        return paying_window(self._step.step_ms, self._step.position_ms, waiting, acceptance, widest)
+            return best_window(step_ms / waiting, position_ms, 0.0, acceptance, widest)
+        return paying_window(step_ms, position_ms, waiting, acceptance, widest)
 
     def linger_s(self, waiting: int, expected_s: Sequence[float]) -> float:
         """Return for how long a step that so many wait for should wait for rounds expected in so many seconds."""

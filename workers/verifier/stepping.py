@@ -70,10 +70,7 @@ class Stepper:
     async def run(self) -> None:
         """Step until :meth:`stop`."""
         while not self._stopping:
-            idle_since_s = monotonic()
-            await self.work.wait()
-            self._idle_s += monotonic() - idle_since_s
-            self.work.clear()
+            await self._wait_for_work()
             while not self._stopping and await self.step():
                 await asyncio.sleep(0)  # a brief engine's pass has let nobody else run
                 await self._sessions.commits.shorter_than(MOST_UNCOMMITTED)
@@ -142,10 +139,18 @@ class Stepper:
         while not self._stopping and any(self._sessions.holds(held) and not held.pending for held in awaited):
             try:
                 async with asyncio.timeout(until_s - monotonic()):
-                    await self.work.wait()
+                    await self._wait_for_work()
             except TimeoutError:
                 return
-            self.work.clear()
+
+    async def _wait_for_work(self) -> None:
+        """Wait until a session could use a step; that is time that the verifier has left."""
+        since_s = monotonic()
+        try:
+            await self.work.wait()
+        finally:
+            self._idle_s += monotonic() - since_s
+        self.work.clear()
 
     def _note(self, held: Held, row: Row) -> None:
         """Take note of what a row has fed; what a verification has is noted with its verdict."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 
 PRIOR_ACCEPTANCE = 0.6
 _PRIOR_TRIALS = 4.0
@@ -13,6 +14,7 @@ _MEMORY_STEPS = 64
 _POSITION_SHARE = 0.03
 """What a position adds to a step, as a share of it, before steps of different sizes were seen."""
 _PRIOR_STEPS = 1.0
+_FIRST_STEPS = 4
 _SURPRISE = 2.0
 
 
@@ -98,6 +100,14 @@ class Acceptance:
         """Return the probability that a draft token stands if all before it do."""
         return self.hits / self.trials
 
+    @property
+    def hoped(self) -> float:
+        """Return what it may well be: the mean and one standard error.
+
+        Where a window is too narrow nothing shows it, so little that was seen must not narrow it.
+        """
+        return min(1.0, self.mean + sqrt(max(0.0, self.mean * (1 - self.mean)) / self.trials))
+
     def add(self, drafted: int, accepted: int, committed: int) -> None:
         """Take in a verdict, in tokens."""
         if drafted:
@@ -113,15 +123,21 @@ class StepCost:
 
     Steps that are all alike do not tell the two apart: then a position counts as three percent of a step. A step that
     took less than half or more than twice of what was expected counts as half or twice of it, so that a machine that
-    was busy with something else is not taken for a slow one at once.
+    was busy with something else is not taken for a slow one at once. The first steps are ignored: what they need is
+    loaded and compiled for them, and as they feed prompts, positions would seem to take that time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ignored: int = _FIRST_STEPS) -> None:
+        """Know nothing: then all is 0. So many steps are ignored."""
+        self._ignored = ignored
         self.step_ms, self.position_ms = 0.0, 0.0
-        self._weight, self._x, self._y, self._xx, self._xy = 0.0, 0.0, 0.0, 0.0, 0.0
+        self._weight, self._x, self._y, self._xx, self._xy, self._yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
 
     def add(self, positions: int, took_ms: float) -> None:
         """Take in a step over so many positions."""
+        if self._ignored:
+            self._ignored -= 1
+            return
         if self._weight:
             expected_ms = self.step_ms + self.position_ms * positions
             took_ms = min(max(took_ms, expected_ms / _SURPRISE), expected_ms * _SURPRISE)
@@ -131,7 +147,17 @@ class StepCost:
         self._x, self._y = self._x + weight * dx, self._y + weight * dy
         self._xx = (1 - weight) * (self._xx + weight * dx * dx)
         self._xy = (1 - weight) * (self._xy + weight * dx * dy)
+        self._yy = (1 - weight) * (self._yy + weight * dy * dy)
         self._solve()
+
+    def surely(self) -> tuple[float, float]:
+        """Return ``step_ms`` and ``position_ms`` as they are where a position takes one standard error less."""
+        if not self._weight:
+            return 0.0, 0.0
+        slope, steps = self.position_ms, min(self._weight, _MEMORY_STEPS)
+        spread = max(0.0, self._yy - 2 * slope * self._xy + slope * slope * self._xx)
+        position_ms = max(0.0, slope - sqrt(spread / (steps * self._xx + _PRIOR_STEPS)))
+        return self._y - position_ms * self._x, position_ms
 
     def _solve(self) -> None:
         # The prior is a step of its own, as far from the others as one position is.
@@ -150,17 +176,16 @@ class DraftCost:
     """
 
     def __init__(self) -> None:
-        self._pass = StepCost()
-        self._drafts, self._hope = -1, 1.0
+        self._pass = StepCost(ignored=1)
+        self._hope = 1.0
 
     def add(self, rows: int, places: int, took_ms: float) -> None:
         """Take in a step that drafted for so many rows, ``places`` tokens for the longest."""
         if not rows:
             self._hope *= 1 - _FORGET_BY_TOKEN
             return
-        self._drafts, self._hope = self._drafts + 1, 1.0
-        if self._drafts:
-            self._pass.add(rows, took_ms / places)
+        self._hope = 1.0
+        self._pass.add(rows, took_ms / places)
 
     def share_ms(self, rows: int) -> float:
         """Return what a draft token takes for each of so many rows."""

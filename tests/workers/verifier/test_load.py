@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dsdq.accept import Acceptance
 from dsdq.contract import MAX_WINDOW
 from tests.workers.verifier.test_step import draft, grant_of, held, ready
 from workers.engine.rounds import Judgement
 from workers.engine.rows import Row
+from workers.verifier.held import Held
 from workers.verifier.load import Load
 from workers.verifier.step import Live, Timing, ready_rounds
 
@@ -46,24 +49,49 @@ def test_what_drafting_took_is_not_taken_for_the_targets_step() -> None:
     ]
 
 
+def take_in(load: Load, positions: int, took_ms: float, idle_s: float = 1.0) -> None:
+    """Take in a step of one device's draft."""
+    rows = [Row("s", 0, (0,) * positions, 1, (0,))]
+    timing = Timing(0.0, took_ms / 1000, 1)
+    load.take_in(rows, [ready(held(draft(1, (), (1, 2))))], [Judgement(Acceptance(0, (1,)))], timing, idle_s)
+
+
 def measured(position_ms: float, idle_s: float = 1.0) -> Load:
     """Return the load of a verifier whose steps take 8 ms and something for each position."""
     load = Load(512, brief=False)
     for positions in (2, 9) * 30:
-        rows = [Row("s", 0, (0,) * positions, 1, (0,))]
-        timing = Timing(0.0, (8 + position_ms * positions) / 1000, 1)
-        load.take_in(rows, [ready(held(draft(1, (), (1, 2))))], [Judgement(Acceptance(0, (1,)))], timing, idle_s)
+        take_in(load, positions, 8 + position_ms * positions, idle_s)
     return load
 
 
-def test_under_load_a_device_is_asked_for_what_pays_and_for_no_draft_where_nothing_does() -> None:
+def known(hits: int, misses: int) -> Held:
+    """Return a session of which so many rounds of four tokens stood, or did not at all."""
     session = held()
+    for _ in range(hits):
+        session.acceptance.add(drafted=4, accepted=4, committed=5)
+    for _ in range(misses):
+        session.acceptance.add(drafted=4, accepted=0, committed=1)
+    return session
+
+
+def test_under_load_a_device_is_asked_for_what_pays_and_for_no_draft_where_nothing_does() -> None:
+    session = known(hits=8, misses=24)
     load = measured(0.1)
     assert [load.next_window(session, waiting) for waiting in (1, 2, 40, 400)] == [4, 4, 3, 0]
     assert measured(5.0).next_window(session, 1) == 4  # nobody is slowed
-    for _ in range(20):
-        session.acceptance.add(drafted=4, accepted=0, committed=1)
-    assert measured(0.5).next_window(session, 2) == 0
+    assert measured(0.5).next_window(known(hits=0, misses=40), 2) == 0
+
+
+@pytest.mark.parametrize("idle_s", [0.0, 1.0])
+def test_a_small_crowd_drafts_as_it_agreed_while_steps_are_slow_for_the_first_time_or_uneven(idle_s: float) -> None:
+    # Steps of a verifier on two cores that devices share, as they were: positions, milliseconds.
+    load = Load(512, brief=False)
+    first = [(127, 453.5), (69, 215.2), (36, 117.1), (2, 72.3), (6, 136.6), (6, 134.6), (6, 101.6), (6, 100.0)]
+    later = [(45, 33.4), (9, 34.1), (45, 63.4), (9, 59.6), (27, 17.3), (27, 11.7), (27, 29.0), (27, 13.9), (45, 25.1)]
+    session = known(hits=8, misses=8)
+    for positions, took_ms in first + later * 8:
+        take_in(load, positions, took_ms, idle_s)
+        assert [load.next_window(session, waiting) for waiting in (1, 2, 3, 6)] == [4, 4, 4, 4]
 
 
 def test_a_verifier_without_time_to_spare_asks_for_what_commits_most() -> None:

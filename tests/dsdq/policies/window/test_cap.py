@@ -93,6 +93,49 @@ def test_one_step_that_waited_for_something_else_changes_little() -> None:
     assert cost.step_ms + 7 * cost.position_ms < 1.1 * before
 
 
+def test_the_first_steps_say_nothing_of_the_rest() -> None:
+    cost = StepCost()
+    for positions, took_ms in ((130, 20_000.0), (60, 500.0), (30, 90.0), (30, 40.0)):
+        cost.add(positions, took_ms)
+    assert cost.surely() == (0, 0)
+    for positions in (4, 16) * 10:
+        cost.add(positions, 8 + 0.2 * positions)
+    assert cost.position_ms == pytest.approx(0.2, rel=0.05)
+
+
+@given(st.lists(st.tuples(st.integers(1, 600), st.floats(0.1, 500)), min_size=5, max_size=200))
+def test_what_a_position_surely_takes_is_no_more_than_what_it_seems_to_take_and_steps_stay_as_long(
+    steps: list[tuple[int, float]],
+) -> None:
+    cost = StepCost()
+    for positions, took_ms in steps:
+        cost.add(positions, took_ms)
+    step_ms, position_ms = cost.surely()
+    assert 0 <= position_ms <= cost.position_ms
+    assert step_ms >= cost.step_ms - 1e-6
+
+
+def test_the_better_steps_agree_the_surer_it_is_what_a_position_takes() -> None:
+    even, uneven = StepCost(), StepCost()
+    for turn in range(60):
+        positions = (9, 18, 27)[turn % 3]
+        even.add(positions, 20 + 0.2 * positions + (-1) ** turn)
+        uneven.add(positions, 20 + 0.2 * positions + 8 * (-1) ** turn)
+    assert even.surely()[1] == pytest.approx(0.2, abs=0.05)
+    assert uneven.surely()[1] < 0.1
+
+
+def test_what_may_well_stand_comes_near_what_does_as_rounds_are_seen() -> None:
+    acceptance = Acceptance()
+    assert acceptance.hoped > 0.8
+    margins = []
+    for _ in range(20):
+        acceptance.add(drafted=4, accepted=2, committed=3)
+        margins.append(acceptance.hoped - acceptance.mean)
+    assert margins == sorted(margins, reverse=True)
+    assert 0 < margins[-1] < margins[0] / 2
+
+
 def test_acceptance_follows_what_stands_and_hopes_again_where_nothing_is_drafted() -> None:
     acceptance = Acceptance()
     for _ in range(30):
