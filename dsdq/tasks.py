@@ -1,11 +1,15 @@
-"""Ending background tasks for certain."""
+"""Ending background tasks for certain, and with whom they work for."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
+from weakref import WeakKeyDictionary
 
 AGAIN_S = 0.05
+
+_RUNNING: WeakKeyDictionary[object, set[asyncio.Task[Any]]] = WeakKeyDictionary()
 
 
 async def end(*tasks: asyncio.Future[Any]) -> None:
@@ -22,3 +26,17 @@ async def end(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()  # seen: asyncio would complain about it otherwise
+
+
+def start_for(owner: object, work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` in a task that :func:`end_all_of` its owner ends."""
+    running = _RUNNING.setdefault(owner, set())
+    task = asyncio.create_task(work)
+    running.add(task)
+    task.add_done_callback(running.discard)
+
+
+async def end_all_of(owner: object) -> None:
+    """End every task that runs for ``owner``, those too that begin meanwhile."""
+    while running := _RUNNING.get(owner):
+        await end(*running)

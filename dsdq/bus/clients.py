@@ -27,6 +27,7 @@ from redis.cluster import PRIMARY
 from dsdq.bus.brisk import BriskConnection
 from dsdq.bus.faults import code_of, fault_of
 from dsdq.errors import DeniedError
+from dsdq.tasks import end_all_of
 
 RETRIES = 3
 RETRY_S = 3.0  # connecting is tried within sending is tried: without an end, a host that drops packets takes minutes
@@ -118,7 +119,8 @@ class Client(Redis):  # type: ignore[misc]
             await self.connection_pool.release(connection)
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's own
-        """Close every connection, those to Sentinels too."""
+        """End what runs for this client and close every connection, those to Sentinels too."""
+        await end_all_of(self)  # whoever finds a connection closed would make it again
         await super().aclose(close_connection_pool)
         manager = getattr(self.connection_pool, "sentinel_manager", None)
         for sentinel in manager.sentinels if manager is not None else ():
@@ -158,6 +160,11 @@ class ClusterClient(RedisCluster):  # type: ignore[misc]
                 self.nodes_manager.startup_nodes.setdefault(node.name, node)
         await super().initialize()
         return self
+
+    async def aclose(self) -> None:
+        """End what runs for this client and close every connection."""
+        await end_all_of(self)
+        await super().aclose()
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """Send a command to the node of its keys and return its answer."""

@@ -3,7 +3,7 @@
 A call that comes while another is under way waits for it, and then goes with all that wait. A device process with
 hundreds of sessions would otherwise hold a connection for each, and spend more on pipelines than on drafts. A call that
 comes alone goes alone, and at once; and where the server is far, none waits for an answer that takes longer than a
-wink: what waits then goes too, over another connection.
+wink: what waits then goes too, over another connection. A client that closes ends all of them, and cancels who waits.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from redis.asyncio import Redis
 
 from dsdq.bus import scripts
+from dsdq.tasks import start_for
 
 MOST_CALLS = 128
 WINK_S = 0.002
@@ -32,7 +33,6 @@ class Together:
         self._name = name
         self._waiting: deque[_Waiting] = deque()
         self._under_way = 0
-        self._sending: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
 
     async def call(self, redis: Redis, keys: Sequence[str], arguments: Sequence[scripts.Argument]) -> Any:  # noqa: ANN401
@@ -65,18 +65,29 @@ class Together:
         """Send what waits, if anything does."""
         if self._waiting:
             self._under_way += 1
-            task = asyncio.create_task(self._send(redis))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+            start_for(redis, self._send(redis))
 
     async def _send(self, redis: Redis) -> None:
         """Send what waits, and what comes meanwhile."""
+        batch: Sequence[_Waiting] = ()
         try:
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_CALLS))]
+            while batch := self._next():
                 await self._answer(redis, batch)
+        except asyncio.CancelledError:
+            for _, waiting in (*batch, *self._waiting):
+                waiting.cancel()
+            raise
         finally:
             self._under_way -= 1
+
+    def _next(self) -> list[_Waiting]:
+        """Take out the calls that go now; those that were given up do not go."""
+        batch: list[_Waiting] = []
+        while self._waiting and len(batch) < MOST_CALLS:
+            call, waiting = self._waiting.popleft()
+            if not waiting.done():
+                batch.append((call, waiting))
+        return batch
 
     async def _answer(self, redis: Redis, batch: Sequence[_Waiting]) -> None:
         try:

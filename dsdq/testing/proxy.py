@@ -18,7 +18,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from dsdq.bus.embedded import LOOPBACK
-from dsdq.tasks import end
+from dsdq.tasks import end, end_all_of, start_for
 from dsdq.testing.resp import Splitter, arguments
 
 READ_BYTES = 1 << 16
@@ -240,7 +240,7 @@ class FaultProxy:
 
     async def __aenter__(self) -> Self:
         """Listen; ``url`` says where."""
-        self._listener = await asyncio.start_server(self._serve, LOOPBACK, 0)
+        self._listener = await asyncio.start_server(self._accept, LOOPBACK, 0)
         port = self._listener.sockets[0].getsockname()[1]
         self.url = f"redis://{LOOPBACK}:{port}/0"
         return self
@@ -252,6 +252,7 @@ class FaultProxy:
         if self._listener is not None:
             self._listener.close()
         await asyncio.gather(*(connection.close() for connection in self.connections))
+        await end_all_of(self)
 
     @property
     def connections(self) -> list[Connection]:
@@ -277,9 +278,15 @@ class FaultProxy:
     def _some(self, share: float) -> list[Connection]:
         return [connection for connection in self.connections if self._rng.random() < share]
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        start_for(self, self._serve(reader, writer))
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             server = await self._connect()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         except OSError:
             self.injected[Fault.REFUSED] += 1
             writer.transport.abort()

@@ -62,7 +62,7 @@ async def test_a_connection_that_the_server_closed_is_not_used_again(client: Cli
     assert await client.ping()
     (connection,) = client.connection_pool._available_connections
     await redis.client_kill_filter(_id=await client.client_id(), skipme=False)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await connection.can_read_destructive():
             await asyncio.sleep(0.005)
     assert await client.ping()
@@ -81,7 +81,7 @@ async def test_an_answer_that_nobody_waits_for_any_more_answers_no_other_questio
 async def test_an_answer_left_in_the_buffer_is_noticed(client: Client) -> None:
     connection = await client.connection_pool.get_connection()
     await connection.send_command("PING")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await connection.can_read_destructive():
             await asyncio.sleep(0.005)
     await client.connection_pool.release(connection)

@@ -16,6 +16,7 @@ from dsdq.contract import Contract
 from dsdq.errors import GoneError
 
 CONTRACT = Contract("acme", "phone-1", "s1", "m", "f")
+LIMIT_S = 30
 
 
 @pytest.fixture
@@ -48,8 +49,8 @@ async def test_messages_come_in_order_each_to_its_session(store: SessionStore, r
     one, two = await opened(store, "s1"), await opened(store, "s2")
     await say(store, two, b"b1")
     await say(store, one, b"a1", b"a2")
-    assert [await first.get(5) for _ in range(3)] == [b"opened", b"a1", b"a2"]
-    assert [await second.get(5) for _ in range(2)] == [b"opened", b"b1"]
+    assert [await first.get(LIMIT_S) for _ in range(3)] == [b"opened", b"a1", b"a2"]
+    assert [await second.get(LIMIT_S) for _ in range(2)] == [b"opened", b"b1"]
     assert first.get_nowait() is None
 
 
@@ -58,7 +59,7 @@ async def test_what_the_feed_has_trimmed_away_is_read_from_the_log(
 ) -> None:
     subscription = reader.subscribe(CONTRACT)
     owned = await opened(store)
-    assert await subscription.get(5) == b"opened"
+    assert await subscription.get(LIMIT_S) == b"opened"
     pipeline = redis.pipeline()  # the reader sees the feed only after its entries were cut out of it
     head, log, feed = owned.keys
     for number in range(2, 8):
@@ -66,7 +67,7 @@ async def test_what_the_feed_has_trimmed_away_is_read_from_the_log(
     pipeline.hset(head, "entries", 7)
     pipeline.xadd(feed, {"s": "s1", "n": 7, "e": 1, "m": b"v7"})
     await pipeline.execute()
-    assert [await subscription.get(5) for _ in range(6)] == [b"v%d" % number for number in range(2, 8)]
+    assert [await subscription.get(LIMIT_S) for _ in range(6)] == [b"v%d" % number for number in range(2, 8)]
 
 
 async def test_what_comes_twice_is_given_once(redis: Redis, store: SessionStore, reader: FeedReader) -> None:
@@ -74,14 +75,14 @@ async def test_what_comes_twice_is_given_once(redis: Redis, store: SessionStore,
     owned = await opened(store)
     await redis.xadd(owned.keys[2], {"s": "s1", "n": 1, "e": 1, "m": b"opened"})
     await say(store, owned, b"v2")
-    assert [await subscription.get(5) for _ in range(2)] == [b"opened", b"v2"]
+    assert [await subscription.get(LIMIT_S) for _ in range(2)] == [b"opened", b"v2"]
     assert subscription.get_nowait() is None
 
 
 async def test_catching_up_finds_what_no_hint_told(redis: Redis, store: SessionStore, reader: FeedReader) -> None:
     subscription = reader.subscribe(CONTRACT)
     owned = await opened(store)
-    assert await subscription.get(5) == b"opened"
+    assert await subscription.get(LIMIT_S) == b"opened"
     await redis.xadd(owned.keys[1], {"m": b"v2", "e": 1}, id="2-0")
     assert await reader.catch_up(subscription)
     assert subscription.get_nowait() == b"v2"
@@ -93,17 +94,17 @@ async def test_of_several_awaited_answers_the_next_but_one_is_read_from_the_log_
 ) -> None:
     subscription = reader.subscribe(CONTRACT)
     await opened(store)
-    assert await subscription.get(5) == b"opened"
+    assert await subscription.get(LIMIT_S) == b"opened"
     reader.look_ahead(subscription, 3)
     log, feed = place_of(CONTRACT).log, keys.feed("phone-1", "acme")
     for number in (2, 3, 4):
         await redis.xadd(log, {"m": b"a%d" % number, "e": 1}, id=f"{number}-0")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         while len(subscription._ahead) < 2:
             await asyncio.sleep(0.001)
     assert not subscription.waits  # they wait for the one in front of them
     await redis.xadd(feed, {"s": "s1", "n": 2, "e": 1, "m": b"a2"})
-    assert [await subscription.get(5) for _ in range(3)] == [b"a2", b"a3", b"a4"]
+    assert [await subscription.get(LIMIT_S) for _ in range(3)] == [b"a2", b"a3", b"a4"]
 
 
 def test_what_is_sighted_under_another_epoch_is_left_to_the_feed() -> None:
@@ -118,7 +119,7 @@ def test_what_is_sighted_under_another_epoch_is_left_to_the_feed() -> None:
 
 async def test_whoever_waits_on_a_closed_subscription_is_told(reader: FeedReader) -> None:
     subscription = reader.subscribe(CONTRACT)
-    waiting = asyncio.create_task(subscription.get(5))
+    waiting = asyncio.create_task(subscription.get(LIMIT_S))
     await asyncio.sleep(0)
     reader.unsubscribe(subscription)
     with pytest.raises(GoneError):
@@ -134,13 +135,13 @@ async def test_whoever_has_waited_long_enough_is_told_and_may_ask_again(
     with pytest.raises(TimeoutError):
         await subscription.get(0)
     await opened(store)
-    assert await subscription.get(5) == b"opened"
+    assert await subscription.get(LIMIT_S) == b"opened"
 
 
 async def test_a_message_that_is_here_takes_no_time(store: SessionStore, reader: FeedReader) -> None:
     subscription = reader.subscribe(CONTRACT)
     await opened(store)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         while not subscription.waits:
             await asyncio.sleep(0.005)
     assert await subscription.get(0) == b"opened"
@@ -149,10 +150,10 @@ async def test_a_message_that_is_here_takes_no_time(store: SessionStore, reader:
 async def test_the_reader_lives_through_a_cut_connection(redis: Redis, store: SessionStore, reader: FeedReader) -> None:
     subscription = reader.subscribe(CONTRACT)
     owned = await opened(store)
-    assert await subscription.get(5) == b"opened"
+    assert await subscription.get(LIMIT_S) == b"opened"
     await redis.client_kill_filter(_type="normal", skipme=True)
     await say(store, owned, b"after")
-    assert await subscription.get(5) == b"after"
+    assert await subscription.get(LIMIT_S) == b"after"
 
 
 async def test_the_feed_is_bounded(redis: Redis) -> None:
@@ -186,12 +187,12 @@ async def test_numbers_that_were_seen_are_given_again_under_a_higher_epoch(
     subscription = reader.subscribe(CONTRACT)
     owned = await opened(store)
     await say(store, owned, b"v2", b"v3")
-    assert [await subscription.get(5) for _ in range(3)] == [b"opened", b"v2", b"v3"]
+    assert [await subscription.get(LIMIT_S) for _ in range(3)] == [b"opened", b"v2", b"v3"]
     for number, message in ((2, b"opened again"), (3, b"other"), (3, b"other")):
         await redis.xadd(owned.keys[2], {"s": "s1", "n": number, "e": 2, "m": message})
-    assert [await subscription.get(5) for _ in range(2)] == [b"opened again", b"other"]
+    assert [await subscription.get(LIMIT_S) for _ in range(2)] == [b"opened again", b"other"]
     await redis.xadd(owned.keys[2], {"s": "s1", "n": 4, "e": 2, "m": b"v4"})
-    assert await subscription.get(5) == b"v4"
+    assert await subscription.get(LIMIT_S) == b"v4"
     assert (subscription.seen, subscription.epoch) == (4, 2)
 
 
@@ -202,7 +203,7 @@ async def test_catching_up_finds_a_log_that_grew_again_whether_it_is_shorter_or_
     subscription = reader.subscribe(CONTRACT)
     owned = await opened(store)
     await say(store, owned, b"v2", b"v3")
-    assert [await subscription.get(5) for _ in range(3)] == [b"opened", b"v2", b"v3"]
+    assert [await subscription.get(LIMIT_S) for _ in range(3)] == [b"opened", b"v2", b"v3"]
     await regrow(redis, owned, 1, *messages)
     assert await reader.catch_up(subscription)
     assert [subscription.get_nowait() for _ in messages] == list(messages)
@@ -215,17 +216,17 @@ async def test_a_hint_under_a_higher_epoch_brings_all_that_was_written_under_it(
     subscription = reader.subscribe(CONTRACT)
     owned = await opened(store)
     await say(store, owned, b"v2", b"v3")
-    assert [await subscription.get(5) for _ in range(3)] == [b"opened", b"v2", b"v3"]
+    assert [await subscription.get(LIMIT_S) for _ in range(3)] == [b"opened", b"v2", b"v3"]
     await regrow(redis, owned, 1, b"again", b"other", b"more")
     await redis.xadd(owned.keys[2], {"s": "s1", "n": 4, "e": 2, "m": b"more"})
-    assert [await subscription.get(5) for _ in range(3)] == [b"again", b"other", b"more"]
+    assert [await subscription.get(LIMIT_S) for _ in range(3)] == [b"again", b"other", b"more"]
     assert subscription.get_nowait() is None
 
 
 async def test_a_log_that_is_gone_is_said(redis: Redis, store: SessionStore, reader: FeedReader) -> None:
     subscription = reader.subscribe(CONTRACT)
     owned = await opened(store)
-    assert await subscription.get(5) == b"opened"
+    assert await subscription.get(LIMIT_S) == b"opened"
     await redis.delete(*owned.keys)
     with pytest.raises(GoneError, match="its log"):
         await reader.catch_up(subscription)

@@ -14,6 +14,7 @@ from dsdq.bus import scripts, together
 from dsdq.bus.connection import open_redis
 from dsdq.bus.dead import DeadLetters
 from dsdq.bus.inbox import Bounds, Inbox, publish
+from dsdq.tasks import end
 from dsdq.testing.proxy import FaultProxy, Faults, Line
 
 SIZE, STATE = keys.inbox_bytes("w1", "acme"), keys.worker_state("w1")
@@ -25,6 +26,13 @@ async def inbox(redis: Redis) -> Inbox:
     opened = Inbox(redis, "w1", ["acme"], DeadLetters(redis))
     await opened.open(Bounds(entries=1000, kept=1, bytes_=1 << 20))
     return opened
+
+
+async def until_arrived(inbox: Inbox, payloads: set[bytes]) -> None:
+    arrived = set[bytes]()
+    async with asyncio.timeout(30):
+        while not payloads <= arrived:
+            arrived |= {entry.payload for entry in await inbox.read(count=100, block_ms=10)}
 
 
 async def test_hundreds_that_publish_at_once_share_a_connection_and_nothing_is_lost(redis: Redis, inbox: Inbox) -> None:
@@ -67,16 +75,31 @@ async def test_nobody_waits_for_an_answer_from_far_away(redis_url: str, inbox: I
         await asyncio.gather(*(far.ping() for _ in range(4)))  # connections: to make one takes several round trips
         await publish(far, "w1", "acme", b"0")
         proxy.set_faults(Faults(down=Line(delay_ms=600)))
-        calls, arrived = [], set[bytes]()
+        calls = []
         for number in range(1, 4):
             calls.append(asyncio.create_task(publish(far, "w1", "acme", b"%d" % number)))
-            async with asyncio.timeout(30):
-                while b"%d" % number not in arrived:
-                    arrived |= {entry.payload for entry in await inbox.read(count=100, block_ms=10)}
+            await until_arrived(inbox, {b"%d" % number})
         assert not calls[0].done()
         proxy.set_faults(Faults())
         await asyncio.gather(*calls)
         await far.aclose()
+
+
+@pytest.mark.parametrize("given_up", [True, False])
+async def test_a_client_that_closes_ends_what_is_under_way(redis_url: str, inbox: Inbox, *, given_up: bool) -> None:
+    async with FaultProxy(redis_url, random.Random(1)) as proxy:
+        far = open_redis(proxy.url)
+        await asyncio.gather(*(far.ping() for _ in range(4)))  # connections: the proxy has tasks for each
+        await publish(far, "w1", "acme", b"0")
+        before = asyncio.all_tasks()
+        proxy.set_faults(Faults(down=Line(delay_ms=60_000)))
+        first, *others = [asyncio.create_task(publish(far, "w1", "acme", b"%d" % number)) for number in (1, 2, 3)]
+        await until_arrived(inbox, {b"0", b"1", b"2", b"3"})
+        await end(first, *(others if given_up else ()))
+        await far.aclose()
+        await asyncio.wait(others, timeout=30)
+        assert all(one.cancelled() for one in others)
+        assert not asyncio.all_tasks() - before
 
 
 async def test_all_that_wait_for_a_server_that_is_not_there_are_told() -> None:

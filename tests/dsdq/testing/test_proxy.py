@@ -171,3 +171,21 @@ async def test_the_block_leaves_no_connection_open(through: Through, redis: Redi
     async with asyncio.timeout(30):
         while len(await redis.client_list()) > before:
             await asyncio.sleep(0.01)
+
+
+async def test_the_block_ends_a_client_for_which_no_server_has_answered_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    connecting = asyncio.Event()
+
+    async def connect(_: FaultProxy) -> None:
+        connecting.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(FaultProxy, "_connect", connect)
+    async with FaultProxy("redis://127.0.0.1:1/0", random.Random(1)) as proxy:
+        reader, writer = await asyncio.open_connection(
+            *proxy.url.removeprefix("redis://").removesuffix("/0").split(":")
+        )
+        await connecting.wait()
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
