@@ -91,7 +91,7 @@ async def test_devices_generate_under_users_that_may_do_no_more_than_that_takes(
 
 async def test_a_device_outlives_a_server_that_has_forgotten_its_scripts(serve: Serve, place: Place) -> None:
     async with (
-        serve(HASH_TARGET, redis_url=place.url(VERIFIER), tenants=TENANTS, lease_ms=400),
+        serve(HASH_TARGET, redis_url=place.url(VERIFIER), tenants=TENANTS),
         dsdq.connect(place.url(device_name("acme")), tenant="acme") as client,
     ):
         await place.admin.script_flush()

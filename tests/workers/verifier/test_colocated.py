@@ -139,7 +139,7 @@ async def test_a_drafter_that_fails_costs_no_session_anything(
 ) -> None:
     broken = Broken()
     monkeypatch.setattr("workers.verifier.assembly.own_drafter", lambda *_: lambda: broken)
-    serving = await mortal(colocated_draft="broken", lease_ms=400)
+    serving = await mortal(colocated_draft="broken")
     device = device_of(redis, serving.verifier)
     await device.open()
     verdicts = await stream(device, grant(device, 20, 2))

@@ -23,18 +23,20 @@ from tests.workers.verifier.mortals import (
 )
 
 
-async def cut_log(redis: Redis, contract: Contract, lost: int) -> int:
-    """Let Redis forget the last entries of a log, and its head with them; return the length that is left."""
+async def cut_log(redis: Redis, contract: Contract, shown: int) -> None:
+    """Let Redis forget the end of a log, and of its head: the last verdict that was shown, and all behind it."""
     place = place_of(contract)
-    kept = (await redis.xrange(place.log))[:-lost]
-    *_, last = (one for one in (unpack(fields[b"m"]) for _, fields in kept) if isinstance(one, Verdict))
+    written = [(entry_id, fields, unpack(fields[b"m"])) for entry_id, fields in await redis.xrange(place.log)]
+    length = len(PROMPT) + shown
+    cut = next(n for n, (*_, one) in enumerate(written) if isinstance(one, Verdict) and one.length >= length)
+    kept = written[:cut]
+    *_, last = (one for *_, one in kept if isinstance(one, Verdict))
     await redis.delete(place.log)
-    for entry_id, fields in kept:
+    for entry_id, fields, _ in kept:
         await redis.xadd(place.log, fields, id=entry_id)
     branch = last.branch + (last.accepted < last.drafted)
     head = {"entries": len(kept), "length": last.length, "digest": last.digest, "round": last.last_round}
     await redis.hset(place.head, mapping={**head, "branch": branch})
-    return last.length
 
 
 @asynccontextmanager
@@ -64,7 +66,7 @@ async def test_what_redis_lost_is_said_again_and_nothing_is_shown_twice(
             if len(shown) in {40, 120}:
                 async with writing:
                     (held,) = one.verifier._sessions
-                    assert await cut_log(redis, held.state.contract, lost=3) < len(PROMPT) + len(shown)
+                    await cut_log(redis, held.state.contract, len(shown))
     assert shown == OWN
     assert generation.ids == OWN
     assert generation.stats.takeovers == 2
@@ -84,7 +86,7 @@ async def test_coins_that_were_tossed_are_not_tossed_again(
                 if len(shown) == 40:
                     async with writing:
                         (held,) = one.verifier._sessions
-                        await cut_log(redis, held.state.contract, lost=3)
+                        await cut_log(redis, held.state.contract, len(shown))
 
         with pytest.raises(SessionError) as error:
             await watch()

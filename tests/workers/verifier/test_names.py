@@ -70,6 +70,7 @@ async def test_an_open_that_waits_is_refused_when_another_producers_session_of_i
     full = [another(replace(ours, verifier=heir), session) for session in ("s2", "s3")]
     for device in full:
         await device.open()
+    await full[0].until_settled()
     theirs.verifier = heir
     await theirs.send(theirs.opening)
     await until_delivered(redis, heir.info.wid, 1)

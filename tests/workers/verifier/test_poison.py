@@ -86,6 +86,7 @@ async def test_a_message_that_verifiers_died_with_three_times_is_put_away_with_i
     hold(monkeypatch, first.verifier._stepper, "step")
     await bad.open()
     await good.open()
+    await good.until_settled()
     await bad.send(bad.draft((1,)))
     await until_delivered(redis, wid, 1)
     await first.kill()

@@ -90,6 +90,7 @@ async def test_what_was_read_and_what_nobody_read_is_answered_by_the_heir(
     device, late = device_of(redis, first.verifier), device_of(redis, first.verifier, "s2")
     hold(monkeypatch, first.verifier._stepper, "step")
     await device.open()
+    await device.until_settled()
     await device.send(device.draft(tuple(OWN[:3])))
     await until_delivered(redis, first.verifier.info.wid, 1)
     await first.kill()
