@@ -36,9 +36,8 @@ def coins(seed: int) -> accept.Coins:
     return lambda positions, purpose: noise.uniforms(seed, positions, 0, purpose)
 
 
-def draft_of(row: np.ndarray, chosen: Sampling, source: random.Random) -> tuple[int, DraftLaw]:
-    law = sampling.truncated_law(row, chosen)
-    return int(law.ids[0, sampling.draw(law.weights[0].astype(float), source.random())]), law
+def drawn(law: DraftLaw, source: random.Random) -> int:
+    return int(law.ids[0, sampling.draw(law.weights[0].astype(float), source.random())])
 
 
 @pytest.mark.parametrize(
@@ -49,11 +48,10 @@ def draft_of(row: np.ndarray, chosen: Sampling, source: random.Random) -> tuple[
 def test_20_000_draws_through_the_ratio_test_follow_the_targets_law(chosen: Sampling) -> None:
     target, draft = logits(), logits(seed=SEED + 1) * 0.5 + logits() * 0.5
     law = np.repeat(sampling.law(target, chosen), 2, axis=0)
-    source = random.Random(SEED)
+    source, reported = random.Random(SEED), sampling.truncated_law(draft[0], chosen)
     draws = np.empty(DRAWS, dtype=np.int64)
     for number in range(DRAWS):
-        token, reported = draft_of(draft[0], chosen, source)
-        draws[number] = accept.rejection([token], reported, law, 0, coins(number)).tokens[0]
+        draws[number] = accept.rejection([drawn(reported, source)], reported, law, 0, coins(number)).tokens[0]
     assert fits(draws, law[0]) > LEAST_P
 
 
@@ -61,11 +59,10 @@ def test_the_token_after_an_accepted_one_follows_its_own_law() -> None:
     chosen = Sampling(1.0)
     target = np.concatenate([logits(), logits(seed=3)])
     law = sampling.law(target, chosen)
-    source = random.Random(SEED)
+    source, reported = random.Random(SEED), sampling.truncated_law(target[0], chosen)
     seconds = []
     for number in range(DRAWS):
-        token, reported = draft_of(target[0], chosen, source)
-        result = accept.rejection([token], reported, law, 0, coins(number))
+        result = accept.rejection([drawn(reported, source)], reported, law, 0, coins(number))
         if result.accepted:
             seconds.append(result.tokens[1])
     assert len(seconds) > DRAWS / 2
@@ -93,10 +90,10 @@ def test_numpy_and_torch_accept_alike() -> None:
     for number in range(200):
         target = logits(rows=3, seed=number)
         draft = logits(rows=2, seed=number) + logits(rows=2, seed=number + 999)
-        picked = [draft_of(row, chosen, source) for row in draft]
-        reported = sampling.stack([law for _, law in picked])
+        laws = [sampling.truncated_law(row, chosen) for row in draft]
+        reported = sampling.stack(laws)
         assert reported is not None
-        tokens = [token for token, _ in picked]
+        tokens = [drawn(law, source) for law in laws]
         ours = accept.rejection(tokens, reported, sampling.law(target, chosen), 5, coins(number))
         law = sampling.law(torch.from_numpy(target), chosen)
         assert accept.rejection(tokens, reported, law, 5, coins(number)) == ours

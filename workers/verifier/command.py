@@ -13,6 +13,7 @@ from dsdq.settings import Settings, settings
 from dsdq.threads import share_cores
 from workers.engine.launch import follows
 from workers.verifier import assembly
+from workers.verifier.heap import pass_over_what_is_here
 from workers.verifier.incarnations import serve
 
 
@@ -98,4 +99,5 @@ async def _serve(url: str, target: str, device: str, dtype: str, chosen: Setting
         loop.add_signal_handler(number, stop.set)
     async with assembly.assemble(url, target, device, dtype, chosen) as make:
         place = shown(url)
+        pass_over_what_is_here()
         await serve(make, stop, lambda one: typer.echo(f"ready: {one.info.wid} serves {one.info.model} at {place}"))

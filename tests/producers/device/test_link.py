@@ -113,6 +113,10 @@ async def test_an_open_is_offered_again_as_long_as_there_is_time_for_it_and_neve
     async def look(*_: object, **__: object) -> None:
         return
 
+    clock = Clock()
+    monkeypatch.setattr(module, "monotonic", clock)
+    monkeypatch.setattr(module.asyncio, "sleep", clock.sleep)
+    link._began_s = clock()
     monkeypatch.setattr(module, "publish", busy)
     monkeypatch.setattr(link, "_look_for_owner", look)
     link._feed = cast("FeedReader", Followed())
@@ -121,6 +125,19 @@ async def test_an_open_is_offered_again_as_long_as_there_is_time_for_it_and_neve
     assert len(published) == tries
     await link.close(cancel=True)  # no verifier has heard of it
     assert len(published) == tries
+
+
+class Clock:
+    """Goes on only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+
+    def __call__(self) -> float:
+        return self._now_s
+
+    async def sleep(self, seconds: float) -> None:
+        self._now_s += seconds
 
 
 class Steady:

@@ -1,4 +1,4 @@
-"""The judge on the real pair's logits: both rules draw the target's next token, 20,000 times."""
+"""The judge on the real pair's logits: both rules draw the target's next token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dsdq.models.target import load_target
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.testing.reference import penalised
 from producers.drafters.llama import LlamaDrafter
-from tests.dsdq.test_sampling import DRAWS, LEAST_P, SEED, fits
+from tests.dsdq.test_sampling import LEAST_P, SEED, fits
 from workers.engine import judge as judging
 from workers.engine.engine import Engine
 from workers.engine.judge import judge
@@ -26,6 +26,7 @@ from workers.engine.rounds import Judged
 from workers.engine.rows import Row
 
 PROMPT = "def "
+DRAWS = 6_000  # the rules alone draw more
 TOGETHER = 200  # rounds of one forward
 
 

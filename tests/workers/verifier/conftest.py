@@ -101,7 +101,7 @@ def another(wire: Wire, session: str, **changed: Any) -> Wire:
 
 
 @pytest.fixture
-async def mortal(redis: Redis, redis_url: str) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+async def mortal(redis: Redis, redis_url: str, long_lease: int) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
     """Return a function that starts a verifier of the hash model; those that end unasked fail the test."""
     from tests.workers.verifier.mortals import Mortal  # it needs what is defined here
 
@@ -109,7 +109,7 @@ async def mortal(redis: Redis, redis_url: str) -> AsyncIterator[Callable[..., Aw
     blocks: list[Any] = []
 
     async def start(**changed: Any) -> Mortal:
-        chosen = Settings(redis_url=redis_url, **{"tenants": ("acme",), **changed})
+        chosen = Settings(redis_url=redis_url, **{"tenants": ("acme",), "lease_ms": long_lease, **changed})
         blocks.append(assemble(redis_url, HASH_TARGET, "cpu", "float32", chosen))
         verifier, ready = (await blocks[-1].__aenter__())(), asyncio.Event()
         started.append(Mortal(redis, verifier, asyncio.create_task(verifier.run(asyncio.Event(), ready))))

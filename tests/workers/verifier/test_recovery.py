@@ -253,10 +253,10 @@ async def test_a_cancel_that_comes_while_the_heir_rebuilds_the_session_is_not_fo
 
 
 async def test_a_verifier_that_was_paused_comes_back_under_a_new_id_and_acknowledges_nothing_it_lost(
-    mortal: Start, redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    mortal: Start, redis: Redis, redis_url: str, long_lease: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop, ready = asyncio.Event(), asyncio.Queue[Verifier]()
-    chosen = Settings(redis_url=redis_url, tenants=("acme",))
+    chosen = Settings(redis_url=redis_url, tenants=("acme",), lease_ms=long_lease)
     async with assemble(redis_url, HASH_TARGET, "cpu", "float32", chosen) as make:
         serving = asyncio.create_task(serve_incarnations(make, stop, ready.put_nowait))
         paused = await ready.get()
