@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 
 CHAOS_SECONDS ?= 180
 SEED ?=
+TESTERS ?= 2
 
 setup: $(READY)
 
@@ -24,8 +25,8 @@ check: setup           ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check            ## everything that must hold
-	$(BIN)/python -m pytest
+test: check            ## everything that must hold; TESTERS=... processes share the tests
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist worksteal
 
 chaos: setup           ## everything goes wrong, about 3 minutes; SEED=... replays a run
 	$(BIN)/python -m dsdq.testing.chaos --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from dsdq.settings import settings
 START_S = 20.0
 POLL_S = 0.02
 LOOPBACK = "127.0.0.1"
+_FIRST_PORT, _PORTS = 20_000, 10_000  # below those of outgoing connections, which take one between two starts
 
 
 class EmbeddedRedis:
@@ -167,7 +169,17 @@ def server_version(program: str) -> tuple[int, ...]:
 
 def free_port() -> int:
     """Return a loopback port that nobody listens on now."""
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        if is_free(port):
+            return port
+
+
+def is_free(port: int) -> bool:
+    """Say whether nobody listens on a loopback port now."""
     with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-    return port
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from dsdq.bus.connection import open_redis
-from dsdq.bus.embedded import LOOPBACK, EmbeddedRedis, find_server, free_port
+from dsdq.bus.embedded import LOOPBACK, EmbeddedRedis, find_server, free_port, is_free
 from dsdq.errors import RedisUnavailableError
 from dsdq.processes import spawn
 
@@ -223,12 +221,6 @@ def _port(server: EmbeddedRedis) -> int:
 
 def cluster_port() -> int:
     """Return a port that is free, as is the one at which a node speaks with the others."""
-    while True:
-        port = 20_000 + secrets.randbelow(10_000)
-        with socket.socket() as one, socket.socket() as other:
-            try:
-                one.bind((LOOPBACK, port))
-                other.bind((LOOPBACK, port + _BUS))
-            except OSError:
-                continue
-        return port
+    while not is_free((port := free_port()) + _BUS):
+        pass
+    return port
