@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from time import perf_counter
 from types import AsyncGeneratorType
@@ -15,6 +17,8 @@ from dsdq.wire import ErrorCode, Verdict
 from producers.device.link import SessionLink
 from producers.device.rounds import Prepared, Rounds
 
+ENDS_S = 5.0  # how long another task may take to end what it has under way
+
 
 class RedisGeneration:
     """See :class:`dsdq.client.Generation`. ``prepare`` runs when iteration starts, so that nothing happens unasked."""
@@ -25,6 +29,7 @@ class RedisGeneration:
         self.stats = GenerationStats()
         self.finish_reason: FinishReason | None = None
         self._closing = False
+        self._ended = asyncio.Event()
         self._prepare = prepare
         self._tokens: AsyncGeneratorType[Token, None] | None = None
         self._link: SessionLink | None = None
@@ -44,6 +49,9 @@ class RedisGeneration:
             await self._tokens.aclose()
         elif self._link is not None:  # another task waits for its next token: end its wait
             await self._link.close(cancel=self.finish_reason is None)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ENDS_S):
+                    await self._ended.wait()
 
     async def _run(self) -> AsyncGenerator[Token, None]:
         started = perf_counter()
@@ -69,6 +77,7 @@ class RedisGeneration:
             self.finish_reason = rounds.finish_reason
         finally:
             await prepared.link.close(cancel=self.finish_reason is None)
+            self._ended.set()
 
     def _show(self, token: int, started: float) -> None:
         self.ids.append(token)

@@ -18,6 +18,7 @@ from dsdq.errors import ConfigError, PromptError, RedisUnavailableError, Session
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.settings import settings
 from dsdq.testing.reference import load_reference
+from producers.device.rounds import Rounds
 from tests.conftest import Serve
 
 PROMPT = "def f(x):"
@@ -136,9 +137,17 @@ async def test_leaving_midway_frees_the_session(serve: Serve, redis: Redis, redi
         assert generation.finish_reason is None
 
 
-async def test_closing_the_client_ends_what_other_tasks_wait_for(
-    serve: Serve, redis: Redis, redis_url: str, target: str
+async def test_closing_the_client_ends_what_other_tasks_wait_for_and_what_they_have_under_way(
+    serve: Serve, redis: Redis, redis_url: str, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    stop, stopped = Rounds._stop, asyncio.Event()
+
+    async def slow(rounds: Rounds) -> None:
+        await asyncio.sleep(0.1)
+        await stop(rounds)
+        stopped.set()
+
+    monkeypatch.setattr(Rounds, "_stop", slow)
     async with serve(target) as verifier:
         async with dsdq.connect(redis_url) as client:
             started = asyncio.Event()
@@ -149,6 +158,7 @@ async def test_closing_the_client_ends_what_other_tasks_wait_for(
 
             running = asyncio.create_task(run())
             await started.wait()
+        assert stopped.is_set()
         with pytest.raises(dsdq.DsdqError):
             await running
         await until_no_session(redis, verifier.info.wid)
