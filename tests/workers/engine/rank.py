@@ -12,7 +12,7 @@ from typing import Any
 from dsdq.errors import ParallelError
 from workers.engine import parallel
 
-LIMIT_MS = 3_000
+LIMIT_MS, SILENT_MS = 60_000, 3_000
 PROMPTS = ([5, 9, 200, 31], list(range(40, 110)))
 NEW_TOKENS = 40
 PROMPT_PIECE = 30
@@ -89,7 +89,7 @@ def fall_silent(ranks: parallel.Ranks) -> None:
 
 
 def main(scenario: str, *arguments: str) -> None:
-    ranks = parallel.join("cpu", LIMIT_MS)
+    ranks = parallel.join("cpu", SILENT_MS if scenario == "silent" else LIMIT_MS)
     try:
         if scenario == "serve":
             serve(ranks, *arguments)

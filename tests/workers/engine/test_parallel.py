@@ -49,7 +49,7 @@ class Line:
         self.said.put(message)
 
     def receive(self) -> Call | Beat | Stop:
-        return self.said.get(timeout=10)
+        return self.said.get(timeout=ENDS_S)
 
 
 class Tally:
@@ -86,7 +86,7 @@ def led(line: Line, here: Tally, there: Tally) -> Iterator[tuple[Leader, list[Ba
         leader.stop()
     finally:
         line.said.put(Stop())
-        follower.join(10)
+        follower.join(ENDS_S)
 
 
 def test_every_rank_makes_the_call_and_rank_0_returns_the_result() -> None:
