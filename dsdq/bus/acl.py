@@ -105,7 +105,7 @@ def _speak(tenant: str, scripts: str = "+evalsha") -> tuple[str, ...]:
         f"(+get +incrby ~{size})",
         f"(+hmget %R~{state})",
         f"(+xread +xrange +xrevrange +xlen +hmget +hget %R~{{p.*}}:{tenant}:*)",
-        "(+zrangebyscore +hmget %R~{m.*}:workers %R~{m.*}:info)",
+        "(+zrangebyscore +hvals +hmget %R~{m.*}:workers %R~{m.*}:info)",  # +hmget: devices of the release before
         "(+smembers %R~{models}:served)",
     )
 

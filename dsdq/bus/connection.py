@@ -77,15 +77,16 @@ async def check_server(redis: Redis, *, role: Role = Role.WORKER, allow_unsafe: 
                 await _check_primary(server, role, allow_unsafe=allow_unsafe)
 
 
-async def clock_ms(redis: Redis, key: str) -> int:
-    """Return the time of the server that holds ``key``, in milliseconds: the nodes of a cluster have a clock each."""
-    where = {}
+async def keeper_of(redis: Redis, key: str) -> dict[str, Any]:
+    """Return the options that send a command without keys, such as TIME, to the server that holds ``key``.
+
+    The nodes of a cluster have a clock each.
+    """
+    if not isinstance(redis, ClusterClient):
+        return {}
     with translated():
-        if isinstance(redis, ClusterClient):
-            await redis.initialize()
-            where = {"target_nodes": redis.get_node_from_key(key)}
-        seconds, microseconds = await redis.time(**where)
-    return 1000 * int(seconds) + int(microseconds) // 1000
+        await redis.initialize()
+        return {"target_nodes": redis.get_node_from_key(key)}
 
 
 async def server_version(redis: Redis) -> tuple[int, ...]:
@@ -107,7 +108,8 @@ async def _check_primary(server: Redis, role: Role, *, allow_unsafe: bool) -> No
     refused = await denied(server, needed(role))
     if refused:
         names = ", ".join(" ".join(command[:3]) for command in refused)
-        msg = f"redis: expected a user that may do what a {role} does, its ACL refuses: {names}"
+        allowed = "`dsdq acl setup` of this release allows it"
+        msg = f"redis: expected a user that may do what a {role} does, its ACL refuses: {names}; {allowed}"
         raise DeniedError(msg)
 
 

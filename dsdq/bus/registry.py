@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import msgpack
 from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus import scripts
-from dsdq.bus.connection import clock_ms, translated
+from dsdq.bus.connection import keeper_of, translated
 from dsdq.errors import FencedError
 
 
@@ -108,14 +110,37 @@ class Registry:
 
     async def list_workers(self, model: str) -> list[WorkerInfo]:
         """Return the workers of a model that take sessions: their lease has not lapsed, and they are not leaving."""
-        leases = keys.workers(model)
-        with translated():
-            # Before the clock: what a cluster has moved is found by asking for it, and its clock is where it is now.
-            granted = await self._redis.zrangebyscore(leases, "(0", "+inf", withscores=True)
-            now_ms = await clock_ms(self._redis, leases) if granted else 0
-            alive = [wid for wid, ends_ms in granted if ends_ms >= now_ms]
-            packed = await self._redis.hmget(keys.worker_infos(model), alive) if alive else []
-        return [info for one in packed if one and not (info := _unpack(one)).leaving]
+        found, _ = await self._look([model], names=False)
+        return found[model]
+
+    async def list_served(self, expected: Collection[str] = ()) -> dict[str, list[WorkerInfo]]:
+        """Return the workers of every model, as :meth:`list_workers` gives them.
+
+        It takes one round trip if no other models are served than ``expected``, two if there are.
+        """
+        found, served = await self._look(expected, names=True)
+        missing = served - found.keys()
+        if missing:
+            found |= (await self._look(missing, names=False))[0]
+        return {model: found[model] for model in sorted(served)}
+
+    async def _look(self, models: Collection[str], *, names: bool) -> tuple[dict[str, list[WorkerInfo]], set[str]]:
+        """Return the workers of some models, and the names of all if they are wanted, in one round trip."""
+        while True:
+            where = {model: await keeper_of(self._redis, keys.workers(model)) for model in models}
+            pipeline = self._redis.pipeline(transaction=False)
+            if names:
+                pipeline.smembers(keys.MODELS)
+            for model, keeper in where.items():
+                pipeline.zrangebyscore(keys.workers(model), "(0", "+inf", withscores=True)
+                pipeline.execute_command("TIME", **keeper)  # its method refuses for a cluster
+                pipeline.hvals(keys.worker_infos(model))
+            with translated():
+                answers: list[Any] = await pipeline.execute()
+            served = {name.decode() for name in answers.pop(0)} if names else set()
+            # What a cluster has moved meanwhile was judged by the clock of where it had been.
+            if where == {model: await keeper_of(self._redis, keys.workers(model)) for model in models}:
+                return {model: _alive(*answers[3 * at :][:3]) for at, model in enumerate(models)}, served
 
     async def _lease(self, info: WorkerInfo, lease_ms: int, how: str) -> list[str]:
         where = [keys.workers(info.model), keys.worker_infos(info.model)]
@@ -126,6 +151,13 @@ class Registry:
             msg = f"lease of verifier {info.wid}: lapsed; it must come back under a new id"
             raise FencedError(msg)
         return [wid.decode() for wid in answer]
+
+
+def _alive(granted: Sequence[tuple[bytes, float]], clock: tuple[int, int], packed: Sequence[bytes]) -> list[WorkerInfo]:
+    """Return who takes sessions, by leases, the time in seconds and microseconds, and registry entries."""
+    now_ms = 1000 * clock[0] + clock[1] // 1000
+    alive = {wid.decode() for wid, ends_ms in granted if ends_ms >= now_ms}
+    return [info for info in map(_unpack, packed) if info.wid in alive and not info.leaving]
 
 
 def _unpack(packed: bytes) -> WorkerInfo:

@@ -33,7 +33,7 @@ def _of_the_registry() -> list[Command]:
         ("TIME",),
         ("SMEMBERS", keys.MODELS),
         ("ZRANGEBYSCORE", keys.workers(_NAME), "0", "1"),
-        ("HMGET", keys.worker_infos(_NAME), _NAME),
+        ("HVALS", keys.worker_infos(_NAME)),
     ]
 
 

@@ -27,7 +27,7 @@ from dsdq.policies.routing import POLICIES, prefix_of
 from dsdq.policies.window import Mode, Offer, Static, WindowPolicy, load_policy
 from dsdq.settings import settings
 from producers.device.drafting import Hand
-from producers.device.finding import Finder, Found
+from producers.device.finding import Directory, Finder, Found
 from producers.device.generation import RedisGeneration
 from producers.device.link import Patience, SessionLink
 from producers.device.rounds import Prepared
@@ -48,19 +48,24 @@ class RedisClient:
         self._route = POLICIES[self._settings.routing](self._rng)
         self._redis: Redis | None = None
         self._feed: FeedReader | None = None
+        self._directory: Directory | None = None
         self._drafters: dict[str, Drafter] = {}
         self._tokenizers: dict[str, Tokenizer] = {}
         self._loading = asyncio.Lock()
         self._generations: weakref.WeakSet[RedisGeneration] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
-        """Connect, check that the server is fit for use, and start following this device's feed."""
+        """Connect, check that the server is fit for use, look who serves, and start following this device's feed."""
         self._redis = open_redis(self._url)
         try:
             await check_server(self._redis, role=Role.DEVICE, allow_unsafe=self._settings.allow_unsafe_redis)
             self._feed = FeedReader(self._redis, self._producer, self._tenant)
             await self._feed.start()
+            self._directory = Directory(self._redis)
+            await self._directory.workers(None)
         except BaseException:
+            if self._feed is not None:
+                await self._feed.stop()
             await self._redis.aclose()
             raise
         return self
@@ -123,7 +128,7 @@ class RedisClient:
             offer = Offer(window, depth if rule is Rule.COUPLED else 1, _modes(found.worker, rule), len(drafts))
             return await self._prepare(found.worker, prompt, drafts, fixed, _policy(policy, offer), link)
 
-        generation = RedisGeneration(_prepare)
+        generation = RedisGeneration(_prepare, self._doubt)
         self._generations.add(generation)
         return generation
 
@@ -169,21 +174,25 @@ class RedisClient:
         )
 
         async def _find_worker() -> str:
-            return (await self._finder.find(found.worker.model, beginning, found.version)).worker.wid
+            return (await self._finder.find(found.worker.model, beginning, found.version, anew=True)).worker.wid
 
         return SessionLink(self._redis, self._feed, _find_worker, patience, stats, self._rng, self._sealer)
 
     @property
     def _finder(self) -> Finder:
-        if self._redis is None:
+        if self._directory is None:
             raise _not_entered()
         return Finder(
-            self._redis,
+            self._directory,
             self._route,
             where=shown(self._url),
             patience_ms=self._settings.find_verifier_ms,
             outage_ms=self._settings.give_up_ms,
         )
+
+    def _doubt(self) -> None:
+        if self._directory is not None:
+            self._directory.doubt()
 
     async def _drafter(self, name: str | Drafter) -> Drafter:
         if not isinstance(name, str):

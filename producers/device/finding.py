@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import cast
 
@@ -15,6 +17,8 @@ from dsdq.policies.routing import Loaded, Policy
 from dsdq.versions import SPOKEN, agreed
 
 POLL_S = 0.1
+CHOICE_S = 0.25  # a heartbeat: so much older may loads be that are compared, than they are in the registry
+ALONE_S = 5.0  # where nothing is compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,31 +29,100 @@ class Found:
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What the registry showed when it was asked at ``at_s`` (monotonic seconds)."""
+
+    workers: list[WorkerInfo]
+    at_s: float
+
+    def is_young(self, now_s: float) -> bool:
+        """Say whether a session may still be opened by this. What showed nobody never is."""
+        return bool(self.workers) and now_s - self.at_s < (ALONE_S if len(self.workers) == 1 else CHOICE_S)
+
+
+class Directory:
+    """The verifiers of a service as the registry showed them of late. All generations of a client share one.
+
+    Sessions that were sent somewhere since then count there: many that begin at once do not herd. ``round_trip_ms`` is
+    the least that asking took.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self.round_trip_ms = math.inf
+        self._registry = Registry(redis)
+        self._asking = asyncio.Lock()
+        self._shown: dict[str | None, _Shown] = {}  # by model; None: of all models
+        self._sent: Counter[str] = Counter()
+        self._doubted_s = -math.inf
+
+    async def workers(self, model: str | None, *, anew: bool = False) -> list[WorkerInfo]:
+        """Return the verifiers of ``model``, or of all models; those seen last if that was not long ago.
+
+        ``anew`` asks in any case. Who asks while another does gets the same answer.
+        """
+        asked_s = monotonic()
+        if anew:
+            self._doubted_s = asked_s
+        async with self._asking:
+            shown = self._shown.get(model)
+            if shown is None or shown.at_s < self._doubted_s or not shown.is_young(asked_s):
+                shown = await self._look(model)
+        return [replace(one, sessions=one.sessions + self._sent[one.wid]) for one in shown.workers]
+
+    def doubt(self) -> None:
+        """Rely on nothing that was seen so far: it proved wrong."""
+        self._doubted_s = monotonic()
+
+    def sent(self, wid: str) -> None:
+        """Take note that a session is about to be opened at a verifier."""
+        self._sent[wid] += 1
+
+    async def _look(self, model: str | None) -> _Shown:
+        at_s = monotonic()
+        if model is None:
+            served = await self._registry.list_served([name for name in self._shown if name is not None])
+        else:
+            served = {model: await self._registry.list_workers(model)}
+        self.round_trip_ms = min(self.round_trip_ms, 1000 * (monotonic() - at_s))
+        everybody = [worker for workers in served.values() for worker in workers]
+        for worker in everybody:
+            del self._sent[worker.wid]
+        self._shown |= {name: _Shown(workers, at_s) for name, workers in served.items()}
+        shown = self._shown[model] = _Shown(everybody, at_s)
+        return shown
+
+
 class Finder:
-    """Asks the registry; waits ``patience_ms`` for a verifier to appear, ``outage_ms`` for Redis to come back."""
+    """Asks the directory; waits ``patience_ms`` for a verifier to appear, ``outage_ms`` for Redis to come back."""
 
     def __init__(
-        self, redis: Redis, route: Policy[Loaded], *, where: str, patience_ms: float, outage_ms: float
+        self, directory: Directory, route: Policy[Loaded], *, where: str, patience_ms: float, outage_ms: float
     ) -> None:
-        self._registry = Registry(redis)
+        self._directory = directory
         self._route = route
         self._where = where
         self._patience_ms = patience_ms
         self._outage_ms = outage_ms
 
-    async def find(self, model: str | None, beginning: bytes, version: int | None = None) -> Found:
+    async def find(
+        self, model: str | None, beginning: bytes, version: int | None = None, *, anew: bool = False
+    ) -> Found:
         """Return a verifier of ``model`` (or of the only model served), one that speaks ``version`` if that is given.
+
+        ``anew`` relies on nothing that was seen before.
 
         Raises:
             ConfigError: there is none, or several models are served and none was named.
         """
-        for _ in range(max(1, round(self._patience_ms / 1000 / POLL_S))):
-            workers = await self._list(model)
+        for attempt in range(max(1, round(self._patience_ms / 1000 / POLL_S))):
+            workers = await self._list(model, anew=anew or attempt > 0)
             served = sorted({worker.model for worker in workers})
             if len(served) > 1:
                 msg = f"expected a model's name, since several are served: {', '.join(served)}"
                 raise ConfigError(msg)
             if (found := self._choose(workers, beginning, version)) is not None:
+                self._directory.sent(found.worker.wid)
                 return found
             await asyncio.sleep(POLL_S)
         wanted = f"a verifier of {model}" if model else "a verifier"
@@ -69,13 +142,12 @@ class Finder:
         chosen = agreed([worker.versions]) if wanted is None else wanted
         return None if chosen is None else Found(worker, chosen)
 
-    async def _list(self, model: str | None) -> list[WorkerInfo]:
+    async def _list(self, model: str | None, *, anew: bool) -> list[WorkerInfo]:
         """Return the verifiers of ``model``, or of all models; wait while Redis is away: it was there when we began."""
         began_s = monotonic()
         while True:
             try:
-                names = [model] if model else await self._registry.list_models()
-                return [worker for name in names for worker in await self._registry.list_workers(name)]
+                return await self._directory.workers(model, anew=anew)
             except RedisUnavailableError:
                 if 1000 * (monotonic() - began_s) >= self._outage_ms:
                     raise

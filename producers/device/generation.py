@@ -11,7 +11,7 @@ from typing import cast
 
 from dsdq.client import GenerationStats, Token, TokenKind
 from dsdq.contract import FinishReason
-from dsdq.errors import GoneError, SessionError
+from dsdq.errors import DsdqError, GoneError, SessionError
 from dsdq.stopping import ShownText
 from dsdq.wire import ErrorCode, Verdict
 from producers.device.link import SessionLink
@@ -21,9 +21,14 @@ ENDS_S = 5.0  # how long another task may take to end what it has under way
 
 
 class RedisGeneration:
-    """See :class:`dsdq.client.Generation`. ``prepare`` runs when iteration starts, so that nothing happens unasked."""
+    """See :class:`dsdq.client.Generation`. ``prepare`` runs when iteration starts, so that nothing happens unasked.
 
-    def __init__(self, prepare: Callable[[GenerationStats], Awaitable[Prepared]]) -> None:
+    ``on_failure`` is called when it fails: verifiers may not be as they were seen.
+    """
+
+    def __init__(
+        self, prepare: Callable[[GenerationStats], Awaitable[Prepared]], on_failure: Callable[[], None]
+    ) -> None:
         self.ids: list[int] = []
         self.prompt_ids: tuple[int, ...] = ()
         self.stats = GenerationStats()
@@ -31,6 +36,7 @@ class RedisGeneration:
         self._closing = False
         self._ended = asyncio.Event()
         self._prepare = prepare
+        self._on_failure = on_failure
         self._tokens: AsyncGeneratorType[Token, None] | None = None
         self._link: SessionLink | None = None
 
@@ -75,6 +81,9 @@ class RedisGeneration:
                         text += pieces.finish()
                     yield _token(verdict, place, text)
             self.finish_reason = rounds.finish_reason
+        except DsdqError:
+            self._on_failure()
+            raise
         finally:
             await prepared.link.close(cancel=self.finish_reason is None)
             self._ended.set()

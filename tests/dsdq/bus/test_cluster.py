@@ -286,6 +286,19 @@ async def test_one_batch_finds_the_sessions_of_many_slots_that_have_moved(
     assert [await read_log(redis, owned.contract, 1) for owned in sessions] == [[b"v0"]] * 5
 
 
+async def test_leases_that_have_moved_are_judged_by_the_clock_of_where_they_are(
+    redis: RedisCluster, cluster: Cluster
+) -> None:
+    registry, info = Registry(redis), WorkerInfo("w1", "m", "r", "f", "t", "n", 10, 10, 4, 1)
+    await registry.join(info, 60_000)
+    async with client(cluster[0]) as operator, moving(operator, keys.workers("m")) as move:
+        await move.migrate(keys.workers("m"), keys.worker_infos("m"))
+    await redis.config_resetstat(target_nodes=RedisCluster.PRIMARIES)
+    assert await registry.list_workers("m") == [info]
+    (now,) = [server for server in cluster[1] if server.url == f"redis://127.0.0.1:{move.target.port}/0"]
+    assert await asked_for_its_time(now)
+
+
 async def test_a_feed_and_an_inbox_are_followed_through_a_move(redis: RedisCluster, store: SessionStore) -> None:
     reader = FeedReader(redis, "phone-1", "acme")
     await reader.start()

@@ -56,6 +56,15 @@ async def test_workers_of_one_model_are_not_anothers(registry: Registry) -> None
     assert [worker.wid for worker in await registry.list_workers("other")] == ["w2"]
 
 
+async def test_all_that_are_served_are_seen_whatever_was_expected(registry: Registry) -> None:
+    other = replace(INFO, wid="w2", model="other")
+    for info in (INFO, other):
+        await registry.join(info, 60_000)
+    served = {"org/model": [INFO], "other": [other]}
+    for expected in ((), ("other",), ("other", "org/model"), ("gone",)):
+        assert await registry.list_served(expected) == served
+
+
 async def test_an_entry_of_a_later_version_is_read_for_what_is_known(redis: Redis, registry: Registry) -> None:
     await registry.join(INFO, 60_000)
     fields = msgpack.unpackb(await redis.hget(keys.worker_infos("org/model"), "w1"))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import dsdq
 from producers.device.command import _summary
@@ -10,7 +10,7 @@ from producers.device.generation import RedisGeneration
 
 def test_json_has_the_log_probabilities_of_every_token() -> None:
     likely = dsdq.Token(5, "a", dsdq.TokenKind.TARGET, -0.5, ((5, -0.5), (7, -1.5)))
-    running = RedisGeneration(AsyncMock())
+    running = RedisGeneration(AsyncMock(), Mock())
     shown = json.loads(json.dumps(_summary("p", [likely], running)))
     assert shown["logprobs"] == [{"id": 5, "text": "a", "logprob": -0.5, "top": [[5, -0.5], [7, -1.5]]}]
     assert _summary("p", [dsdq.Token(5, "a", dsdq.TokenKind.TARGET)], running)["logprobs"] is None
