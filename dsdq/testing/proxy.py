@@ -181,9 +181,10 @@ class Connection:
                 self._proxy.bytes_down += len(data)
                 for reply in splitter.feed(data):
                     fate = self._fates.popleft() if self._fates else _Fate.PASS
-                    if fate is _Fate.CUT:
+                    if fate is _Fate.CUT:  # with all that comes behind it
                         self._cut.set()
-                    elif fate is _Fate.PASS:
+                        return
+                    if fate is _Fate.PASS:
                         await self._down.put(reply, self.faults.down)
         await self._down.put(b"", self.faults.down)
 

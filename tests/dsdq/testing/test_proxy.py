@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import chain, repeat
+from unittest.mock import Mock
+from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
@@ -72,6 +76,22 @@ async def test_a_lost_reply_is_that_of_a_write_that_was_done(through: Through, r
             await client.rpush("list", "x")
         assert await redis.llen("list") == 1
         assert proxy.injected == {Fault.LOST_REPLY: 1}
+
+
+async def test_nothing_arrives_that_comes_behind_a_lost_reply(redis_url: str) -> None:
+    ping = b"*1\r\n$4\r\nPING\r\n"
+    async with FaultProxy(redis_url, random.Random(1)) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(proxy.url).port)
+        writer.write(ping)
+        assert await reader.readline() == b"+PONG\r\n"
+        (connection,) = proxy.connections
+        connection._rng = Mock(random=Mock(side_effect=chain((0.9, 0.1), repeat(0.9))))
+        connection.faults = Faults(lose_reply=0.5)
+        writer.write(3 * ping)
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        assert proxy.injected == {Fault.LOST_REPLY: 1}
+        writer.close()
 
 
 async def test_a_lost_request_never_arrives_and_the_client_learns_it(through: Through, redis: Redis) -> None:
