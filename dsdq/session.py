@@ -48,6 +48,10 @@ class Transcript:
         """Return the digest of the first ``length`` tokens, at most all of them."""
         return self._digests[length]
 
+    def began_as(self, contract_bytes: bytes, prompt: Sequence[int]) -> bool:
+        """Say whether this is the text of that contract and prompt."""
+        return self._digests[0] == digest.start(contract_bytes) and self._tokens[: self.prompt_tokens] == list(prompt)
+
     def digest_after(self, tokens: Sequence[int]) -> bytes:
         """Return the digest that the text would have with ``tokens`` behind it; kept, should they be committed next."""
         self._tried = tuple(tokens), digest.chain(self.digest, tokens)

@@ -81,7 +81,7 @@ class Subscription:
 
     def sight(self, entry: LogEntry) -> None:
         """Take in a log entry that may have come before those in front of it: it waits for them."""
-        if entry.epoch == self._epoch and self._seen < entry.number <= self._seen + LOOKOUTS + 1:
+        if self._epoch in (0, entry.epoch) and self._seen < entry.number <= self._seen + LOOKOUTS + 1:
             self._ahead[entry.number] = entry
             self._take_ahead()
 

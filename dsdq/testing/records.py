@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from dsdq.bus.connection import translated
 from dsdq.bus.sessions import CLOSED, place_of, read_entries
 from dsdq.contract import Sampling
+from dsdq.digest import prefix_digests
 from dsdq.errors import WireError
 from dsdq.testing.devices import Text
 from dsdq.testing.history import DeviceRecord, Head, History, Logged
@@ -35,6 +36,9 @@ class Publications:
         for message in filter(None, map(_message, words[3:])):
             if isinstance(message, Open):
                 self.opens[message.session] = message
+                first = message.first_round(prefix_digests(message.contract, message.prompt)[-1])
+                if first is not None:
+                    self.rounds.setdefault(message.session, []).append(first)
             elif isinstance(message, Draft | Decode):
                 self.rounds.setdefault(message.session, []).append(message)
 

@@ -142,7 +142,7 @@ def _check_verdict(verdict: Verdict) -> None:
         raise codecs.refuse(f"log-probabilities of {len(verdict.tokens)} tokens", len(verdict.logprobs))
 
 
-def _check_draft(draft: Draft) -> None:
+def _check_law(draft: Draft | Open) -> None:
     if draft.law is not None and len(draft.law.ids) != len(draft.tokens):
         raise codecs.refuse(f"one row of the law for each of {len(draft.tokens)} tokens", len(draft.law.ids))
 
@@ -166,9 +166,23 @@ _PLACE = (
 
 def open_layout(check: Check) -> Layout:
     """Return the layout of ``open``; ``check`` reads the contract inside, which this module does not know."""
-    contract = Field(3, "contract", codecs.binary(1, MAX_CONTRACT_BYTES))
-    prompt = Field(4, "prompt", codecs.tokens(MAX_PROMPT_TOKENS))
-    return Layout(1, "open", Open, (_SESSION, contract, prompt), MAX_OPEN_BYTES, check)
+
+    def _check(message: Open) -> None:
+        check(message)
+        _check_law(message)
+        if message.budget and message.tokens:
+            raise codecs.refuse("tokens or a budget, not both", f"{len(message.tokens)} and {message.budget}")
+
+    fields = (
+        _SESSION,
+        Field(3, "contract", codecs.binary(1, MAX_CONTRACT_BYTES)),
+        Field(4, "prompt", codecs.tokens(MAX_PROMPT_TOKENS)),
+        Field(5, "tokens", codecs.tokens(MAX_DRAFT_TOKENS), optional=True, default=()),
+        Field(6, "law", codecs.law(), optional=True),
+        Field(7, "budget", codecs.integer(1, MAX_BUDGET_TOKENS), optional=True, default=0),
+        Field(8, "window", _WINDOW, optional=True, default=0),
+    )
+    return Layout(1, "open", Open, fields, MAX_OPEN_BYTES, _check)
 
 
 OPENED = Layout(
@@ -185,6 +199,7 @@ OPENED = Layout(
         Field(8, "digest", _DIGEST),
         Field(9, "max_window", _WINDOW),
         Field(10, "context_tokens", _POSITION),
+        Field(11, "with_round", codecs.boolean(), optional=True, default=False),
     ),
 )
 DRAFT = Layout(
@@ -192,7 +207,7 @@ DRAFT = Layout(
     "draft",
     Draft,
     (*_PLACE, Field(7, "tokens", codecs.tokens(MAX_DRAFT_TOKENS)), Field(8, "law", codecs.law(), optional=True)),
-    check=_check_draft,
+    check=_check_law,
 )
 DECODE = Layout(
     4,

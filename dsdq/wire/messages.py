@@ -8,7 +8,7 @@ count from 1, branches from 0. This module does not know how a message is packed
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from dsdq.contract import FinishReason
@@ -43,18 +43,40 @@ class ErrorCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Ask for a session: ``contract`` is ``pack_contract(...)``, the very bytes from which the digest chain starts."""
+    """Ask for a session: ``contract`` is ``pack_contract(...)``, the very bytes from which the digest chain starts.
+
+    The first round may come with it: ``tokens`` (and their ``law``) are those of a :class:`Draft` behind the prompt,
+    ``budget`` and ``window`` those of a :class:`Decode`. Without tokens and budget there is none.
+    """
 
     session: str
     contract: bytes
     prompt: tuple[int, ...]
+    tokens: tuple[int, ...] = ()
+    law: DraftLaw | None = None
+    budget: int = 0
+    window: int = 0
+
+    def with_round(self, first: Draft | Decode) -> Open:
+        """Return it with the session's first round, which is behind the prompt."""
+        if isinstance(first, Decode):
+            return replace(self, budget=first.budget, window=first.window)
+        return replace(self, tokens=first.tokens, law=first.law)
+
+    def first_round(self, digest: bytes) -> Draft | Decode | None:
+        """Return the round that came with it, if one did; ``digest`` names the prompt."""
+        place = self.session, 0, 1, len(self.prompt), digest
+        if self.budget:
+            return Decode(*place, self.budget, self.window)
+        return Draft(*place, self.tokens, self.law) if self.tokens else None
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
     """The worker took the session (first entry of a log), or took it over (``epoch`` above the last one's).
 
-    ``max_window`` bounds the next draft in tokens, ``context_tokens`` the target's whole context.
+    ``max_window`` bounds the next draft in tokens, ``context_tokens`` the target's whole context. ``with_round`` says
+    that the round that came with the :class:`Open` waits for its verdict.
     """
 
     session: str
@@ -66,6 +88,7 @@ class Opened:
     digest: bytes
     max_window: int
     context_tokens: int
+    with_round: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,12 @@ from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.routing import POLICIES, prefix_of
 from dsdq.policies.window import Mode, Offer, Static, WindowPolicy, load_policy
 from dsdq.settings import settings
+from dsdq.tasks import end
 from producers.device.drafting import Hand
 from producers.device.finding import Directory, Finder, Found
 from producers.device.generation import RedisGeneration
-from producers.device.link import Patience, SessionLink
+from producers.device.link import SessionLink
+from producers.device.patience import Patience
 from producers.device.rounds import Prepared
 from producers.device.sealer import Sealer
 from producers.drafters import Drafter, load_drafter, model_of
@@ -60,9 +62,14 @@ class RedisClient:
         try:
             await check_server(self._redis, role=Role.DEVICE, allow_unsafe=self._settings.allow_unsafe_redis)
             self._feed = FeedReader(self._redis, self._producer, self._tenant)
-            await self._feed.start()
             self._directory = Directory(self._redis)
-            await self._directory.workers(None)
+            # At the same time: one connection is the feed's from now on, the other is there for what is published.
+            looking = asyncio.create_task(self._directory.workers(None))
+            try:
+                await self._feed.start()
+                await looking
+            finally:
+                await end(looking)
         except BaseException:
             if self._feed is not None:
                 await self._feed.stop()
@@ -126,7 +133,7 @@ class RedisClient:
             fixed = partial(terms, seed=_seed(seed), version=found.version)
             drafts = draft if isinstance(draft, Sequence) and not isinstance(draft, str) else (draft,)
             offer = Offer(window, depth if rule is Rule.COUPLED else 1, _modes(found.worker, rule), len(drafts))
-            return await self._prepare(found.worker, prompt, drafts, fixed, _policy(policy, offer), link)
+            return await self._prepare(found, prompt, drafts, fixed, _policy(policy, offer), link)
 
         generation = RedisGeneration(_prepare, self._doubt)
         self._generations.add(generation)
@@ -134,7 +141,7 @@ class RedisClient:
 
     async def _prepare(
         self,
-        worker: WorkerInfo,
+        found: Found,
         prompt: str | Sequence[int],
         drafts: Sequence[str | Drafter],
         terms: Callable[..., Contract],
@@ -145,14 +152,14 @@ class RedisClient:
         # A device without a tokenizer of its own borrows the target's.
         named = zip(drafts, drafters, strict=True)
         models = [model_of(name) for name, one in named if isinstance(name, str) and one.fingerprint]
-        tokenizer = await self._tokenizer(models[0] if models else worker.tokenizer)
+        tokenizer = await self._tokenizer(models[0] if models else found.worker.tokenizer)
         fingerprints = {one.fingerprint for one in drafters if one.fingerprint}
         if len(fingerprints) > 1:
             msg = f"drafters: expected one tokenizer for all, got fingerprints {', '.join(sorted(fingerprints))}"
             raise ConfigError(msg)
         contract = terms(
             session=fresh_name(),
-            target=worker.model,
+            target=found.worker.model,
             tokenizer_fingerprint=tokenizer.fingerprint,
             draft_fingerprint=next(iter(fingerprints), ""),
         )
@@ -161,7 +168,7 @@ class RedisClient:
             msg = "expected a prompt of at least one token, got an empty one"
             raise PromptError(msg)
         hands = [Hand(await asyncio.to_thread(one.start, contract, tokenizer), one.brief) for one in drafters]
-        return Prepared(contract, ids, tokenizer, hands, policy, link, worker.wid)
+        return Prepared(contract, ids, tokenizer, hands, policy, link, found.worker.wid, found.round_trip_ms)
 
     def _link(self, found: Found, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
         if self._redis is None or self._feed is None:
@@ -176,7 +183,9 @@ class RedisClient:
         async def _find_worker() -> str:
             return (await self._finder.find(found.worker.model, beginning, found.version, anew=True)).worker.wid
 
-        return SessionLink(self._redis, self._feed, _find_worker, patience, stats, self._rng, self._sealer)
+        return SessionLink(
+            self._redis, self._feed, _find_worker, patience, stats, self._rng, self._sealer, found.round_trip_ms
+        )
 
     @property
     def _finder(self) -> Finder:

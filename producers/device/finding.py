@@ -18,15 +18,19 @@ from dsdq.versions import SPOKEN, agreed
 
 POLL_S = 0.1
 CHOICE_S = 0.25  # a heartbeat: so much older may loads be that are compared, than they are in the registry
-ALONE_S = 5.0  # where nothing is compared
+ALONE_S = 2.0  # where nothing is compared: as long as a lease lasts that is not renewed
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A verifier, and the version to open a session with: all verifiers of its model speak it, so any may inherit."""
+    """A verifier, and the version to open a session with: all verifiers of its model speak it, so any may inherit.
+
+    ``round_trip_ms`` is what it takes to ask Redis for something, at least.
+    """
 
     worker: WorkerInfo
     version: int
+    round_trip_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +83,12 @@ class Directory:
         self._sent[wid] += 1
 
     async def _look(self, model: str | None) -> _Shown:
+        expected = {name for name in self._shown if name is not None}
+        if model is None and not expected:
+            expected.update(await self._registry.list_models())
         at_s = monotonic()
         if model is None:
-            served = await self._registry.list_served([name for name in self._shown if name is not None])
+            served = await self._registry.list_served(expected)
         else:
             served = {model: await self._registry.list_workers(model)}
         self.round_trip_ms = min(self.round_trip_ms, 1000 * (monotonic() - at_s))
@@ -140,7 +147,7 @@ class Finder:
             return None
         worker = cast("WorkerInfo", self._route(able, beginning))
         chosen = agreed([worker.versions]) if wanted is None else wanted
-        return None if chosen is None else Found(worker, chosen)
+        return None if chosen is None else Found(worker, chosen, self._directory.round_trip_ms)
 
     async def _list(self, model: str | None, *, anew: bool) -> list[WorkerInfo]:
         """Return the verifiers of ``model``, or of all models; wait while Redis is away: it was there when we began."""

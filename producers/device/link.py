@@ -39,6 +39,7 @@ from dsdq.wire import (
     pack_contract,
     unpack,
 )
+from producers.device.patience import Patience
 from producers.device.sealer import Sealer
 
 log = get_logger("device")
@@ -48,20 +49,6 @@ LEAST_TIMEOUT_MS = 250
 LOOK_AHEAD_MS = 5.0  # of a publication's round trip: below it a read is back before the next answer
 CANCEL_TRIES_S = 5.0
 OPEN_ROUND = 0  # rounds count from 1
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a device waits, in milliseconds.
-
-    For a place where verifiers are full, for an answer before it repeats (at most), for any answer at all, and for the
-    whole text (None: for ever).
-    """
-
-    open_ms: int
-    verdict_ms: int
-    give_up_ms: int
-    deadline_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -77,6 +64,7 @@ class _Asked:
 class SessionLink:
     """Speaks for one session. ``find_worker`` gives a verifier that takes new sessions.
 
+    ``round_trip_ms`` is what a round trip to Redis takes as far as is known before the first publication.
     ``link_ms`` is the latest publication's round trip to Redis, None until there is one; whoever reads it may clear it.
     """
 
@@ -89,6 +77,7 @@ class SessionLink:
         stats: GenerationStats,
         rng: random.Random,
         sealer: Sealer,
+        round_trip_ms: float = 0.0,
     ) -> None:
         self._redis = redis
         self._feed = feed
@@ -102,14 +91,16 @@ class SessionLink:
         self._began_s = monotonic()
         self._contract: Contract | None = None
         self._subscription: Subscription | None = None
+        self._closed = False
         self._asked: dict[int, _Asked] = {}  # by round; 0 is the open
         self._sent = False  # a verifier may have heard of the session
+        self._comes_along = False  # a round, with the open that waits for its answer
         self._next_up: Message | None = None  # was looked at and is still to be taken
         self._read_s = 0.0  # when the last answer was taken
         self._length = 0
         self.waited_ms = 0.0
         self.link_ms: float | None = None
-        self._last_link_ms = 0.0
+        self._last_link_ms = round_trip_ms
         self._about: dict[str, object] = {}
 
     @property
@@ -117,18 +108,24 @@ class SessionLink:
         """Return a logger that says of which session and round it speaks."""
         return log.bind(**self._about)
 
-    async def open(self, contract: Contract, prompt: tuple[int, ...], worker: str) -> Opened:
-        """Open the session, with ``worker`` if that still takes it.
+    async def open(
+        self, contract: Contract, prompt: tuple[int, ...], worker: str, first: Draft | Decode | None = None
+    ) -> Opened:
+        """Open the session, with ``worker`` if that still takes it; ``first`` goes along and is asked for with it.
 
         Raises:
             RefusedError: the verifier said no, and why.
             SessionError: no answer came in time.
             BusyError: every verifier stayed full.
+            GoneError: the link was closed.
         """
+        if self._closed:
+            raise GoneError("expected an open generation, it was closed")
         self._contract, self._worker, self._length = contract, worker, len(prompt)
         self._about["session"] = contract.session
-        self._subscription = self._feed.subscribe(contract)
-        request = pack(Open(contract.session, pack_contract(contract), prompt), contract.version)
+        self._subscription, self._comes_along = self._feed.subscribe(contract), first is not None
+        opening = Open(contract.session, pack_contract(contract), prompt)
+        request = pack(opening if first is None else opening.with_round(first), contract.version)
         await self._ask(OPEN_ROUND, request)
         message = await self._next()
         if isinstance(message, Error):
@@ -136,7 +133,11 @@ class SessionLink:
         if not isinstance(message, Opened):
             raise _unexpected(message, "opened")
         self._worker = message.worker
-        self._asked.clear()
+        self._asked, self._comes_along = {}, False
+        if first is not None and message.with_round:
+            self._await(first)
+        elif first is not None:  # a verifier that does not know of rounds that come with an open
+            await self.ask(first)
         return message
 
     async def ask(self, request: Draft | Decode) -> None:
@@ -144,6 +145,13 @@ class SessionLink:
         self._about["round"] = request.round
         packed = pack(request, self._subscribed.contract.version)
         await self._ask(request.round, packed, grants=isinstance(request, Decode))
+
+    def _await(self, first: Draft | Decode) -> None:
+        """Wait for the answer to a round that went along with the ``open`` and had its place, it seems, a trip ago."""
+        self._about["round"] = first.round
+        packed, now_s = pack(first, self._subscribed.contract.version), monotonic()
+        self._asked[first.round] = _Asked(packed, now_s - self._last_link_ms / 1000, isinstance(first, Decode))
+        self._look_ahead()
 
     def keep(self, rounds: Collection[int]) -> None:
         """Forget all rounds but these: they were answered, or nobody wants to know any more."""
@@ -210,6 +218,7 @@ class SessionLink:
 
     async def close(self, *, cancel: bool) -> None:
         """Stop following the session; with ``cancel``, tell the verifier that nobody waits for it."""
+        self._closed = True
         if self._subscription is None or self._contract is None:
             return
         subscription, self._subscription = self._subscription, None
@@ -231,7 +240,8 @@ class SessionLink:
         if self._subscription is not None:
             drafts = not any(asked.grants for asked in self._asked.values())
             far = self._last_link_ms > LOOK_AHEAD_MS
-            self._feed.look_ahead(self._subscription, len(self._asked) if drafts and far else 0)
+            answers = len(self._asked) + self._comes_along
+            self._feed.look_ahead(self._subscription, answers if drafts and far else 0)
 
     async def _repeat(self) -> None:
         """Publish again what waits for an answer, oldest first."""

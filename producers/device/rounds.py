@@ -32,7 +32,10 @@ PAUSE = Choice(0, 1, Mode.TARGET_ONLY, budget=16)
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """All that a generation needs once prompt, tokenizer, drafters and verifier are known."""
+    """All that a generation needs once prompt, tokenizer, drafters and verifier are known.
+
+    ``round_trip_ms`` is what a round trip to Redis takes.
+    """
 
     contract: Contract
     prompt: tuple[int, ...]
@@ -41,6 +44,7 @@ class Prepared:
     policy: WindowPolicy
     link: SessionLink
     worker: str
+    round_trip_ms: float
 
 
 class Rounds:
@@ -54,6 +58,7 @@ class Rounds:
         self._contract, self._prompt, self._worker = prepared.contract, prepared.prompt, prepared.worker
         self._link, self._policy = prepared.link, prepared.policy
         self._shown = shown
+        self._round_trip_s = prepared.round_trip_ms / 1000
         self._transcript = Transcript(pack_contract(prepared.contract), prepared.prompt)
         self._flights = Flights(prepared.contract.session, self._transcript)
         self._drafting = Drafting(prepared.hands, prepared.policy, self._flights)
@@ -71,9 +76,8 @@ class Rounds:
             SessionError: the session failed, or its text is not the one that was agreed on.
             BusyError: every verifier stayed full.
         """
-        opened = await self._link.open(self._contract, self._prompt, self._worker)
-        self._widest = opened.max_window
         try:
+            await self._open()
             while self.finish_reason is None:
                 await self._ask_on()
                 if self._flights.rounds and (verdict := await self._take(await self._answer())) is not None:
@@ -82,6 +86,23 @@ class Rounds:
             await self._stop()
 
     # Asking
+
+    async def _open(self) -> None:
+        """Open the session, together with its first round if that can be asked for soon enough."""
+        first = await self._first()
+        opened = await self._link.open(self._contract, self._prompt, self._worker, first)
+        self._widest = opened.max_window
+
+    async def _first(self) -> Draft | Decode | None:
+        """Return the first round; None if its draft takes longer than the round trip that it would save."""
+        choice = self._choice()
+        if choice.mode is not Mode.SPECULATE:
+            return self._grant(choice)
+        making = self._drafting.begin(self._window(choice), choice.drafter)
+        if not making.done():
+            await asyncio.wait({making}, timeout=self._round_trip_s)
+        made = self._drafting.take() if making.done() else None
+        return None if made is None else self._launch(made)
 
     async def _ask_on(self) -> None:
         """Ask for as much as the policy wants, or until an answer is here."""
@@ -93,8 +114,9 @@ class Rounds:
             if self._flights.granted or len(self._flights) >= choice.depth or self._silent:
                 return
             made = await self._made(self._window(choice), choice.drafter)
-            if made is not None:
-                await self._launch(made, choice.depth)
+            request = None if made is None else self._launch(made)
+            if request is not None:
+                await self._publish(request, waits=isinstance(request, Decode) or choice.depth == 1)
 
     async def _stream(self, choice: Choice) -> None:
         """Keep the verifier decoding; meanwhile the drafter, which has nothing else to do, guesses along."""
@@ -102,7 +124,8 @@ class Rounds:
             self._drafting.drop()
         renew = 0 if choice is PAUSE else RENEW * choice.budget
         if not len(self._flights) and self._flights.granted <= min(renew, self._left - 1):
-            await self._grant(choice.budget, choice.window if choice.mode is Mode.COLOCATED else 0)
+            begins = not self._flights.granted
+            await self._publish(self._grant(choice), waits=begins)
         if self._flights.granted and self._policy.uses_guesses:
             self._drafting.guess()
 
@@ -143,23 +166,23 @@ class Rounds:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         return self._drafting.take() if making.done() else None
 
-    async def _launch(self, made: Made, depth: int) -> None:
-        """Publish a draft; without tokens let the target decode, or wait for what is in flight."""
+    def _launch(self, made: Made) -> Draft | Decode | None:
+        """Return the request for a draft; without tokens one to let the target decode, or none behind others."""
         proposal, in_flight = made.proposal, len(self._flights)
         if proposal.tokens:
             window = self._flights.launch(proposal.tokens, proposal.law)
             self._observer.launched(window, made, in_flight)
-            await self._publish(window, waits=depth == 1)
-        elif in_flight:
-            self._silent = True
-        else:
-            await self._grant(proposal.budget)
+            return window
+        if not in_flight:
+            return self._grant(Choice(0, 1, Mode.TARGET_ONLY, budget=proposal.budget))
+        self._silent = True
+        return None
 
-    async def _grant(self, budget: int, window: int = 0) -> None:
-        begins = not self._flights.granted
-        self._observer.granted(begins=begins)
-        window = min(window, self._contract.max_window)
-        await self._publish(self._flights.grant(min(max(budget, 1), self._left), window), waits=begins)
+    def _grant(self, choice: Choice) -> Decode:
+        """Return the request to let the verifier go on by itself, as was chosen."""
+        self._observer.granted(begins=not self._flights.granted)
+        window = choice.window if choice.mode is Mode.COLOCATED else 0
+        return self._flights.grant(min(max(choice.budget, 1), self._left), min(window, self._contract.max_window))
 
     async def _publish(self, request: Draft | Decode, *, waits: bool) -> None:
         """Publish a round. One that others are to follow is not waited for: that would take a round trip."""

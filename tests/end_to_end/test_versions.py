@@ -76,6 +76,6 @@ async def test_a_device_of_the_next_release_speaks_as_the_oldest_verifier_does(
     async with verifier(redis_url, later=True), dsdq.connect(redis_url) as client:
         await generate(client)
         assert await versions_in(redis) == {2}
-        async with verifier(redis_url, later=False):
-            await generate(client)
+        async with verifier(redis_url, later=False), dsdq.connect(redis_url) as another:
+            await generate(another)
             assert await versions_in(redis) == {1, 2}

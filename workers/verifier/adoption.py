@@ -18,8 +18,9 @@ from dsdq.session import SessionState, replay
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import ErrorCode, Open, Opened, unpack, unpack_contract
 from workers.verifier.admission import Offer
+from workers.verifier.commits import saying
 from workers.verifier.held import Held
-from workers.verifier.sessions import Sessions, saying
+from workers.verifier.sessions import Sessions
 
 log = get_logger("verifier")
 

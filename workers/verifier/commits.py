@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dsdq.bus.inbox import Entry, Inbox
-from dsdq.bus.sessions import APPENDED, Commit, CommitStatus, Place, SessionStore
+from dsdq.bus.sessions import APPENDED, Commit, CommitStatus, Owned, Place, SessionStore
 from dsdq.errors import RedisUnavailableError
+from dsdq.session import SessionState
 from dsdq.telemetry.logs import get_logger
+from dsdq.wire import Message, pack
 from workers.verifier.held import Held
 
 log = get_logger("verifier")
@@ -118,3 +120,18 @@ class Commits:
                 # A connection that breaks once is an everyday matter.
                 (log.info if tries == 1 else log.warning)("commit interrupted", reason=str(error), tries=tries)
                 await asyncio.sleep(RETRY_S)
+
+
+def saying(state: SessionState, owned: Owned, entries: int, message: Message, *, closes: bool) -> Commit:
+    """Return the commit of a message that leaves the text as it is, to a log that has ``entries`` entries."""
+    return Commit(
+        owned=owned,
+        entries=entries,
+        expected_length=state.transcript.length,
+        length=state.transcript.length,
+        digest=state.transcript.digest,
+        round=state.answered,
+        branch=state.branch,
+        closes=closes,
+        messages=[pack(message, state.contract.version)],
+    )

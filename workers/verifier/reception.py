@@ -6,27 +6,26 @@ Whatever is wrong with it, the worker lives on: it is answered where its device 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from time import monotonic
 
 from dsdq import keys
 from dsdq.bus.dead import Kind
 from dsdq.bus.inbox import Entry, Inbox
-from dsdq.bus.sessions import Place
+from dsdq.bus.sessions import Place, place_of
 from dsdq.errors import SealError, WireError
 from dsdq.sealing import Keyring, Seal
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import Cancel, Decode, Draft, ErrorCode, Message, Open, answer_to, unpack, unpack_contract
 from workers.verifier.adoption import Adoption
 from workers.verifier.gate import check_speaker, examine
-from workers.verifier.held import Held, Pending
+from workers.verifier.held import Held
 from workers.verifier.sessions import Sessions
 
 log = get_logger("verifier")
 
 
 class Reception:
-    """Takes messages in. At most ``depth`` rounds of one session wait; ``on_round`` is called when one does."""
+    """Takes messages in."""
 
     def __init__(
         self,
@@ -34,16 +33,11 @@ class Reception:
         sessions: Sessions,
         adoption: Adoption,
         keyring: Keyring,
-        *,
-        depth: int,
-        on_round: Callable[[], None],
     ) -> None:
         self._inbox = inbox
         self._sessions = sessions
         self._adoption = adoption
         self._keyring = keyring
-        self._depth = depth
-        self._on_round = on_round
 
     async def take(self, entry: Entry) -> None:
         """Take one message in."""
@@ -74,16 +68,16 @@ class Reception:
             self._inbox.condemn(entry, Kind.NOT_A_REQUEST, f"not a device's message: {name}")
 
     def session_of(self, entry: Entry) -> str | None:
-        """Return the session that is held here to which a round belongs."""
+        """Return the session that is held here to which a message belongs."""
         message = self._heard(entry)
-        if message is None or isinstance(message, Open) or self._sessions.find(message.session, entry.tenant) is None:
+        if message is None or self._sessions.find(message.session, entry.tenant) is None:
             return None
         return message.session
 
     async def takes(self, entry: Entry) -> bool:
         """Say whether this verifier deals with what a lapsed one left: not where it is for a session held elsewhere."""
         message = self._heard(entry)
-        if not isinstance(message, Draft | Decode | Cancel) or self.session_of(entry) is not None:
+        if not isinstance(message, Open | Draft | Decode | Cancel) or self.session_of(entry) is not None:
             return True
         place = _place(entry, message.session)
         return place is None or not await self._adoption.is_open(place)
@@ -100,11 +94,15 @@ class Reception:
         with contextlib.suppress(WireError, SealError):
             seal = examine(entry.fields, entry.tenant, self._keyring)
             message = unpack(entry.payload)
+            held = self._sessions.find(message.session, entry.tenant)
             if isinstance(message, Open):
                 contract = unpack_contract(message.contract, with_unknown=True)
                 check_speaker(seal, message.session, contract.producer)
-                await self._sessions.refuse(message, contract, ErrorCode.INTERNAL, reason)
-            elif (held := self._sessions.find(message.session, entry.tenant)) is not None:
+                if held is None or held.place != place_of(contract):
+                    await self._sessions.refuse(message, contract, ErrorCode.INTERNAL, reason)
+                else:  # it was the round that came with it
+                    self._sessions.fail(held, ErrorCode.INTERNAL, reason)
+            elif held is not None:
                 check_speaker(seal, message.session, held.state.contract.producer)
                 self._sessions.fail(held, ErrorCode.INTERNAL, reason)
         await self._inbox.bury(entry, Kind.FAILED, reason, attempts)
@@ -142,9 +140,7 @@ class Reception:
         if isinstance(message, Cancel):
             self._sessions.cancel(held, entry)
             return
-        left = held.receive(Pending(entry, message, monotonic()), self._depth)
-        self._sessions.commits.settle(held, [one.entry for one in left])
-        self._on_round()
+        self._sessions.let_wait(held, entry, message)
 
     async def _forget(self, entry: Entry, message: Cancel, seal: Seal | None) -> bool:
         """Drop an ``open`` that waits, as its own device asks; say whether there was one."""

@@ -96,6 +96,7 @@ class Verifier:
             tokenizer,
             worker=info.wid,
             slots=limits.slots,
+            depth=limits.depth,
             most_waiting=SLACK * limits.inbox.entries,
             longest_wait_ms=limits.place_wait_ms,
             on_ready=work.set,
@@ -111,9 +112,7 @@ class Verifier:
             secret=secret,
         )
         self._adoption = Adoption(store, self._registry, self._sessions, offer, info.wid)
-        self._reception = Reception(
-            self._inbox, self._sessions, self._adoption, keyring, depth=limits.depth, on_round=work.set
-        )
+        self._reception = Reception(self._inbox, self._sessions, self._adoption, keyring)
         self._recovery = Recovery(
             redis,
             self._registry,

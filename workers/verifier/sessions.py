@@ -17,11 +17,11 @@ from dsdq.models.tokenizer import Tokenizer
 from dsdq.session import SessionState, Transcript
 from dsdq.stopping import StopFinder
 from dsdq.telemetry.logs import get_logger
-from dsdq.wire import Closed, Error, ErrorCode, Message, Open, Opened, pack, unpack_contract
+from dsdq.wire import Closed, Decode, Draft, Error, ErrorCode, Message, Open, Opened, pack, unpack_contract
 from workers.engine.planner import Planner
 from workers.verifier import admission
-from workers.verifier.commits import Commits
-from workers.verifier.held import Held, key_of
+from workers.verifier.commits import Commits, saying
+from workers.verifier.held import Held, Pending, key_of
 from workers.verifier.step import Outcome
 from workers.verifier.waiting import Turnover, Waiting, WaitingRoom, refusal_ms
 
@@ -33,10 +33,10 @@ RETRY_S = 0.2
 class Sessions:
     """What this verifier holds, and who waits to be let in.
 
-    ``on_ready`` is called when a session could use a step. ``astray`` has the places of sessions that are this worker's
-    but not as it thought, with the entries that have to be taken in once more. ``unowned`` are entries of sessions that
-    another took from this one: theirs to answer if they have this worker's inboxes too, else nobody's, since their
-    devices repeat them to the new owner.
+    At most ``depth`` rounds of one session wait. ``on_ready`` is called when a session could use a step. ``astray`` has
+    the places of sessions that are this worker's but not as it thought, with the entries that have to be taken in once
+    more. ``unowned`` are entries of sessions that another took from this one: theirs to answer if they have this
+    worker's inboxes too, else nobody's, since their devices repeat them to the new owner.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of it, each named
@@ -49,6 +49,7 @@ class Sessions:
         *,
         worker: str,
         slots: int,
+        depth: int,
         most_waiting: int,
         longest_wait_ms: float,
         on_ready: Callable[[], None],
@@ -63,6 +64,7 @@ class Sessions:
         self._tokenizer = tokenizer
         self._worker = worker
         self._slots = slots
+        self._depth = depth
         self._most_waiting = most_waiting
         self._longest_wait_ms = longest_wait_ms
         self._on_ready = on_ready
@@ -103,7 +105,8 @@ class Sessions:
     async def receive(self, entry: Entry, message: Open, contract: Contract) -> None:
         """Refuse an ``open``, or let it wait for a place; it stays in the inbox until it has one.
 
-        More than ``most_waiting`` of one tenant were not published by honest devices, and are buried.
+        So it does until a round that came with it is answered. More than ``most_waiting`` of one tenant were not
+        published by honest devices, and are buried.
         """
         try:
             unpack_contract(message.contract)
@@ -113,6 +116,10 @@ class Sessions:
             code = refusal.code if isinstance(refusal, RefusedError) else ErrorCode.TERMS_INVALID
             await self.refuse(message, contract, code, str(refusal))
             await self._inbox.settle([entry])
+            return
+        held = self.find(contract.session, contract.tenant)
+        if held is not None:  # asked again, or left by the verifier that it was taken over from
+            await self._begin(held, entry, message)
             return
         if self._waiting.find(contract.session, contract.tenant) is not None:  # asked again while it waits
             await self._inbox.settle([entry])
@@ -145,9 +152,9 @@ class Sessions:
         """Open what waits, while there is a place."""
         async with self._admitting:
             while self.room and (waiting := self._waiting.first()) is not None:
-                await self._admit(waiting)
+                held = await self._admit(waiting)
                 self._waiting.remove(waiting)
-                await self._inbox.settle([waiting.entry])
+                await self._begin(held, waiting.entry, waiting.message)
         await self.tell()
 
     async def tell(self) -> None:
@@ -164,14 +171,24 @@ class Sessions:
         with contextlib.suppress(RedisUnavailableError):  # the next heartbeat says it
             await self._inbox.refuse_opens(refusals)
 
-    async def _admit(self, waiting: Waiting) -> None:
+    async def _admit(self, waiting: Waiting) -> Held | None:
         try:
             self._check_name(waiting.contract)  # another's may have been taken over while this one waited
         except RefusedError as refusal:
             await self.refuse(waiting.message, waiting.contract, refusal.code, str(refusal))
-            return
-        if self.find(waiting.contract.session, waiting.contract.tenant) is None:
-            await self._hold(waiting.message, waiting.contract)
+            return None
+        held = self.find(waiting.contract.session, waiting.contract.tenant)
+        return held or await self._hold(waiting.message, waiting.contract)
+
+    async def _begin(self, held: Held | None, entry: Entry, message: Open) -> None:
+        """Let the round wait that came with an ``open``, in its entry; without one the entry is settled."""
+        if held is not None and held.state.transcript.began_as(message.contract, message.prompt):
+            text = held.state.transcript
+            first = message.first_round(text.digest_at(text.prompt_tokens))
+            if first is not None:
+                self.let_wait(held, entry, first)
+                return
+        await self._inbox.settle([entry])
 
     def _check_name(self, contract: Contract) -> None:
         """Return when no other producer of the tenant has a session of this name here, open or waiting.
@@ -188,23 +205,25 @@ class Sessions:
                 f"{contract.session}; open a session of another name",
             )
 
-    async def _hold(self, message: Open, contract: Contract) -> None:
+    async def _hold(self, message: Open, contract: Contract) -> Held | None:
         transcript = Transcript(message.contract, message.prompt)
+        with_round = message.first_round(transcript.digest) is not None
+        opened = replace(self.opened(contract, transcript, 1), with_round=with_round)
         owned = await self._store.open(
             contract,
             length=transcript.length,
             digest=transcript.digest,
-            answer=pack(self.opened(contract, transcript, 1), contract.version),
+            answer=pack(opened, contract.version),
             request=pack(message, contract.version),
         )
         if owned is not None:
-            self.keep(SessionState(contract, transcript, owned.epoch, owned.owner), owned, entries=1)
-            return
+            return self.keep(SessionState(contract, transcript, owned.epoch, owned.owner), owned, entries=1)
         head = await self._store.head(place_of(contract))
         if head is not None and head.is_open and head.worker == self._worker:
             self.astray.put_nowait((place_of(contract), ()))  # we opened it, and did not hear that we had
         else:  # a repeated open: its answer is in the log
             await self._store.disown(contract)
+        return None
 
     def opened(self, contract: Contract, transcript: Transcript, epoch: int) -> Opened:
         """Return the message that says that this worker has the session."""
@@ -231,6 +250,12 @@ class Sessions:
         held = self._held[key] = Held(state, owned, monotonic(), stops, entries)
         self._on_ready()
         return held
+
+    def let_wait(self, held: Held, entry: Entry, message: Draft | Decode) -> None:
+        """Let a round wait for a step; settle what has to be left to its device to repeat."""
+        left = held.receive(Pending(entry, message, monotonic()), self._depth)
+        self.commits.settle(held, [one.entry for one in left])
+        self._on_ready()
 
     async def forget_waiting(self, session: str, tenant: str, producer: str | None) -> bool:
         """Drop an ``open`` that still waits, of ``producer`` if that is known; say whether there was one."""
@@ -363,18 +388,3 @@ class Sessions:
             self._turnover.ended(monotonic() - held.opened_s)
             self._vacant.set()
         return left
-
-
-def saying(state: SessionState, owned: Owned, entries: int, message: Message, *, closes: bool) -> Commit:
-    """Return the commit of a message that leaves the text as it is, to a log that has ``entries`` entries."""
-    return Commit(
-        owned=owned,
-        entries=entries,
-        expected_length=state.transcript.length,
-        length=state.transcript.length,
-        digest=state.transcript.digest,
-        round=state.answered,
-        branch=state.branch,
-        closes=closes,
-        messages=[pack(message, state.contract.version)],
-    )

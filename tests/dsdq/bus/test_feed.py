@@ -107,6 +107,14 @@ async def test_of_several_awaited_answers_the_next_but_one_is_read_from_the_log_
     assert [await subscription.get(LIMIT_S) for _ in range(3)] == [b"a2", b"a3", b"a4"]
 
 
+def test_an_answer_may_be_sighted_before_the_log_is_known_to_have_begun() -> None:
+    subscription = Subscription(CONTRACT)
+    subscription.sight(LogEntry(2, 1, b"verdict"))
+    assert not subscription.waits
+    subscription.take(LogEntry(1, 1, b"opened"))
+    assert [subscription.get_nowait() for _ in range(3)] == [b"opened", b"verdict", None]
+
+
 def test_what_is_sighted_under_another_epoch_is_left_to_the_feed() -> None:
     subscription = Subscription(CONTRACT)
     subscription.take(LogEntry(1, 1, b"opened"))

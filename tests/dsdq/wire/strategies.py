@@ -118,12 +118,20 @@ def verdicts(draw: st.DrawFn) -> Verdict:
     )
 
 
-OPENS = st.builds(lambda terms, prompt: Open(terms.session, pack_contract(terms), prompt), CONTRACTS, tokens())
+@st.composite
+def opens(draw: st.DrawFn) -> Open:
+    terms = draw(CONTRACTS)
+    opening = Open(terms.session, pack_contract(terms), draw(tokens()))
+    first = draw(st.one_of(st.none(), drafts().filter(lambda draft: draft.tokens), DECODES))
+    return opening if first is None else opening.with_round(first)
+
+
+DECODES = st.builds(Decode, NAMES, COUNTS, ROUNDS, POSITIONS, DIGESTS, st.integers(1, MAX_BUDGET_TOKENS), WINDOWS)
 MESSAGES = st.one_of(
-    OPENS,
-    st.builds(Opened, NAMES, NAMES, COUNTS, TEXTS, TEXTS, POSITIONS, DIGESTS, WINDOWS, POSITIONS),
+    opens(),
+    st.builds(Opened, NAMES, NAMES, COUNTS, TEXTS, TEXTS, POSITIONS, DIGESTS, WINDOWS, POSITIONS, st.booleans()),
     drafts(),
-    st.builds(Decode, NAMES, COUNTS, ROUNDS, POSITIONS, DIGESTS, st.integers(1, MAX_BUDGET_TOKENS), WINDOWS),
+    DECODES,
     st.builds(Cancel, NAMES),
     verdicts(),
     st.builds(Gap, NAMES, POSITIONS),

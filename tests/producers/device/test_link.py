@@ -16,7 +16,8 @@ from dsdq.errors import BusyError, GoneError
 from dsdq.policies.retry import AnswerTimeout
 from dsdq.wire import Closed, Gap, Message, Opened, pack
 from producers.device import link as module
-from producers.device.link import OPEN_ROUND, Patience, SessionLink
+from producers.device.link import OPEN_ROUND, SessionLink
+from producers.device.patience import Patience
 from producers.device.sealer import Sealer
 
 CONTRACT = Contract("acme", "phone", "s1", "m", "f")

@@ -40,7 +40,7 @@ def sessions() -> Mock:
 @pytest.fixture
 def reception(inbox: Mock, sessions: Mock) -> Reception:
     adoption = create_autospec(Adoption, instance=True)
-    return Reception(inbox, sessions, adoption, Keyring({"acme": SECRET}), depth=4, on_round=Mock())
+    return Reception(inbox, sessions, adoption, Keyring({"acme": SECRET}))
 
 
 def entry(payload: bytes, producer: str) -> Entry:
