@@ -23,7 +23,7 @@ on this machine: 30 ms for a pass and 0.3 ms for each of its positions, and a dr
 
 Rates count what came behind the adaptive policy's first ten rounds, of the same text in all ways; ratios are medians
 over texts. ``share_of_simulated`` holds the pipelined way against the pure simulation (``dsdq.policies.pipeline``) at
-the measured times, with the same guesses right and wrong. A quick run takes three minutes, a whole one about 25.
+the measured times, with the same guesses right and wrong. A quick run takes four minutes, a whole one about 35.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from bench.wan_world import (
     PEERS,
     RTTS_MS,
     VARIANTS,
+    WARM_UP_ROUNDS,
     Repeat,
     Run,
     Variant,
@@ -76,12 +77,11 @@ SPEEDUPS = (*PEERS, "share_of_best_mode", "share_of_simulated", "pipelined_vs_sy
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What is measured: texts, their tokens for the built-in pair and for slow targets, seconds for one at most."""
+    """What is measured: texts, and of each at most so many tokens and so many seconds behind the warm-up."""
 
     texts: int = 3
-    tokens: int = 640
-    slow_tokens: int = 160
-    limit_s: float = 5.0
+    tokens: int = 900
+    limit_s: float = 3.0
 
 
 def link(rtt_ms: float) -> Faults:
@@ -125,8 +125,8 @@ class Bench:
                 draft=variant.draft,
                 prompt=[1 + text, 2, 3] if variant.emulated else builtin_prompts()[text],
                 seed=text,
-                tokens=effort.slow_tokens if variant.emulated else effort.tokens,
-                limit_s=effort.limit_s,
+                tokens=effort.tokens,
+                limit_s=effort.limit_s + WARM_UP_ROUNDS * rtt_ms / 1000,
                 policies=[way.policy for way in ways],
                 core=DEVICE_CORE if self._pinned else None,
             )
@@ -223,7 +223,7 @@ def main() -> int:
     names = arguments.variants or (QUICK_VARIANTS if arguments.quick else [one.name for one in VARIANTS])
     variants = [one for one in VARIANTS if one.name in names]
     rtts_ms = arguments.rtt or (QUICK_RTTS_MS if arguments.quick else RTTS_MS)
-    effort = Effort(texts=1, tokens=384, slow_tokens=96, limit_s=2.5) if arguments.quick else Effort()
+    effort = Effort(texts=1, limit_s=2.0) if arguments.quick else Effort()
     # The default loop waits in whole milliseconds: the proxy would be late by half of one.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         result = runner.run(measure(variants, rtts_ms, effort))
