@@ -114,6 +114,7 @@ class _Lanes:
 
     @classmethod
     def of(cls, speeds: Speeds | Sequence[Speeds]) -> _Lanes:
+        """Take speeds that all pairs share, or those of each."""
         each = [speeds] if isinstance(speeds, Speeds) else speeds
         return cls(*np.asarray([one.values() for one in each], dtype=np.float64).T)
 
