@@ -17,7 +17,7 @@ SATURATED = 0.9  # from this share of its time in steps on, a verifier has no ti
 
 
 class Load:
-    """Running costs of one engine. One that is ``brief`` is not measured: what it takes is not worth a decision.
+    """Running costs of one engine. One that is ``brief`` is not measured: nobody has to save what it takes.
 
     A step takes at most ``step_tokens``.
     """
@@ -57,7 +57,9 @@ class Load:
 
         Where nobody else waits their places are free. Else later windows are verified when those before them stood.
         """
-        return MAX_WINDOW if waiting < 2 else self._best(held.acceptance.mean, waiting, 0.0, MAX_WINDOW)
+        if self._brief or waiting < 2:
+            return MAX_WINDOW
+        return self._best(held.acceptance.mean, waiting, 0.0, MAX_WINDOW)
 
     def next_window(self, held: Held, waiting: int) -> int:
         """Return the largest window that a device may draft next; 0 if even one token costs others more than it brings.
@@ -67,7 +69,7 @@ class Load:
         window: under a narrow one nobody would learn better.
         """
         widest = widest_window(self._step_tokens, waiting, held.state.contract.max_window)
-        if waiting < 2:
+        if self._brief or waiting < 2:
             return widest
         acceptance, (step_ms, position_ms) = held.acceptance.hoped, self._step.surely()
         if self._busy >= SATURATED:

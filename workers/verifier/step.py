@@ -108,8 +108,11 @@ def ready_rounds(
 
 def is_superseded(held: Held) -> bool:
     """Say whether the first waiting round is a grant whose place a later one takes, which reaches as far."""
-    first, *later = (one.message for one in held.pending)
-    return isinstance(first, Decode) and any(
+    first = held.pending[0].message
+    if not isinstance(first, Decode):
+        return False
+    later = (one.message for one in islice(held.pending, 1, None))
+    return any(
         isinstance(one, Decode) and one.end >= first.end and isinstance(liveness(held.state, one), Live)
         for one in later
     )

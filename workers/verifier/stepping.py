@@ -129,6 +129,8 @@ class Stepper:
 
     async def _linger(self) -> None:
         """Let rounds that are nearly here join the next step, where that serves more of them in a time."""
+        if self._engine.engine.brief:  # nothing is saved
+            return
         now_s = monotonic()
         waiting = sum(bool(held.pending) for held in self._sessions)
         if not waiting:
