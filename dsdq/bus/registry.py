@@ -98,10 +98,15 @@ class Registry:
             if not await self._redis.zcard(keys.workers(model)):
                 await self._redis.srem(keys.MODELS, model)
 
-    async def knows(self, model: str, wid: str) -> bool:
-        """Say whether a worker is in the registry: it lives, or what it left is still to be taken over."""
+    async def has_lapsed(self, model: str, wid: str) -> bool:
+        """Say whether a worker's lease has lapsed, or nobody knows of it any more."""
+        leases = keys.workers(model)
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.zscore(leases, wid)
+        pipeline.execute_command("TIME", **await keeper_of(self._redis, leases))
         with translated():
-            return await self._redis.zscore(keys.workers(model), wid) is not None
+            ends_ms, (seconds, microseconds) = await pipeline.execute()
+        return ends_ms is None or ends_ms < 1000 * seconds + microseconds // 1000
 
     async def list_models(self) -> list[str]:
         """Return the names of the models that have workers, whether or not they live."""

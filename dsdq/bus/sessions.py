@@ -156,23 +156,36 @@ class SessionStore:
     async def take_over(self, place: Place, former: str) -> Taken | None:
         """Become the owner of a session that is ``former``'s; None if it is closed, gone or another's by now.
 
-        It joins this worker's set first and leaves the former's last, so that a crash in between loses nothing.
+        It joins this worker's set first and leaves the former's last, so that a crash in between loses nothing. It
+        joins once more when it is this worker's: :meth:`_leave` may have been at work in between.
         """
-        owner, mine, others = secrets.token_hex(16), keys.worker_sessions(self._worker), keys.worker_sessions(former)
+        owner, mine = secrets.token_hex(16), keys.worker_sessions(self._worker)
         with translated():
             await self._redis.sadd(mine, str(place))
             answer = await scripts.call(self._redis, "takeover", [place.head], [former, self._worker, owner])
             if answer[0] != b"OK":
-                await self._redis.srem(mine, str(place))
-                await self._redis.srem(others, str(place))
+                await self._leave(place, self._worker)
+                await self._leave(place, former)
                 return None
+            await self._redis.sadd(mine, str(place))
         return Taken(answer[1], owner, *answer[2:])
 
     async def moved(self, place: Place, former: str) -> None:
         """Say that a session that was taken over is in this worker's hands for good."""
         if former != self._worker:
             with translated():
-                await self._redis.srem(keys.worker_sessions(former), str(place))
+                await self._leave(place, former)
+
+    async def _leave(self, place: Place, worker: str) -> None:
+        """Take a session out of a worker's set, but for one that is the worker's by its head: it may be so again.
+
+        A session in nobody's set would be found by no heir.
+        """
+        where = keys.worker_sessions(worker)
+        await self._redis.srem(where, str(place))
+        head = await read_head(self._redis, place)  # afterwards: whoever takes it over later joins later
+        if head is not None and head.is_open and head.worker == worker:
+            await self._redis.sadd(where, str(place))
 
     async def deaths(self, place: Place, former: str) -> int:
         """Return how many workers died in a step that fed a session's text, ``former`` the last of them."""
@@ -200,7 +213,7 @@ class SessionStore:
     async def disown(self, contract: Contract) -> None:
         """Take a session out of this worker's set."""
         with translated():
-            await self._redis.srem(keys.worker_sessions(self._worker), str(place_of(contract)))
+            await self._leave(place_of(contract), self._worker)
 
     async def refuse(self, contract: Contract, *, answer: bytes, request: bytes) -> None:
         """Begin and end a session's log with the error that refuses it; nothing happens if it was answered before."""

@@ -64,13 +64,13 @@ class Adoption:
     async def recall(self, place: Place) -> bool:
         """Hold a session that is ours by its head, or an orphan's; say whether any session of that place exists.
 
-        An orphan's owner was taken over from before it opened the session: it was stopped meanwhile, or its word to
-        Redis was late.
+        An orphan's owner has lapsed. Whoever takes over what that one left may not find the session: it may have been
+        opened afterwards, by a word to Redis that was late.
         """
         head = await self._store.head(place)
         if head is not None and head.is_open:
             ours = head.worker == self._worker
-            if ours or not await self._registry.knows(self._offer.target, head.worker):
+            if ours or await self._registry.has_lapsed(self._offer.target, head.worker):
                 await self.adopt(place, head.worker)
         return head is not None
 

@@ -75,6 +75,27 @@ async def test_a_session_is_in_the_heirs_set_at_once_and_leaves_the_formers_when
     assert (await heir.places("w1"), await heir.places("w2")) == ([], [PLACE])
 
 
+async def test_a_session_that_its_former_owner_has_again_stays_in_that_ones_set(
+    former: SessionStore, heir: SessionStore
+) -> None:
+    await opened(former)
+    await take_over(heir)
+    await take_over(former, "w2")
+    await heir.moved(PLACE, "w1")  # late
+    await former.moved(PLACE, "w2")
+    assert (await former.places("w1"), await former.places("w2")) == ([PLACE], [])
+
+
+async def test_who_was_late_to_open_a_session_and_has_inherited_it_meanwhile_keeps_it_in_its_set(
+    former: SessionStore, heir: SessionStore
+) -> None:
+    await opened(former)
+    assert await heir.open(CONTRACT, length=3, digest=b"d", answer=b"opened", request=b"open") is None
+    await take_over(heir)
+    await heir.disown(CONTRACT)
+    assert await heir.places("w2") == [PLACE]
+
+
 async def test_taking_over_again_with_the_same_token_answers_the_same(redis: Redis, former: SessionStore) -> None:
     await opened(former)
     answers = [await scripts.call(redis, "takeover", [PLACE.head], ["w1", "w2", "token"]) for _ in range(3)]

@@ -1,6 +1,8 @@
-"""A session whose owner was forgotten before it opened it: the next message to a living verifier saves it."""
+"""A session whose owner has lapsed and that no heir finds: the next message to a living verifier saves it."""
 
 from __future__ import annotations
+
+import pytest
 
 from dsdq import keys
 from dsdq.bus.sessions import place_of, read_log
@@ -18,8 +20,12 @@ async def orphaned(wire: Wire) -> None:
     await wire.redis.hset(head, "worker", GHOST)
 
 
-async def test_an_orphan_is_taken_over_and_answered(wire: Wire) -> None:
+@pytest.mark.parametrize("known", [False, True])
+async def test_an_orphan_is_taken_over_and_answered(wire: Wire, known: bool) -> None:
     await orphaned(wire)
+    if known:  # something of it is still to be taken over: its heirs are not done with it
+        await wire.redis.zadd(keys.workers(wire.verifier.info.model), {GHOST: 1})
+        await wire.redis.sadd(keys.worker_sessions(GHOST), "p/acme/another")
     await wire.send(wire.draft(tuple(wire.own(2))))
     opened, verdict = await wire.next(), await wire.next()
     assert isinstance(opened, Opened)
@@ -28,7 +34,7 @@ async def test_an_orphan_is_taken_over_and_answered(wire: Wire) -> None:
     assert list(verdict.tokens) == wire.own(3)
 
 
-async def test_a_session_of_a_verifier_that_is_known_is_left_to_it(wire: Wire) -> None:
+async def test_a_session_of_a_verifier_that_lives_is_left_to_it(wire: Wire) -> None:
     await orphaned(wire)
     await wire.redis.zadd(keys.workers(wire.verifier.info.model), {GHOST: 1e18})
     await wire.send(wire.draft(tuple(wire.own(2))))
