@@ -47,6 +47,7 @@ def _pair_decoder() -> Decoder:
     reference = load_reference(PAIR_TARGET)
 
     def decode(prompt: Sequence[int], max_tokens: int, chosen: Sampling, seed: int, choice: int) -> list[int]:
+        """Decode with the reference."""
         if choice:
             msg = f"expected texts of choice 0, got one of choice {choice}: the reference knows no other"
             raise ConfigError(msg)

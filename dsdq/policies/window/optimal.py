@@ -57,6 +57,7 @@ class Optimal:
         self._offer = offer
         self._known = Estimates()
         self._widest = offer.max_window
+        self._own_windows = windows_within(offer.max_window)  # the verifier knows how wide it can draft itself
         self._untried = _untried(offer.modes)
         self._trial: _Trial | None = None
         self._spent_ms, self._began_ms, self._now_ms = 0.0, -1.0, 0.0
@@ -114,10 +115,9 @@ class Optimal:
             rate = rates.target_only_rate(self._known.alone_speeds())
             plans[Mode.TARGET_ONLY] = _stream(Mode.TARGET_ONLY, 0, rate, speeds)
         if Mode.COLOCATED in modes and self._known.seen[Mode.COLOCATED]:
-            windows = windows_within(self._offer.max_window)  # how wide it drafts then, the verifier itself knows
-            found = rates.colocated_rates(self._known.own_speeds(), server_acceptance, 0.0, windows)
+            found = rates.colocated_rates(self._known.own_speeds(), server_acceptance, 0.0, self._own_windows)
             best = int(found.argmax())
-            plans[Mode.COLOCATED] = _stream(Mode.COLOCATED, int(windows[best]), float(found[best]), speeds)
+            plans[Mode.COLOCATED] = _stream(Mode.COLOCATED, int(self._own_windows[best]), float(found[best]), speeds)
         return plans
 
     def _follow_trial(self, seen: Observation) -> Mode | None:
@@ -159,7 +159,7 @@ class Optimal:
         """
         if choice.mode is not Mode.COLOCATED or not self._known.draft_ms.count:
             return choice
-        speeds, windows = self._known.own_speeds(), windows_within(self._offer.max_window)
+        speeds, windows = self._known.own_speeds(), self._own_windows
         found = rates.colocated_rates(speeds, speeds.acceptance, 0.0, windows)
         best = int(found.argmax())
         lasting = int(_ROUND_TRIPS * float(found[best]) * speeds.network_ms / 1000)

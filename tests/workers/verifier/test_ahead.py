@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from dsdq.bus.sessions import read_log
 from dsdq.models.names import HASH_TARGET
-from dsdq.wire import Gap, Message, Verdict
+from dsdq.wire import Decode, Gap, Message, Verdict
 from tests.conftest import Serve
 from tests.workers.verifier.conftest import PROMPT
 from tests.workers.verifier.mortals import (
@@ -73,6 +73,27 @@ async def test_rounds_of_a_branch_that_was_given_up_wait_no_longer(serve: Serve,
         await device.until_settled()
         (held,) = verifier._sessions
         assert held.in_flight() == []
+
+
+async def test_a_later_grant_takes_the_place_of_the_earlier_that_reaches_no_further(
+    serve: Serve, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve(HASH_TARGET, tenants=("acme",)) as verifier:
+        device = device_of(redis, verifier)
+        place = len(PROMPT), (await device.open()).digest
+        await device.until_settled()
+        steps = hold(monkeypatch, verifier._stepper, "step")
+        for number, budget in ((1, 4), (2, 6)):
+            await device.send(Decode("s1", 0, number, *place, budget=budget))
+        (held,) = verifier._sessions
+        async with asyncio.timeout(LIMIT_S):
+            while len(held.pending) < 2:
+                await asyncio.sleep(0.005)
+        steps.set()
+        said = [await verdict(device) for _ in range(6)]
+        assert [one.first_round for one in said] == [2] * 6
+        assert [token for one in said for token in one.tokens] == OWN[:6]
+        await device.until_settled()
 
 
 async def replies(serve: Serve, redis: Redis, first: int, then: int) -> list[Message]:

@@ -227,19 +227,6 @@ async def test_a_grant_can_be_cancelled_midway(wire: Wire) -> None:
     assert message.length < len(PROMPT) + 300
 
 
-async def test_a_grant_goes_on_with_the_later_ones_terms_as_soon_as_that_is_there(wire: Wire) -> None:
-    opened = await wire.open()
-    place = len(PROMPT), opened.digest
-    first, later = Decode("s1", 0, 1, *place, budget=4), Decode("s1", 0, 2, *place, budget=6)
-    await asyncio.gather(wire.send(first), wire.send(later))
-    said = [await wire.next() for _ in range(6)]
-    assert [token for one in said if isinstance(one, Verdict) for token in one.tokens] == wire.own(6)
-    rounds = [one.first_round for one in said if isinstance(one, Verdict)]
-    assert rounds == sorted(rounds)
-    assert rounds[-1] == 2
-    await wire.until_settled()
-
-
 async def test_a_verifier_that_stops_hands_its_sessions_over_and_lets_nobody_in(
     serve: Serve, redis: Redis, tiny: Callable[[str], Path]
 ) -> None:
