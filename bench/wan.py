@@ -23,7 +23,9 @@ on this machine: 30 ms for a pass and 0.3 ms for each of its positions, and a dr
 
 Rates count what came behind the adaptive policy's first ten rounds, of the same text in all ways; ratios are medians
 over texts. ``share_of_simulated`` holds the pipelined way against the pure simulation (``dsdq.policies.pipeline``) at
-the measured times, with the same guesses right and wrong. A quick run takes four minutes, a whole one about 35.
+the measured times, with the same guesses right and wrong, and ``pipelined_vs_sync`` against the synchronous one: both
+from the first verdict on, since fixed ways have nothing to find out. A quick run takes four minutes, a whole one about
+35.
 """
 
 from __future__ import annotations

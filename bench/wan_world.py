@@ -214,15 +214,14 @@ def summary(repeats: Sequence[Repeat]) -> dict[str, Any]:
     }
     best = max((mode for mode in SINGLE if mode in found), key=lambda mode: median(found[mode]))
     speeds = speeds_of(repeats)
-    simulated = [
-        _simulated(ways[PIPELINED], speeds, repeat, tokens) for repeat, tokens in zip(repeats, stretches, strict=True)
-    ]
+    simulated = [_simulated(ways[PIPELINED], speeds, repeat) for repeat in repeats]
+    sync, pipelined = ([_whole(repeat[ways[mode]]) for repeat in repeats] for mode in (SYNC, PIPELINED))
     shares = {key: _ratio(found[ADAPTIVE], found[mode]) for key, mode in PEERS.items() if mode in found}
     return {
         **shares,
         "share_of_best_mode": _ratio(found[ADAPTIVE], found[best]),
-        "share_of_simulated": _ratio(found[PIPELINED], simulated),
-        "pipelined_vs_sync": _ratio(found[PIPELINED], found[SYNC]),
+        "share_of_simulated": _ratio(pipelined, simulated),
+        "pipelined_vs_sync": _ratio(pipelined, sync),
         "best_mode": best,
         "speeds": {name: getattr(speeds, name) for name in _SHOWN_SPEEDS},
         "modes": {
@@ -258,7 +257,7 @@ def _figures(mode: str, runs: Sequence[Run]) -> dict[str, float | None]:
     }
 
 
-def _simulated(way: Way, speeds: Speeds, repeat: Repeat, tokens: int) -> float:
+def _simulated(way: Way, speeds: Speeds, repeat: Repeat) -> float:
     """Return the rate of the same text, right and wrong guesses included, in the simulation."""
     world = World(speeds.acceptance, speeds.draft_ms, speeds.network_ms, speeds.step_ms, speeds.position_ms)
     policy = Static(way.window, way.depth)
@@ -267,7 +266,7 @@ def _simulated(way: Way, speeds: Speeds, repeat: Repeat, tokens: int) -> float:
     for one in outcome.rounds:
         committed += one.committed
         arrivals.append((one.time_ms, committed))
-    return rate_behind(arrivals, tokens)
+    return rate_behind(arrivals, 0)
 
 
 def known_guesses(repeat: Repeat) -> dict[int, bool]:

@@ -133,8 +133,8 @@ class Client(Protocol):
         draft: str | Drafter | Sequence[str | Drafter] = DEFAULT_DRAFT,
         sampling: Sampling = GREEDY,
         max_tokens: int = 128,
-        window: int = DEFAULT_WINDOW,
-        depth: int = 1,
+        window: int | None = None,
+        depth: int | None = None,
         policy: str | None = None,
         seed: int | None = None,
         model: str | None = None,
@@ -157,10 +157,11 @@ class Client(Protocol):
                 the next where drafts keep being rejected.
             sampling: how the target draws its next token; greedy by default.
             max_tokens: bound of the generated tokens.
-            window: draft tokens per round, at most if a policy chooses.
-            depth: rounds in flight at most: 1 waits for each verdict, 2 to 4 hide the network.
-            policy: what chooses window, depth, and whether to draft at all, by name (``optimal``, ``backoff``, … in
-                :data:`dsdq.policies.window.POLICIES`); None always drafts ``window`` tokens ``depth`` deep.
+            window: draft tokens per round; at most, where a policy chooses.
+            depth: rounds in flight; 1 waits for each verdict. At most, where a policy chooses.
+            policy: what chooses window, depth, and who drafts at all, by name (``optimal``, ``backoff``, … in
+                :data:`dsdq.policies.window.POLICIES`). None is ``optimal``, unless ``window`` or ``depth`` is given,
+                or the rule is ``rejection``, whose text follows from the windows: then these are always the same.
             seed: 64 bits that fix the text; random when absent.
             model: which target, when the service runs several.
             rule: ``coupled`` (default) or ``rejection``.

@@ -16,17 +16,17 @@ from redis.asyncio import Redis
 from dsdq.bus.address import shown
 from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.feed import FeedReader
-from dsdq.bus.registry import WorkerInfo
 from dsdq.bus.rights import Role
-from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW, GREEDY, GenerationStats
+from dsdq.client import DEFAULT_DRAFT, GREEDY, GenerationStats
 from dsdq.contract import Contract, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
 from dsdq.keys import fresh_name
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.routing import POLICIES, prefix_of
-from dsdq.policies.window import Mode, Offer, Static, WindowPolicy, load_policy
+from dsdq.policies.window import WindowPolicy
 from dsdq.settings import settings
 from dsdq.tasks import end
+from producers.device.choosing import Choosing
 from producers.device.drafting import Hand
 from producers.device.finding import Directory, Finder, Found
 from producers.device.generation import RedisGeneration
@@ -95,8 +95,8 @@ class RedisClient:
         draft: str | Drafter | Sequence[str | Drafter] = DEFAULT_DRAFT,
         sampling: Sampling = GREEDY,
         max_tokens: int = 128,
-        window: int = DEFAULT_WINDOW,
-        depth: int = 1,
+        window: int | None = None,
+        depth: int | None = None,
         policy: str | None = None,
         seed: int | None = None,
         model: str | None = None,
@@ -110,6 +110,7 @@ class RedisClient:
         deadline_s: float | None = None,
     ) -> RedisGeneration:
         """See :meth:`dsdq.client.Client.generate`."""
+        choosing = Choosing.of(policy, window, depth, rule)
         terms = partial(
             Contract,
             tenant=self._tenant,
@@ -122,7 +123,7 @@ class RedisClient:
             ignore_eos=ignore_eos,
             logprobs=logprobs,
             max_tokens=max_tokens,
-            max_window=window,
+            max_window=choosing.max_window,
             trusted=trusted,
         )
 
@@ -132,8 +133,7 @@ class RedisClient:
             link = self._link(found, beginning, stats, deadline_s)
             fixed = partial(terms, seed=_seed(seed), version=found.version)
             drafts = draft if isinstance(draft, Sequence) and not isinstance(draft, str) else (draft,)
-            offer = Offer(window, depth if rule is Rule.COUPLED else 1, _modes(found.worker, rule), len(drafts))
-            return await self._prepare(found, prompt, drafts, fixed, _policy(policy, offer), link)
+            return await self._prepare(found, prompt, drafts, fixed, choosing.policy(found.worker, drafts), link)
 
         generation = RedisGeneration(_prepare, self._doubt)
         self._generations.add(generation)
@@ -216,16 +216,6 @@ class RedisClient:
             if name not in self._tokenizers:
                 self._tokenizers[name] = await asyncio.to_thread(Tokenizer.load, name)
         return self._tokenizers[name]
-
-
-def _modes(worker: WorkerInfo, rule: Rule) -> frozenset[Mode]:
-    """Return who may draft. A verifier does so under the coupled rule only."""
-    drafts = worker.drafts and rule is Rule.COUPLED
-    return frozenset(Mode) if drafts else frozenset(Mode) - {Mode.COLOCATED}
-
-
-def _policy(named: str | None, offer: Offer) -> WindowPolicy:
-    return Static(offer.max_window, offer.max_depth) if named is None else load_policy(named, offer)
 
 
 def _seed(given: int | None) -> int:

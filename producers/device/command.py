@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import dsdq
-from dsdq.client import DEFAULT_DRAFT, DEFAULT_WINDOW
+from dsdq.client import DEFAULT_DRAFT
 from dsdq.contract import MAX_WINDOW, Biases, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
 from dsdq.policies.window import MAX_DEPTH
@@ -28,11 +28,19 @@ def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     ] = [DEFAULT_DRAFT],  # noqa: B006 - typer copies it
     model: Annotated[str | None, typer.Option(help="The target, when several are served.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 128,
-    window: Annotated[int, typer.Option(min=1, max=MAX_WINDOW, help="Draft tokens per round.")] = DEFAULT_WINDOW,
-    depth: Annotated[int, typer.Option(min=1, max=MAX_DEPTH, help="Rounds in flight at most; 1 waits for each.")] = 1,
+    window: Annotated[
+        int | None, typer.Option(min=1, max=MAX_WINDOW, help="Draft tokens per round; at most, with a policy.")
+    ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_DEPTH, help="Rounds in flight; 1 waits for each; at most, with a policy."),
+    ] = None,
     policy: Annotated[
         str | None,
-        typer.Option(help="What chooses window, depth and who drafts: optimal, co-located, …"),
+        typer.Option(
+            help="What chooses window, depth and who drafts.",
+            show_default="optimal, unless window or depth is given",
+        ),
     ] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     top_k: Annotated[int, typer.Option(min=0, help="0 is off.")] = 0,

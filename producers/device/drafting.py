@@ -33,33 +33,36 @@ class Hand:
 class Made:
     """A proposal, and the time in which so many tokens were ``drafted``: some may have been committed meanwhile.
 
-    ``drafter`` says whose it is.
+    ``drafter`` says whose it is, ``unknown`` how many more it was to draft and could not.
     """
 
     proposal: Proposal
     drafted: int = 0
     draft_ms: float = 0.0
     drafter: int = 0
+    unknown: int = 0
 
 
 class Underway:
     """A draft that is being made. To its drafter it is the :class:`~dsdq.drafting.GoOn`.
 
-    ``committed`` are the tokens committed behind its place; None once nobody wants the draft any more.
+    ``committed`` are the tokens committed behind its place; None once nobody wants the draft any more. ``stopped`` says
+    that it ended because it was to.
     """
 
     def __init__(self, place: Place, policy: WindowPolicy) -> None:
         self.place = place
         self.uses_confidence = policy.uses_confidence
         self.committed: tuple[int, ...] | None = ()
+        self.stopped = False
         self._policy = policy
 
     def __call__(self, tokens: Sequence[int], confidence: float | None) -> bool:
         """Go on while the draft may stand and the policy wants more of it."""
         committed = self.committed  # read once: the loop may set it at any time
-        if committed is None or tuple(tokens[: len(committed)]) != committed[: len(tokens)]:
-            return False
-        return confidence is None or self._policy.wants_more(confidence, len(tokens))
+        stands = committed is not None and tuple(tokens[: len(committed)]) == committed[: len(tokens)]
+        self.stopped = not (stands and (confidence is None or self._policy.wants_more(confidence, len(tokens))))
+        return not self.stopped
 
 
 class Drafting:
@@ -135,8 +138,7 @@ class Drafting:
         if not self._hands[drafter].briefly:
             return underway, asyncio.create_task(self._make_in_thread(text, window, underway, drafter, self._dropped))
         making = asyncio.get_running_loop().create_future()
-        began_s = perf_counter()
-        making.set_result(_made(self._hands[drafter].session.propose(text, window, underway), began_s, drafter))
+        making.set_result(self._draft(text, window, underway, drafter))
         return underway, making
 
     async def _make_in_thread(
@@ -146,16 +148,17 @@ class Drafting:
             await before
         if underway.committed is None:
             return Made(Proposal(()))
+        return await asyncio.to_thread(self._draft, text, window, underway, drafter)
+
+    def _draft(self, text: Sequence[int], window: int, underway: Underway, drafter: int) -> Made:
         began_s = perf_counter()
-        proposal = await asyncio.to_thread(self._hands[drafter].session.propose, text, window, underway)
-        return _made(proposal, began_s, drafter)
+        proposal = self._hands[drafter].session.propose(text, window, underway)
+        drafted = len(proposal.tokens)
+        unknown = 0 if underway.stopped else window - drafted
+        return Made(proposal, drafted, 1000 * (perf_counter() - began_s), drafter, unknown)
 
     async def end(self) -> None:
         """End what still runs, but for the token that the drafter is at: nobody waits for that."""
         self.drop()
         if self._dropped is not None:
             await end(self._dropped)
-
-
-def _made(proposal: Proposal, began_s: float, drafter: int) -> Made:
-    return Made(proposal, len(proposal.tokens), 1000 * (perf_counter() - began_s), drafter)

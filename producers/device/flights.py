@@ -84,6 +84,11 @@ class Flights:
         return max(0, self._grants[-1].end - self._transcript.length) if self._grants else 0
 
     @property
+    def streaming(self) -> int | None:
+        """Return how many tokens the verifier drafts for each step of what it was granted; None if that may change."""
+        return self._grants[0].window if len(self._grants) == 1 else None
+
+    @property
     def length(self) -> int:
         """Return how long the text would be if every window stood, in tokens."""
         return self._waiting[-1].base + len(self._waiting[-1].tokens) if self._waiting else self._transcript.length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -27,7 +28,7 @@ class Observer:
     def __init__(self, policy: WindowPolicy, stats: GenerationStats, link: SessionLink) -> None:
         self._policy, self._stats, self._link = policy, stats, link
         self._sent: dict[int, _Sent] = {}
-        self._part = 0
+        self._part, self._unknown = 0, 0
 
     def launched(self, window: Draft, made: Made, in_flight: int) -> None:
         """Take in that a window was sent while ``in_flight`` others were unanswered."""
@@ -36,11 +37,14 @@ class Observer:
         self._stats.draft_ms += made.draft_ms
         self._sent[window.round] = _Sent(made, in_flight)
 
-    def granted(self, *, begins: bool) -> None:
-        """Take in that a grant was sent, which begins a stream or goes on with one."""
+    def granted(self, *, begins: bool, unknown: int = 0) -> None:
+        """Take in that a grant was sent, which begins a stream or goes on with one.
+
+        It may stand for so many tokens that the drafter did not know.
+        """
         self._stats.rounds += 1
         if begins:
-            self._part = 0
+            self._part, self._unknown = 0, unknown
 
     def wasted(self, tokens: int) -> None:
         """Take in that so many tokens in flight will not be judged."""
@@ -81,11 +85,19 @@ class Observer:
             guessed_right=guessed.right,
             guess_ms=guessed.guess_ms,
             drafter=windows[0].made.drafter if windows else 0,
-            wanted=0 if grant is None else min(grant.window, widest, grant.end - verdict.base - 1),
+            wanted=self._wanted(verdict, windows, grant, widest),
         )
         self._link.link_ms = None
         self._part += grant is not None
         self._policy.observe(observation)
+
+    def _wanted(self, verdict: Verdict, windows: Sequence[_Sent], grant: Decode | None, widest: int) -> int:
+        """Return how many tokens could have been drafted."""
+        if grant is None:
+            return verdict.drafted + (windows[-1].made.unknown if windows else 0)
+        if grant.window:
+            return min(grant.window, widest, grant.end - verdict.base - 1)
+        return 0 if self._part else self._unknown
 
     def _count(self, verdict: Verdict) -> None:
         stats = self._stats
@@ -103,7 +115,7 @@ def _mode(grant: Decode | None) -> Mode:
     return Mode.COLOCATED if grant.window else Mode.TARGET_ONLY
 
 
-def _confidences(verdict: Verdict, windows: list[_Sent]) -> tuple[float, ...]:
+def _confidences(verdict: Verdict, windows: Sequence[_Sent]) -> tuple[float, ...]:
     """Return the confidences of the tokens that were judged: all but the first, which were committed before."""
     proposals = [one.made.proposal for one in windows]
     confidences = tuple(one for proposal in proposals for one in proposal.confidences)

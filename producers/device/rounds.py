@@ -16,7 +16,7 @@ from dsdq.contract import Contract, FinishReason, Rule
 from dsdq.drafting import Proposal
 from dsdq.errors import SessionError
 from dsdq.models.tokenizer import Tokenizer
-from dsdq.policies.window import Choice, Mode, WindowPolicy
+from dsdq.policies.window import Choice, Mode, WindowPolicy, far_from
 from dsdq.session import Transcript, check_verdict
 from dsdq.tasks import end
 from dsdq.wire import Closed, Decode, Draft, ErrorCode, Opened, Verdict, pack_contract
@@ -122,12 +122,19 @@ class Rounds:
         """Keep the verifier decoding; meanwhile the drafter, which has nothing else to do, guesses along."""
         if not self._flights.granted:
             self._drafting.drop()
-        renew = 0 if choice is PAUSE else RENEW * choice.budget
-        if not len(self._flights) and self._flights.granted <= min(renew, self._left - 1):
+        if not len(self._flights) and self._renews(choice):
             begins = not self._flights.granted
             await self._publish(self._grant(choice), waits=begins)
         if self._flights.granted and self._policy.uses_guesses:
             self._drafting.guess()
+
+    def _renews(self, choice: Choice) -> bool:
+        """Say whether it is time for the next grant."""
+        renew = 0 if choice is PAUSE else RENEW * choice.budget
+        if self._flights.granted <= min(renew, self._left - 1):
+            return True
+        granted = self._flights.streaming
+        return granted is not None and far_from(_stream_window(choice), granted)
 
     def _choice(self) -> Choice:
         """Return the policy's choice, but what was shown is offered again first, and no draft that nobody wants."""
@@ -174,15 +181,15 @@ class Rounds:
             self._observer.launched(window, made, in_flight)
             return window
         if not in_flight:
-            return self._grant(Choice(0, 1, Mode.TARGET_ONLY, budget=proposal.budget))
+            return self._grant(Choice(0, 1, Mode.TARGET_ONLY, budget=proposal.budget), made.unknown)
         self._silent = True
         return None
 
-    def _grant(self, choice: Choice) -> Decode:
-        """Return the request to let the verifier go on by itself, as was chosen."""
-        self._observer.granted(begins=not self._flights.granted)
-        window = choice.window if choice.mode is Mode.COLOCATED else 0
-        return self._flights.grant(min(max(choice.budget, 1), self._left), min(window, self._contract.max_window))
+    def _grant(self, choice: Choice, unknown: int = 0) -> Decode:
+        """Return the request to let the verifier go on by itself, as was chosen, or as the drafter knew nothing."""
+        self._observer.granted(begins=not self._flights.granted, unknown=unknown)
+        budget = max(choice.budget, self._flights.granted, 1)  # it takes the place of one that reaches no further
+        return self._flights.grant(min(budget, self._left), min(_stream_window(choice), self._contract.max_window))
 
     async def _publish(self, request: Draft | Decode, *, waits: bool) -> None:
         """Publish a round. One that others are to follow is not waited for: that would take a round trip."""
@@ -269,3 +276,7 @@ class Rounds:
         running = (self._answering, *self._publishing)
         await end(*(task for task in running if task is not None))
         await self._drafting.end()
+
+
+def _stream_window(choice: Choice) -> int:
+    return choice.window if choice.mode is Mode.COLOCATED else 0

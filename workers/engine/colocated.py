@@ -16,7 +16,7 @@ from typing import Protocol
 from dsdq.contract import Contract
 from dsdq.telemetry.logs import get_logger
 from workers.engine.protocol import RoundEngine, TargetFacts
-from workers.engine.rounds import Judged, Judgement
+from workers.engine.rounds import Drafting, Judged, Judgement
 from workers.engine.rows import Row
 
 log = get_logger("verifier")
@@ -33,6 +33,17 @@ class Wish:
     window: int
 
 
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """Drafts in the order of their wishes, each of at most its window; none where there is no draft.
+
+    For them ``positions`` were fed, the texts that were not yet included.
+    """
+
+    tokens: Sequence[Sequence[int]]
+    positions: int
+
+
 class OwnDrafter(Protocol):
     """Drafts for many sessions of a step together. What it keeps of them is a cache, and bounded."""
 
@@ -41,8 +52,8 @@ class OwnDrafter(Protocol):
         """Say whether it is done sooner than another thread could begin."""
         ...
 
-    def draft(self, wishes: Sequence[Wish]) -> Sequence[Sequence[int]]:
-        """Return the drafts in the order of the wishes, each of at most its window; none where there is no draft."""
+    def draft(self, wishes: Sequence[Wish]) -> Drafts:
+        """Return the drafts of all wishes."""
         ...
 
 
@@ -85,30 +96,34 @@ class ColocatedEngine:
         if not wishes:
             return self._engine.verify(rows, rounds, secret)
         began_s = perf_counter()
-        drafts = dict(zip(wishes, self._draft([*wishes.values()]), strict=True))
-        drafting_ms = 1000 * (perf_counter() - began_s)
+        made = self._draft([*wishes.values()])
+        drafting = Drafting(1000 * (perf_counter() - began_s), made.positions)
+        drafts = dict(zip(wishes, self._usable(made), strict=True))
         rows = [
             _filled(row, wishes[row.session], drafts[row.session]) if row.session in wishes else row for row in rows
         ]
         rounds = [_drafted(one, drafts.get(row.session)) for row, one in zip(verified, rounds, strict=True)]
         judgements = self._engine.verify(rows, rounds, secret)
         return [
-            replace(judgement, drafted=one.fed if one.wanted else None, drafting_ms=drafting_ms)
+            replace(judgement, drafted=one.fed if one.wanted else None, drafting=drafting)
             for one, judgement in zip(rounds, judgements, strict=True)
         ]
 
-    def _draft(self, wishes: Sequence[Wish]) -> list[tuple[int, ...]]:
-        """Return what the target can be fed of the drafts."""
+    def _draft(self, wishes: Sequence[Wish]) -> Drafts:
+        nothing = Drafts([() for _ in wishes], 0)
         if self._drafter is None:
-            return [() for _ in wishes]
+            return nothing
         try:
-            drafts = self._drafter.draft(wishes)
+            return self._drafter.draft(wishes)
         except Exception:
             log.exception("drafting failed; the target decodes alone from now on")
             self._drafter = None
-            return [() for _ in wishes]
+            return nothing
+
+    def _usable(self, drafts: Drafts) -> list[tuple[int, ...]]:
+        """Return what the target can be fed of drafts."""
         vocab_size = self.target.vocab_size
-        return [tuple(takewhile(lambda token: token < vocab_size, draft)) for draft in drafts]
+        return [tuple(takewhile(lambda token: token < vocab_size, draft)) for draft in drafts.tokens]
 
 
 def _wish(row: Row, one: Judged) -> Wish:

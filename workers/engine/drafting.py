@@ -15,7 +15,7 @@ from time import monotonic
 from typing import ClassVar
 
 from dsdq.policies.batching import StepBudget, Tenure
-from workers.engine.colocated import Wish
+from workers.engine.colocated import Drafts, Wish
 from workers.engine.planner import Planner, Request
 from workers.engine.protocol import RoundEngine
 from workers.engine.rounds import Judged
@@ -78,8 +78,8 @@ class ModelDrafter:
         self._sessions = sessions
         self._fed: OrderedDict[str, _Fed] = OrderedDict()  # longest unused first
 
-    def draft(self, wishes: Sequence[Wish]) -> Sequence[Sequence[int]]:
-        """Return the drafts in the order of the wishes; see the protocol."""
+    def draft(self, wishes: Sequence[Wish]) -> Drafts:
+        """Return the drafts of all wishes; see the protocol."""
         windows = {wish.session: self._window(wish) for wish in wishes}
         asked = {wish.session: wish for wish in wishes if windows[wish.session] > 0}
         for wish in asked.values():
@@ -88,19 +88,26 @@ class ModelDrafter:
         requests = [Request(name, wish.text, (0,) * (windows[name] - 1), 0.0) for name, wish in asked.items()]
         rows = self._planner.plan(requests, monotonic())
         made = {row.session: _Growing(asked[row.session], windows[row.session], row.blocks) for row in rows if row.keep}
-        self._grow([_first(row, asked[row.session]) for row in rows], list(made.values()))
+        positions = self._grow([_first(row, asked[row.session]) for row in rows], list(made.values()))
         self._note(asked.values(), rows, made)
-        return [made[wish.session].tokens if wish.session in made else () for wish in wishes]
+        return Drafts([made[wish.session].tokens if wish.session in made else () for wish in wishes], positions)
 
-    def _grow(self, rows: Sequence[Row], growing: Sequence[_Growing]) -> None:
-        """Feed the texts and pick their next tokens, then feed and pick one token of each at a time."""
+    def _grow(self, rows: Sequence[Row], growing: Sequence[_Growing]) -> int:
+        """Feed the texts and pick their next tokens, then feed and pick one token of each at a time.
+
+        Returns:
+            how many positions were fed.
+        """
+        positions = 0
         while rows:
+            positions += sum(len(row.tokens) for row in rows)
             judgements = self._engine.verify(rows, [one.judged for one in growing], 0)
             for one, judgement in zip(growing, judgements, strict=True):
                 one.tokens += judgement.acceptance.tokens
             eos_ids = self._engine.target.eos_ids
             growing = [one for one in growing if not one.ended(eos_ids)]
             rows = [one.row for one in growing]
+        return positions
 
     def _window(self, wish: Wish) -> int:
         """Return how many tokens may be drafted within the draft model's context."""

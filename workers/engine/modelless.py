@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from dsdq.ngrams import NgramIndex
 from dsdq.testing.hashed import Guesser
-from workers.engine.colocated import Wish
+from workers.engine.colocated import Drafts, Wish
 
 NGRAM = "ngram"
 
@@ -27,14 +27,14 @@ class NgramDrafter:
         self._tokens = tokens
         self._known: OrderedDict[str, tuple[NgramIndex, tuple[int, ...]]] = OrderedDict()  # longest unused first
 
-    def draft(self, wishes: Sequence[Wish]) -> Sequence[Sequence[int]]:
+    def draft(self, wishes: Sequence[Wish]) -> Drafts:
         """Return what followed the same tokens before; see the protocol."""
         drafts = [self._draft(wish) for wish in wishes]
         kept = sum(len(index) for index, _ in self._known.values())
         while kept > self._tokens:
             _, (index, _) = self._known.popitem(last=False)
             kept -= len(index)
-        return drafts
+        return _fed(drafts)
 
     def _draft(self, wish: Wish) -> Sequence[int]:
         if len(wish.text) > self._tokens:
@@ -57,14 +57,19 @@ class HashedDrafter:
         self._token_s = guesser.ms_per_token / 1000
         self.brief = not guesser.ms_per_token
 
-    def draft(self, wishes: Sequence[Wish]) -> Sequence[Sequence[int]]:
+    def draft(self, wishes: Sequence[Wish]) -> Drafts:
         """Return tokens that are right as often as was told; see the protocol."""
         due_s = time.perf_counter() + self._token_s * max((wish.window for wish in wishes), default=0)
         drafts = [self._draft(wish) for wish in wishes]
         if not self.brief:
             time.sleep(max(0.0, due_s - time.perf_counter()))
-        return drafts
+        return _fed(drafts)
 
     def _draft(self, wish: Wish) -> Sequence[int]:
         terms = wish.contract
         return self._guesser.guess(wish.text, wish.window, terms.sampling, terms.seed, terms.choice)
+
+
+def _fed(drafts: Sequence[Sequence[int]]) -> Drafts:
+    """Return drafts for which a model would have been fed a position each."""
+    return Drafts(drafts, sum(len(draft) for draft in drafts))

@@ -31,14 +31,25 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class Drafting:
+    """What the verifier's own drafts of a step took, for which so many positions were fed."""
+
+    ms: float = 0.0
+    positions: int = 0
+
+
+NOTHING_DRAFTED = Drafting()
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """What stands of a round, and how likely its tokens were if its contract asks for that.
 
-    ``drafted`` is how many tokens the verifier drafted for it, None where it was not asked to. Before its pass the
-    drafts of all its rounds took ``drafting_ms``.
+    ``drafted`` is how many tokens the verifier drafted for it, None where it was not asked to. ``drafting`` is what the
+    drafts of all rounds of its step took, before the pass.
     """
 
     acceptance: Acceptance
     logprobs: TokenLogprobs | None = None
     drafted: int | None = None
-    drafting_ms: float = 0.0
+    drafting: Drafting = NOTHING_DRAFTED

@@ -10,7 +10,7 @@ from time import monotonic
 from dsdq.bus.inbox import Entry
 from dsdq.bus.sessions import Owned, Place, place_of
 from dsdq.policies.window import Acceptance
-from dsdq.session import Ahead, SessionState, liveness
+from dsdq.session import Ahead, Duplicate, SessionState, Stale, liveness
 from dsdq.stopping import StopFinder
 from dsdq.wire import Decode, Draft, Verdict
 
@@ -29,7 +29,7 @@ class Pending:
 
 @dataclass(slots=True)
 class Turnaround:
-    """How long a device takes for its next round, from the last verdict on: running mean and deviation, in seconds."""
+    """How long a device takes for its next round once all are answered: running mean and deviation, in seconds."""
 
     answered_s: float = 0.0  # monotonic; 0 while a round waits, or before the first verdict
     mean_s: float = 0.0
@@ -104,15 +104,15 @@ class Held:
         theirs, other = (self.own_acceptance, self.acceptance) if granted else (self.acceptance, self.own_acceptance)
         theirs.add(verdict.drafted, verdict.accepted, len(verdict.tokens))
         other.add(0, 0, len(verdict.tokens))
-        self.turnaround.answered_s = 0.0 if self.pending or granted else monotonic()
 
     def receive(self, pending: Pending, most: int) -> Sequence[Pending]:
-        """Let a round wait if it does not yet, and keep to ``most``; return what is left for its device to repeat.
+        """Let a round wait if it does not yet, and keep to ``most``; return what does not wait.
 
-        That is what is furthest ahead of the text: what comes before it must find room, or nothing would move.
+        That is what nobody waits for any more, and what is furthest ahead of the text, which its device repeats: what
+        comes before it must find room, or nothing would move.
         """
         waiting = self.in_flight()
-        if any(one.message.round == pending.message.round for one in waiting):
+        if self._is_moot(pending) or any(one.message.round == pending.message.round for one in waiting):
             return [pending]
         if len(waiting) < most:
             left = []
@@ -129,12 +129,24 @@ class Held:
         """Return every round that waits."""
         return [*self.pending, *self.ahead]
 
-    def revive(self) -> None:
-        """Let rounds be looked at again whose predecessor has been decided, or whose branch was rejected."""
+    def answer(self, rounds: int) -> list[Entry]:
+        """Take out so many rounds, which have their answer; return all entries that nobody waits for any more.
+
+        Rounds are looked at again whose predecessor has been decided. One of a rejected branch must not count as
+        waiting for a step.
+        """
+        done = [self.pending.popleft() for _ in range(rounds)]
         due = [one for one in self.ahead if not isinstance(liveness(self.state, one.message), Ahead)]
-        if due:
-            self.ahead = [one for one in self.ahead if one not in due]
-            self.pending.extend(sorted(due, key=lambda one: one.message.round))
+        self.ahead = [one for one in self.ahead if one not in due]
+        waiting = [*self.pending, *sorted(due, key=lambda one: one.message.round)]
+        moot = [one for one in waiting if self._is_moot(one)]
+        self.pending = deque(one for one in waiting if one not in moot)
+        if not self.pending:
+            self.turnaround.answered_s = monotonic()
+        return [one.entry for one in (*done, *moot)]
+
+    def _is_moot(self, pending: Pending) -> bool:
+        return isinstance(liveness(self.state, pending.message), Stale | Duplicate)
 
 
 def _base(pending: Pending) -> int:

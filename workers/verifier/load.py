@@ -39,18 +39,18 @@ class Load:
         """Take in a step, before which nothing was done for ``idle_s``."""
         if self._brief:
             return
-        took_s, drafting_ms = timing.ended_s - timing.started_s, judgements[0].drafting_ms
+        took_s, drafting = timing.ended_s - timing.started_s, judgements[0].drafting
         drafts = [judgement.drafted for judgement in judgements if judgement.drafted]
         unused = sum(one.wanted for one in verified) - sum(drafts)
         positions = sum(len(row.tokens) for row in rows) - unused
-        self._step.add(positions, 1000 * took_s - drafting_ms)
-        self._draft.add(len(drafts), max(drafts, default=0), drafting_ms)
+        self._step.add(positions, 1000 * took_s - drafting.ms)
+        self._draft.add(drafting.positions, max(drafts, default=0), drafting.ms)
         self._busy += RECENT * (took_s / (took_s + idle_s) - self._busy)
         self._row_positions += RECENT * (positions / len(rows) - self._row_positions)
 
     def own_window(self, held: Held, waiting: int) -> int:
         """Return how many tokens to draft here for a session, one of so many that wait and share a step."""
-        return self._best(held.own_acceptance.mean, waiting, self._draft.share_ms(waiting), MAX_WINDOW)
+        return self._best(held.own_acceptance.hoped, waiting, self._draft.share_ms(waiting), MAX_WINDOW)
 
     def merged_window(self, held: Held, waiting: int) -> int:
         """Return how many tokens of several windows of a session to verify at once, likewise.

@@ -252,7 +252,7 @@ class Sessions:
         return held
 
     def let_wait(self, held: Held, entry: Entry, message: Draft | Decode) -> None:
-        """Let a round wait for a step; settle what has to be left to its device to repeat."""
+        """Let a round wait for a step; settle what does not."""
         left = held.receive(Pending(entry, message, monotonic()), self._depth)
         self.commits.settle(held, [one.entry for one in left])
         self._on_ready()
@@ -304,13 +304,9 @@ class Sessions:
                 continue
             commit = self._commit_of(outcome)
             self._take_in(outcome)
-            answers: list[Entry] = []
-            if outcome.final:
-                answers += [held.pending.popleft().entry for _ in rounds]
+            answers = held.answer(len(rounds) if outcome.final else 0)
             if outcome.closed is not None:
                 answers += self._drop(held)
-            else:
-                held.revive()
             self._queue(held, commit, answers)
 
     def _take_in(self, outcome: Outcome) -> None:

@@ -162,7 +162,7 @@ def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timin
     state, acceptance, logprobs = ready.held.state, judgement.acceptance, judgement.logprobs
     first, last = ready.rounds[0], ready.rounds[-1].message
     transcript = state.transcript
-    drafting_for_others_ms = 0.0 if ready.wanted else judgement.drafting_ms  # to this session it is a wait
+    drafting_for_others_ms = 0.0 if ready.wanted else judgement.drafting.ms  # to this session it is a wait
     stop_place = ready.held.stops.place(acceptance.tokens)
     drafted, fed = len(ready.drafted), ready.fed
     if judgement.drafted is not None:

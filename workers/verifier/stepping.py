@@ -198,7 +198,7 @@ class Stepper:
         return False
 
     def _next_ready(self, held: Held, waiting: int) -> Ready:
-        """Return the session with its next live rounds; what is stale, repeated, ahead or wrong is dealt with.
+        """Return the session with its next live rounds; what is ahead, superseded or wrong is dealt with.
 
         It is one of so many that are ``waiting`` for the step.
         """

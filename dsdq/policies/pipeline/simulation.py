@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from dsdq.policies.pipeline.world import Draws, World
-from dsdq.policies.window.protocol import Choice, Mode, Observation, WindowPolicy
+from dsdq.policies.window.protocol import Choice, Mode, Observation, WindowPolicy, far_from
 
 WorldAt = Callable[[float], World]
 """From milliseconds since the beginning to the speeds at that time."""
@@ -203,6 +203,7 @@ class _Device:
         self._flight: deque[_Window] = deque()
         self._drafting: _Window | None = None
         self._granted, self._asked_ms = 0, 0.0
+        self._grants = Choice(0)  # the latest
         self._link_ms: float | None = None
         self._sent_ms, self._read_ms, self._guess_free_ms = 0.0, 0.0, 0.0
 
@@ -255,7 +256,8 @@ class _Device:
         fresh = self._granted <= self._length
         if fresh:
             self._asked_ms = self._clock.now_ms
-        self._granted = end = self._length + choice.budget
+        self._granted = end = max(self._granted, self._length + choice.budget)
+        self._grants = choice
         self._send(lambda: self._verifier.grant(end, choice, fresh=fresh))
 
     def _answer(self, verdict: _Verdict) -> None:
@@ -286,7 +288,8 @@ class _Device:
         self._asked_ms = self._clock.now_ms
         choice = self._policy.choose()
         left = self._granted - self._length
-        if choice.mode is verdict.choice.mode and 2 * left <= choice.budget:
+        other = verdict.choice is self._grants and far_from(choice.window, self._grants.window)
+        if choice.mode is not Mode.SPECULATE and (other or 2 * left <= choice.budget):
             self._grant(choice)
         elif not left:
             self.go_on()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dsdq.policies.window.cap import Acceptance, DraftCost, StepCost, best_window, paying_window, widest_window
-from dsdq.policies.window.protocol import MAX_DEPTH, Choice, Mode, Observation, Offer, WindowPolicy
+from dsdq.policies.window.protocol import MAX_DEPTH, Choice, Mode, Observation, Offer, WindowPolicy, far_from
 from dsdq.policies.window.registry import DEFAULT_POLICY, POLICIES, load_policy
 from dsdq.policies.window.simple import Static, Streaming
 
@@ -25,6 +25,7 @@ __all__ = [
     "Streaming",
     "WindowPolicy",
     "best_window",
+    "far_from",
     "load_policy",
     "paying_window",
     "widest_window",

@@ -133,7 +133,7 @@ class StepCost:
         self.step_ms, self.position_ms = 0.0, 0.0
         self._weight, self._x, self._y, self._xx, self._xy, self._yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
 
-    def add(self, positions: int, took_ms: float) -> None:
+    def add(self, positions: float, took_ms: float) -> None:
         """Take in a step over so many positions."""
         if self._ignored:
             self._ignored -= 1
@@ -171,21 +171,22 @@ class StepCost:
 class DraftCost:
     """What a verifier takes to draft itself, of late: each place of a window is a pass over all rows drafted for.
 
-    The first draft is ignored: what it needs is loaded and compiled for it. While nothing is drafted the estimate
-    falls, so that drafting is tried again.
+    The first pass feeds what texts have more than when they were last drafted for, so costs go by positions. The first
+    draft is ignored: what it needs is loaded and compiled for it. While nothing is drafted the estimate falls, so that
+    drafting is tried again.
     """
 
     def __init__(self) -> None:
         self._pass = StepCost(ignored=1)
         self._hope = 1.0
 
-    def add(self, rows: int, places: int, took_ms: float) -> None:
-        """Take in a step that drafted for so many rows, ``places`` tokens for the longest."""
-        if not rows:
+    def add(self, positions: int, places: int, took_ms: float) -> None:
+        """Take in a step whose drafts fed so many positions, ``places`` tokens for the longest."""
+        if not places:
             self._hope *= 1 - _FORGET_BY_TOKEN
             return
         self._hope = 1.0
-        self._pass.add(rows, took_ms / places)
+        self._pass.add(positions / places, took_ms / places)
 
     def share_ms(self, rows: int) -> float:
         """Return what a draft token takes for each of so many rows."""

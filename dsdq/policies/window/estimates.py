@@ -58,7 +58,7 @@ class Share:
             recent = list(self._lately)[-length:]
             came, tried = sum(one[0] for one in recent), sum(one[1] for one in recent)
             before = self.trials - tried
-            if before >= _ENOUGH and _surprise(came, tried, (self.hits - came) / before) > _SURPRISING:
+            if before >= _ENOUGH and _surprise((came, tried), (self.hits - came, before)) > _SURPRISING:
                 self.hits, self.trials = came + 0.5, tried + 1.0
                 self._lately = deque(recent, maxlen=_LATELY[-1])
                 return
@@ -69,12 +69,20 @@ class Share:
         return min(1 - far * math.pow(0.5, silent), _HIGHEST)
 
 
-def _surprise(came: int, tried: int, expected: float) -> float:
-    """Return twice the log-likelihood ratio of what came against what was expected: χ² with one degree of freedom."""
-    share, expected = came / tried, min(max(expected, 0.02), 0.98)
-    hits = share * math.log(share / expected) if came else 0.0
-    misses = (1 - share) * math.log((1 - share) / (1 - expected)) if came < tried else 0.0
-    return 2 * tried * (hits + misses)
+def _surprise(lately: tuple[float, float], before: tuple[float, float]) -> float:
+    """Return twice the log-likelihood ratio of two shares, hits and trials each, against one for both.
+
+    That is χ² with one degree of freedom. What is little known, lately or from before, surprises little.
+    """
+    share = min(max((lately[0] + before[0]) / (lately[1] + before[1]), 0.02), 0.98)
+    return 2 * (_likelihood_ratio(*lately, share) + _likelihood_ratio(*before, share))
+
+
+def _likelihood_ratio(hits: float, trials: float, share: float) -> float:
+    """Return by how much its own share explains what came better than ``share``, as a logarithm."""
+    misses = trials - hits
+    ratio = hits * math.log(hits / trials / share) if hits > 0 else 0.0
+    return ratio + (misses * math.log(misses / trials / (1 - share)) if misses > 0 else 0.0)
 
 
 class Level:
@@ -190,17 +198,19 @@ class Estimates:
     _off_link: Level = field(default_factory=Level)
 
     def observe(self, seen: Observation) -> None:
-        """Take in a verdict."""
+        """Take in a verdict. A drafter that had nothing more to say is wrong there too: n-grams often have not."""
         self.seen[seen.mode] += 1
         self._hear(seen)
         if seen.mode is not Mode.COLOCATED:
             self.forward.add(seen.drafted + 1, seen.verify_ms)
         self._network(seen)
         if seen.mode is Mode.SPECULATE:
-            judged = seen.accepted + (seen.accepted < seen.drafted)
+            judged = seen.accepted + (seen.accepted < max(seen.drafted, seen.wanted))
             self.acceptance.add(seen.accepted + seen.guessed_right, judged + seen.guessed)
             if seen.drafted:
                 self.draft_ms.add(seen.draft_token_ms or seen.draft_ms / seen.drafted)
+        elif seen.mode is Mode.TARGET_ONLY and seen.wanted:
+            self.acceptance.add(0, 1)
         elif seen.guessed:
             self.guesses = True
             self.acceptance.add(seen.guessed_right, seen.guessed)
@@ -213,7 +223,6 @@ class Estimates:
         if seen.mode is Mode.COLOCATED:
             if self.seen[Mode.COLOCATED] == 1:  # what a verifier drafts with is seldom worse than what a device does
                 self.server_acceptance = Share(self.acceptance.mean, min(self.acceptance.trials, 20.0))
-            # A drafter that had nothing more to say is wrong there too: n-grams often have not.
             self.server_acceptance.add(seen.accepted, seen.accepted + (seen.accepted < max(seen.drafted, seen.wanted)))
 
     def _streamed(self, seen: Observation) -> None:

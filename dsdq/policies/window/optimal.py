@@ -30,6 +30,7 @@ _HOPE = 1.5
 _HALF_LIFE_MS = 10_000.0
 _FIRST_WINDOW = {Mode.SPECULATE: 8, Mode.TARGET_ONLY: 0, Mode.COLOCATED: 4}
 _TRIAL_TOKENS = {Mode.TARGET_ONLY: 2, Mode.COLOCATED: 12}
+_LASTING_TOKENS = 64
 _TRIAL_ROUNDS = 1
 _FIRST_ROUNDS = 3
 _CREDIT_ROUNDS = 4
@@ -121,14 +122,19 @@ class Optimal:
         return plans
 
     def _follow_trial(self, seen: Observation) -> Mode | None:
-        """Count a trial's verdict; return the mode that was tried if that was the last."""
+        """Count a trial's verdict; return the mode that was tried if that was the last.
+
+        What was granted may be less than the trial's budget: then another mode's verdict shows that it is over.
+        """
         trial = self._trial
-        if trial is None or seen.mode is not trial.choice.mode:
+        if trial is None:
             return None
-        trial.left = max(0, trial.left - 1)
-        trial.unread -= seen.committed
-        trial.committed += seen.committed
-        if trial.left or trial.unread > 0:
+        ours = seen.mode is trial.choice.mode
+        if ours:
+            trial.left = max(0, trial.left - 1)
+            trial.unread -= seen.committed
+            trial.committed += seen.committed
+        if trial.left or (ours and trial.unread > 0):
             return None
         if self._rate:
             lost_ms = self._now_ms - trial.since_ms - 1000 * trial.committed / self._rate
@@ -211,6 +217,8 @@ def _untried(modes: frozenset[Mode]) -> list[Mode]:
 
 def _first(mode: Mode, offer: Offer) -> Choice:
     window = min(_FIRST_WINDOW[mode], offer.max_window)
+    if Mode.SPECULATE not in offer.modes:  # what nobody drafting comes to is seen in any pass
+        return Choice(window, 1, mode, _LASTING_TOKENS)
     return Choice(window, 1, mode, _TRIAL_TOKENS.get(mode, 0))
 
 

@@ -10,9 +10,10 @@ How a device uses it::
 - ``SPECULATE``: the device drafts ``window`` tokens and publishes them while fewer than ``depth`` windows are drafted
   or unanswered; depth 1 waits for each verdict. Stale windows have no verdict and are not observed.
 - ``TARGET_ONLY`` and ``COLOCATED``: the device grants ``budget`` tokens and reads the stream. Once half of a grant is
-  used up it grants again, from where the text is by then, so that the stream does not pause, unless another mode is
-  chosen by then. Windows that are on their way when the mode changes are answered or stale before the grant is
-  published; drafting begins again when the grant is used up.
+  used up it grants again, from where the text is by then, so that the stream does not pause, unless drafting is chosen
+  by then; so it does as soon as a window is chosen that is :func:`far_from` the grant's. Windows that are on their way
+  when the mode changes are answered or stale before the grant is published; drafting begins again when the grant is
+  used up.
 - While a grant streams, a device whose drafter has nothing else to do drafts along with the text, if the policy
   ``uses_guesses``, and reports how often it guessed the target's next token (``guessed``, ``guessed_right``): so a
   policy sees that drafting would pay again and loses nothing. Likewise ``link_ms`` tells of the network where no round
@@ -94,7 +95,8 @@ class Observation:
         guessed_right: how many of them it guessed.
         guess_ms: what guessing those of a stream took.
         drafter: which of the device's drafters drafted or guessed.
-        wanted: co-located, how many tokens the verifier could have drafted: what it drafted less, it did not know.
+        wanted: how many tokens could have been drafted, by the verifier or else the device; 0 where nobody was to. What
+            came less than that, the drafter did not know: a device's that knows nothing lets the target decode alone.
     """
 
     drafted: int
@@ -178,6 +180,11 @@ class WindowPolicy(Protocol):
         in another.
         """
         ...
+
+
+def far_from(window: int, granted: int) -> bool:
+    """Say whether a stream's window is so far from the granted one that it is worth a message."""
+    return abs(window - granted) > max(1, granted // 4)
 
 
 def _within(name: str, value: int, most: int) -> None:

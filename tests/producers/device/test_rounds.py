@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import dsdq
-import producers.device.client as module
+import producers.device.choosing as module
 from dsdq.contract import Contract
 from dsdq.drafting import TO_THE_END, Drafter, DraftSession, GoOn, Proposal
 from dsdq.errors import ConfigError
@@ -185,6 +185,22 @@ async def test_a_stream_is_granted_on_at_half_of_a_grant_and_no_further_than_its
         generation = client.generate(PROMPT, draft="ngram", max_tokens=100, policy="recording")
         assert [token.id async for token in generation] == OWN[:100]
     assert generation.stats.rounds == grants
+
+
+@pytest.mark.parametrize("other", [Choice(6, 1, Mode.COLOCATED, 100), Choice(0, 1, Mode.TARGET_ONLY, 100)])
+async def test_a_stream_that_is_to_go_otherwise_does_so_at_once_and_not_when_its_grant_is_used_up(
+    mortal: Start, redis_url: str, other: Choice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Turning(Recording):
+        def choose(self) -> Choice:
+            return other if len(self.seen) >= 2 else Choice(2, 1, Mode.COLOCATED, 100)
+
+    await mortal(colocated_draft="hash:1.0", hash_step_ms=10)
+    policy = Turning(other)
+    assert await generated(redis_url, policy, RecordedDrafter(1.0), monkeypatch) == OWN[:100]
+    turned = [one.mode is other.mode and one.wanted == other.window for one in policy.seen[:-3]]  # before the end
+    assert turned.index(True) <= 10  # of 34
+    assert all(turned[turned.index(True) :])
 
 
 async def test_a_drafter_in_a_thread_guesses_along_as_often_as_it_can(

@@ -68,7 +68,7 @@ def test_a_draft_is_what_the_model_would_say_however_its_texts_went_on(engine: E
     source, grown, drafted = random.Random(1), [list(text) for text in texts], 0
     while any(len(text) < len(first) + 35 for text, first in zip(grown, texts, strict=True)):
         chosen = source.sample(range(9), 5)
-        drafts = drafter.draft([wish(number, grown[number], len(texts[number])) for number in chosen])
+        drafts = drafter.draft([wish(number, grown[number], len(texts[number])) for number in chosen]).tokens
         for number, draft in zip(chosen, drafts, strict=True):
             said = len(grown[number]) - len(texts[number])
             assert list(draft) == wanted[number][said : said + len(draft)]
@@ -88,14 +88,14 @@ def test_another_text_of_the_same_name_is_begun_anew(engine: Engine) -> None:
     drafter = ModelDrafter(JudgingEngine(_sized(engine, 4096)), WIDE, sessions=4)
     for seed in (1, 2):
         text = prompt(seed)
-        (draft,) = drafter.draft([wish(0, text, len(text))])
+        (draft,) = drafter.draft([wish(0, text, len(text))]).tokens
         assert list(draft) == own(_sized(engine, 4096), contract(0), text)[:4]
 
 
 def test_until_a_long_text_is_fed_piece_by_piece_there_is_no_draft(engine: Engine) -> None:
     drafter = ModelDrafter(JudgingEngine(_sized(engine, 4096)), StepBudget(64, prefill_tokens=50), sessions=4)
     text = [number % 300 for number in range(150)]
-    lengths = [len(drafter.draft([wish(0, text, len(text))])[0]) for _ in range(4)]
+    lengths = [len(drafter.draft([wish(0, text, len(text))]).tokens[0]) for _ in range(4)]
     assert lengths == [0, 0, 4, 4]
 
 
@@ -103,7 +103,7 @@ def test_until_a_long_text_is_fed_piece_by_piece_there_is_no_draft(engine: Engin
 def test_a_draft_ends_with_the_draft_models_context(engine: Engine, left: int) -> None:
     drafter = ModelDrafter(JudgingEngine(_sized(engine, 4096)), WIDE, sessions=4)
     text = [number % 300 for number in range(CONTEXT_TOKENS - left)]
-    (draft,) = drafter.draft([wish(0, text, len(text))])
+    (draft,) = drafter.draft([wish(0, text, len(text))]).tokens
     assert len(draft) == left
 
 
@@ -112,7 +112,7 @@ def test_behind_an_end_nothing_is_drafted(engine: Engine) -> None:
     said = own(_sized(engine, 4096), contract(0), text)
     drafter = ModelDrafter(JudgingEngine(_sized(engine, 4096)), WIDE, sessions=4)
     stop = said[2]
-    (draft,) = drafter.draft([wish(0, text, len(text), window=8, stop_ids=(stop,))])
+    (draft,) = drafter.draft([wish(0, text, len(text), window=8, stop_ids=(stop,))]).tokens
     assert list(draft) == said[: said.index(stop) + 1]
 
 

@@ -18,7 +18,7 @@ from dsdq.testing.hashed import decode
 from dsdq.wire import Closed, Decode, Verdict
 from tests.workers.verifier.conftest import PROMPT, Wire
 from tests.workers.verifier.mortals import OWN, Start, device_of, within
-from workers.engine.colocated import Wish
+from workers.engine.colocated import Drafts, Wish
 
 
 async def stream(device: Wire, grant: Decode) -> list[Verdict]:
@@ -126,12 +126,12 @@ class Broken:
     def __init__(self) -> None:
         self.calls = 0
 
-    def draft(self, wishes: list[Wish]) -> list[tuple[int, ...]]:
+    def draft(self, wishes: list[Wish]) -> Drafts:
         self.calls += 1
         if self.calls > 1:
             msg = "no more"
             raise RuntimeError(msg)
-        return [tuple(OWN[:2]) for _ in wishes]
+        return Drafts([tuple(OWN[:2]) for _ in wishes], 2)
 
 
 async def test_a_drafter_that_fails_costs_no_session_anything(

@@ -23,12 +23,17 @@ def holding() -> Held:
     return Held(state, Owned(CONTRACT, 1, "owner"), 0.0, StopFinder(None, ()))  # type: ignore[arg-type]
 
 
-def ahead(held: Held, round_: int, before: tuple[int, ...], **changed: Any) -> Pending:
-    """Set a round aside that believes in ``before`` behind the prompt."""
+def a_round(number: int, before: tuple[int, ...], **changed: Any) -> Pending:
+    """Return a round that believes in ``before`` behind the prompt."""
     text = digest.extend(Transcript(pack_contract(CONTRACT), PROMPT).digest, before)
     fields = {"branch": 0, "base": len(PROMPT) + len(before), "digest": text, "tokens": (1,)}
-    message = Draft(**{"session": "s1", "round": round_, **fields, **changed})
-    pending = Pending(Entry("w1", "acme", f"{round_}-0", b""), message, 0.0)
+    message = Draft(**{"session": "s1", "round": number, **fields, **changed})
+    return Pending(Entry("w1", "acme", f"{number}-0", b""), message, 0.0)
+
+
+def ahead(held: Held, number: int, before: tuple[int, ...], **changed: Any) -> Pending:
+    """Set a round aside."""
+    pending = a_round(number, before, **changed)
     held.ahead.append(pending)
     return pending
 
@@ -37,15 +42,15 @@ def test_a_round_whose_predecessor_is_still_missing_goes_on_waiting() -> None:
     held = holding()
     waits = ahead(held, 3, (1, 2))
     held.state.transcript.extend([1])
-    held.revive()
+    held.answer(0)
     assert (list(held.pending), held.ahead) == ([], [waits])
 
 
 def test_rounds_that_the_text_has_reached_are_looked_at_again_in_their_order() -> None:
     held = holding()
-    third, second, later = ahead(held, 3, (1, 2)), ahead(held, 2, (1,)), ahead(held, 4, (1, 2, 3))
+    third, second, later = ahead(held, 3, (1, 2)), ahead(held, 2, (1,), tokens=(2, 1)), ahead(held, 4, (1, 2, 3))
     held.state.transcript.extend([1, 2])
-    held.revive()
+    held.answer(0)
     assert (list(held.pending), held.ahead) == ([second, third], [later])
     assert held.in_flight() == [second, third, later]
 
@@ -54,13 +59,43 @@ def test_rounds_of_a_branch_that_was_rejected_wait_for_nothing_any_more() -> Non
     held = holding()
     stale, fresh = ahead(held, 2, (1, 2, 3)), ahead(held, 3, (9, 1, 2), branch=1)
     held.state.branch = 1
-    held.revive()
-    assert (list(held.pending), held.ahead) == ([stale], [fresh])
+    assert held.answer(0) == [stale.entry]
+    assert (list(held.pending), held.ahead) == ([], [fresh])
 
 
 def test_a_round_that_was_answered_meanwhile_does_not_wait() -> None:
     held = holding()
     answered = ahead(held, 2, (1, 2, 3))
     held.state.answered = 2
-    held.revive()
-    assert (list(held.pending), held.ahead) == ([answered], [])
+    assert held.answer(0) == [answered.entry]
+    assert held.in_flight() == []
+
+
+def test_a_round_that_nobody_waits_for_any_more_is_not_let_in() -> None:
+    held = holding()
+    stale = a_round(2, (1, 2, 3))
+    held.state.branch = 1
+    assert held.receive(stale, 8) == [stale]
+    assert held.in_flight() == []
+
+
+def test_a_device_is_awaited_from_when_none_of_its_rounds_waits() -> None:
+    held = holding()
+    first, second = a_round(1, ()), a_round(2, (1, 9))
+    held.pending.extend((first, second))
+    held.state.transcript.extend([1, 9])
+    assert held.answer(1) == [first.entry]
+    assert held.turnaround.answered_s == 0
+    held.state.transcript.extend([1])
+    assert held.answer(1) == [second.entry]
+    assert held.turnaround.answered_s > 0
+
+
+def test_a_device_is_awaited_once_its_rejected_windows_are_gone() -> None:
+    held = holding()
+    first, second = a_round(1, ()), a_round(2, (1, 9))
+    held.pending.extend((first, second))
+    held.state.transcript.extend([8])
+    held.state.branch = 1
+    assert held.answer(1) == [first.entry, second.entry]
+    assert held.turnaround.answered_s > 0

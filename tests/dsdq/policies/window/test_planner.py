@@ -3,10 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 from unittest.mock import patch
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsdq.policies.window import planner
+from dsdq.policies.window import Choice, planner, rates
 from dsdq.policies.window.planner import DraftPlanner, best_drafting, windows_within
 from dsdq.policies.window.rates import Speeds
 
@@ -22,6 +24,13 @@ speeds = st.builds(
     position_ms=st.floats(0, 1),
 )
 changes = st.lists(st.tuples(*[st.floats(0.97, 1.03)] * 5), min_size=1, max_size=12)
+
+
+def rate_of(now: Speeds, choice: Choice) -> float:
+    window = np.asarray([float(choice.window)])
+    if choice.depth == 1:
+        return float(rates.sequential_rates(now, window)[0])
+    return float(rates.pipelined_rates(now, window, np.asarray([choice.depth]))[0])
 
 
 @settings(max_examples=60, deadline=None)
@@ -40,7 +49,9 @@ def test_what_was_found_stays_nearly_the_best_while_speeds_move(
             step_ms=now.step_ms * step,
         )
         plan, best = kept.plan(now, WIDEST), best_drafting(now, windows_within(WIDEST), DEEPEST)
-        assert 0.96 <= plan.rate / best.rate <= 1.03, f"{now}: {plan}, the best is {best}"
+        assert 0.92 <= rate_of(now, plan.choice) / best.rate <= 1.0 + 1e-9, f"{now}: {plan}, the best is {best}"
+        # Where one window just catches another's pass, or just does not, rates are not smooth.
+        assert plan.rate == pytest.approx(rate_of(now, plan.choice), rel=0.08)
 
 
 def test_no_search_is_made_while_nothing_moves_and_one_when_something_does() -> None:
