@@ -56,7 +56,8 @@ class GenerationStats:
 
     Of ``drafted_tokens``, which the device drafted, ``judged_tokens`` met the target (and of those that the verifier
     drafted itself), ``wasted_tokens`` stood behind a rejected one. Bytes are message payloads.
-    ``repeats`` counts requests that were sent again, ``takeovers`` changes of the verifier.
+    Of ``rounds``, ``rounds_ahead`` were sent while another was unanswered. ``repeats`` counts requests that were sent
+    again, ``takeovers`` changes of the verifier.
     The lists have one entry per verdict: ``round_trips_ms`` from publish to verdict, ``queue_ms`` and ``verify_ms`` of
     that at the verifier, ``batch_rows`` the sessions of the same forward.
     """
@@ -68,6 +69,7 @@ class GenerationStats:
     wasted_tokens: int = 0
     accepted_tokens: int = 0
     rounds: int = 0
+    rounds_ahead: int = 0
     repeats: int = 0
     takeovers: int = 0
     bytes_up: int = 0

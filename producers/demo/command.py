@@ -25,6 +25,7 @@ from producers.demo.view import View
 
 TARGET = "builtin/target"
 PROMPTS_SHOWN = 6
+PIPELINE = 3  # windows in flight where there is something to hide
 NOT_IDENTICAL = 1
 
 
@@ -33,7 +34,12 @@ def demo(  # noqa: PLR0913, PLR0917 - options, each with a default
     prompt: Annotated[list[str] | None, typer.Option(help="A prompt; repeat for several.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, max=1024, help="Tokens per prompt.")] = 96,
     window: Annotated[int, typer.Option(min=1, max=MAX_WINDOW, help="Draft tokens per round.")] = DEFAULT_WINDOW,
-    depth: Annotated[int, typer.Option(min=1, max=MAX_DEPTH, help="Rounds in flight at most; 1 waits for each.")] = 1,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=MAX_DEPTH, help="Rounds in flight; 1 waits for each.", show_default="1; 3 with --rtt-ms"
+        ),
+    ] = None,
     rtt_ms: Annotated[
         float, typer.Option(min=0.0, max=10_000, help="Put devices at this round trip from Redis.")
     ] = 0.0,
@@ -54,7 +60,7 @@ def demo(  # noqa: PLR0913, PLR0917 - options, each with a default
             prompts={number: text for number, text in enumerate(prompts) if number % devices_ == device},
             max_tokens=max_tokens,
             window=window,
-            depth=depth,
+            depth=depth or (PIPELINE if rtt_ms else 1),
             temperature=temperature,
             seed=seed,
         )

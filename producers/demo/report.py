@@ -70,6 +70,7 @@ def figures(finished: Sequence[Finished], seconds: float, reference: Reference) 
             "accepted_tokens",
             "wasted_tokens",
             "rounds",
+            "rounds_ahead",
             "bytes_up",
             "bytes_down",
         )
@@ -86,6 +87,7 @@ def figures(finished: Sequence[Finished], seconds: float, reference: Reference) 
         "tokens_per_s": own,
         "acceptance_rate": total["accepted_tokens"] / max(total["judged_tokens"], 1),
         "wasted_drafts": total["wasted_tokens"] / max(total["drafted_tokens"], 1),
+        "rounds_ahead": total["rounds_ahead"] / max(total["rounds"], 1),
         "tokens_per_round": total["committed_tokens"] / max(total["rounds"], 1),
         "bytes_up_per_token": total["bytes_up"] / tokens,
         "bytes_down_per_token": total["bytes_down"] / tokens,
@@ -107,6 +109,7 @@ ROWS = (
     ("tokens/s, all devices together", "tokens_per_s", "{:.1f}"),
     ("acceptance rate of draft tokens that were judged", "acceptance_rate", "{:.1%}"),
     ("share of draft tokens behind a rejected one", "wasted_drafts", "{:.1%}"),
+    ("rounds sent while another was on its way", "rounds_ahead", "{:.1%}"),
     ("committed tokens per round", "tokens_per_round", "{:.2f}"),
     ("bytes up per committed token", "bytes_up_per_token", "{:.1f}"),
     ("bytes down per committed token", "bytes_down_per_token", "{:.1f}"),

@@ -33,6 +33,7 @@ class Observer:
     def launched(self, window: Draft, made: Made, in_flight: int) -> None:
         """Take in that a window was sent while ``in_flight`` others were unanswered."""
         self._stats.rounds += 1
+        self._stats.rounds_ahead += in_flight > 0
         self._stats.drafted_tokens += len(window.tokens)
         self._stats.draft_ms += made.draft_ms
         self._sent[window.round] = _Sent(made, in_flight)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from dsdq.contract import Contract, Sampling
 from dsdq.models.target import Target
 from workers.engine.engine import Engine
 from workers.engine.judge import judge
@@ -24,6 +25,12 @@ class JudgingEngine:
     engine: Engine
     brief: ClassVar = False
     drafts: ClassVar = False
+
+    def __post_init__(self) -> None:
+        """Verify a greedy and a sampled round, so that the first session does not wait for what they compile."""
+        for temperature in (0.0, 1.0):
+            contract = Contract("", "", "warm-up", "", "", sampling=Sampling(temperature))
+            self.verify([Row("warm-up", 0, (0, 0), 2, (0,))], [Judged(contract, 1, (0,), None, 1)], 0)
 
     @property
     def target(self) -> Target:

@@ -13,7 +13,7 @@ from workers.verifier.held import Held
 from workers.verifier.step import Ready, Timing
 
 RECENT = 0.1  # weight of the newest step in moving averages
-SATURATED = 0.9  # from this share of its time in steps on, a verifier has no time left that costs nobody anything
+MOST_IDLE = 4.0  # times the step: a long pause says little of how the next ones will be
 
 
 class Load:
@@ -25,7 +25,7 @@ class Load:
     def __init__(self, step_tokens: int, *, brief: bool) -> None:
         self._step_tokens, self._brief = step_tokens, brief
         self._step, self._draft = StepCost(), DraftCost()
-        self._busy = 0.0
+        self._idle_ms = 0.0
         self._row_positions = 1.0
 
     def take_in(
@@ -45,7 +45,7 @@ class Load:
         positions = sum(len(row.tokens) for row in rows) - unused
         self._step.add(positions, 1000 * took_s - drafting.ms)
         self._draft.add(drafting.positions, max(drafts, default=0), drafting.ms)
-        self._busy += RECENT * (took_s / (took_s + idle_s) - self._busy)
+        self._idle_ms += RECENT * (1000 * min(idle_s, MOST_IDLE * took_s) - self._idle_ms)
         self._row_positions += RECENT * (positions / len(rows) - self._row_positions)
 
     def own_window(self, held: Held, waiting: int) -> int:
@@ -64,17 +64,16 @@ class Load:
     def next_window(self, held: Held, waiting: int) -> int:
         """Return the largest window that a device may draft next; 0 if even one token costs others more than it brings.
 
-        A session that is alone slows nobody. While there is time left nobody is to be slower than if all decoded
-        alone; where there is none, what commits most tokens serves all best. What is little known speaks for the wider
-        window: under a narrow one nobody would learn better.
+        A session that is alone slows nobody. Of several none is to be slower than if all decoded alone, and what
+        commits most tokens in a time serves all best: the time between steps is like what all rows of a step share.
+        What is little known speaks for the wider window: under a narrow one nobody would learn better.
         """
         widest = widest_window(self._step_tokens, waiting, held.state.contract.max_window)
         if self._brief or waiting < 2:
             return widest
         acceptance, (step_ms, position_ms) = held.acceptance.hoped, self._step.surely()
-        if self._busy >= SATURATED:
-            return best_window(step_ms / waiting, position_ms, 0.0, acceptance, widest)
-        return paying_window(step_ms, position_ms, waiting, acceptance, widest)
+        paying = paying_window(step_ms, position_ms, waiting, acceptance, widest)
+        return best_window((step_ms + self._idle_ms) / waiting, position_ms, 0.0, acceptance, paying)
 
     def linger_s(self, waiting: int, expected_s: Sequence[float]) -> float:
         """Return for how long a step that so many wait for should wait for rounds expected in so many seconds."""

@@ -47,7 +47,7 @@ def test_figures_are_sums_over_all_devices() -> None:
         finished(0, [1, 2, 3], committed_tokens=3, drafted_tokens=8, judged_tokens=4, wasted_tokens=2,
                  accepted_tokens=2, rounds=1, bytes_up=30, bytes_down=60, round_trips_ms=[4.0], batch_rows=[2]),
         finished(1, [4], committed_tokens=1, drafted_tokens=4, judged_tokens=4, accepted_tokens=0,
-                 rounds=1, bytes_up=10, bytes_down=20, round_trips_ms=[8.0], batch_rows=[2]),
+                 rounds=1, rounds_ahead=1, bytes_up=10, bytes_down=20, round_trips_ms=[8.0], batch_rows=[2]),
     ]  # fmt: skip
     result = figures(ended, 2.0, reference([1, 2, 3], [4], seconds=4.0))
     assert result["tokens_per_s"] == 2.0
@@ -56,6 +56,7 @@ def test_figures_are_sums_over_all_devices() -> None:
     assert result["acceptance_rate"] == 0.25
     assert result["wasted_drafts"] == 2 / 12
     assert result["tokens_per_round"] == 2.0
+    assert result["rounds_ahead"] == 0.5
     assert (result["bytes_up_per_token"], result["bytes_down_per_token"]) == (10, 20)
     assert 4.0 <= result["round_trip_p50_ms"] <= result["round_trip_p99_ms"] <= 8.0
     assert result["verifier_mean_batch"] == 2.0
