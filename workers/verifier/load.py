@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dsdq.contract import MAX_WINDOW
 from dsdq.policies.batching import linger_s
-from dsdq.policies.window import DraftCost, StepCost, best_window, paying_window, widest_window
+from dsdq.policies.window import Acceptance, DraftCost, StepCost, best_window, paying_window, widest_window
 from workers.engine.rounds import Judgement
 from workers.engine.rows import Row
 from workers.verifier.held import Held
@@ -25,6 +25,7 @@ class Load:
     def __init__(self, step_tokens: int, *, brief: bool) -> None:
         self._step_tokens, self._brief = step_tokens, brief
         self._step, self._draft = StepCost(), DraftCost()
+        self._own_acceptance = Acceptance()  # of all sessions together
         self._idle_ms = 0.0
         self._row_positions = 1.0
 
@@ -45,12 +46,21 @@ class Load:
         positions = sum(len(row.tokens) for row in rows) - unused
         self._step.add(positions, 1000 * took_s - drafting.ms)
         self._draft.add(drafting.positions, max(drafts, default=0), drafting.ms)
+        for judgement in judgements:
+            if judgement.drafted:
+                tokens = judgement.acceptance.tokens
+                self._own_acceptance.add(judgement.drafted, judgement.acceptance.accepted, len(tokens))
         self._idle_ms += RECENT * (1000 * min(idle_s, MOST_IDLE * took_s) - self._idle_ms)
         self._row_positions += RECENT * (positions / len(rows) - self._row_positions)
 
     def own_window(self, held: Held, waiting: int) -> int:
-        """Return how many tokens to draft here for a session, one of so many that wait and share a step."""
-        return self._best(held.own_acceptance.hoped, waiting, self._draft.share_ms(waiting), MAX_WINDOW)
+        """Return how many tokens to draft here for a session, one of so many that wait and share a step.
+
+        None goes further than pays for all: the draft passes behind the others' windows would be its alone.
+        """
+        draft_ms = self._draft.share_ms(waiting)
+        most = MAX_WINDOW if waiting < 2 else self._best(self._own_acceptance.hoped, waiting, draft_ms, MAX_WINDOW)
+        return self._best(held.own_acceptance.hoped, waiting, draft_ms, most)
 
     def merged_window(self, held: Held, waiting: int) -> int:
         """Return how many tokens of several windows of a session to verify at once, likewise.

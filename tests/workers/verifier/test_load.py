@@ -19,7 +19,7 @@ def stepped(load: Load, positions: int, drafting_ms: float, took_ms: float) -> N
     session = grant_of(held(), 9, 4)
     one = ready_rounds(session, Live(()), 100, 8)
     row = Row("acme/s1", 0, (0,) * (positions + 1), 5, (0,))  # one place too many was kept
-    judgement = Judgement(Acceptance(0, (7,)), drafted=3, drafting=Drafting(drafting_ms, 3))
+    judgement = Judgement(Acceptance(2, (7, 8, 9)), drafted=3, drafting=Drafting(drafting_ms, 3))
     timing = Timing(0.0, (took_ms + drafting_ms) / 1000, 1)
     load.take_in([row], [one], [judgement], timing)
 
@@ -115,3 +115,16 @@ def test_an_engine_that_takes_next_to_nothing_is_not_measured() -> None:
     for _ in range(20):
         stepped(load, 4, 50.0, 1.0)
     assert load.own_window(held(), 30) == MAX_WINDOW
+
+
+def test_in_a_crowd_nobody_is_drafted_for_much_further_than_the_others() -> None:
+    load = Load(512, brief=False)
+    for _ in range(20):
+        for positions in (4, 8):
+            stepped(load, positions, 3.0, 8 + 0.05 * positions)
+    lucky = held()
+    for _ in range(20):
+        lucky.own_acceptance.add(drafted=8, accepted=8, committed=9)
+    alone, crowded = load.own_window(lucky, 1), load.own_window(lucky, 20)
+    assert alone > 2 * crowded
+    assert crowded >= load.own_window(held(), 20) > 0
