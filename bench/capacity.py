@@ -24,9 +24,7 @@ minutes, a quick one 4.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import platform
 import sys
@@ -48,6 +46,7 @@ import psutil
 
 from bench.capacity_clients import COLOCATED, DEVICE, OPTIMAL, TARGET_ONLY, WINDOW, Crowd, Effort, Recorded, record
 from bench.cores import CLOUD_CORE, DEVICE_CORE, on_core
+from bench.options import options, write
 from bench.picture import pyplot
 from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.contract import Contract
@@ -237,18 +236,14 @@ async def run(variants: Sequence[Variant], effort: Effort) -> dict[str, Any]:
 
 def main() -> int:
     """Measure, print, write, draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="shorter texts, less time for each crowd")
+    parser = options(__doc__, quick="shorter texts, less time for each crowd", plot="capacity.png")
     parser.add_argument("--variants", nargs="+", choices=[one.name for one in VARIANTS])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path, help="a file such as capacity.png; needs matplotlib")
     arguments = parser.parse_args()
     variants = [one for one in VARIANTS if not arguments.variants or one.name in arguments.variants]
     effort = Effort(texts=8, tokens=128, settle_s=1.5, watch_s=2.5) if arguments.quick else Effort()
     with on_core(DEVICE_CORE):
         result = asyncio.run(run(variants, effort))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, arguments.json)
     if arguments.plot:
         draw(result["variants"], arguments.plot)
     return 0

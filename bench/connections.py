@@ -22,7 +22,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -40,6 +39,7 @@ import psutil
 from redis.asyncio import Redis
 
 import dsdq
+from bench.options import options, write
 from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.errors import DsdqError
@@ -200,9 +200,8 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> int:
     """Measure, print, write; fail unless every device finished with the right text."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--devices", type=int, default=1000)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -213,8 +212,7 @@ def main() -> int:
         return 0
     result = asyncio.run(measure(arguments.devices))
     show(result)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, arguments.json)
     return 0 if result["ended"] == {"finished": arguments.devices} and not result["wrong_texts"] else 1
 
 

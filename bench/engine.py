@@ -16,12 +16,11 @@ of sessions, memory against its budget, and what a prompt of 2,000 tokens does t
 
 from __future__ import annotations
 
+from bench.options import options, write
 from dsdq.threads import share_cores
 
 share_cores()  # as the verifier does for itself
 
-import argparse
-import json
 import os
 import platform
 import sys
@@ -336,14 +335,11 @@ def prefill(quick: bool) -> dict[str, float]:  # noqa: FBT001
 
 def main() -> int:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer cells and repeats")
+    parser = options(__doc__, quick="fewer cells and repeats")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     result = gpu.measure(arguments.quick) if arguments.device == "cuda" else on_the_cpu(arguments.quick)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, arguments.json)
     return 0
 
 

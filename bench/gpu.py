@@ -20,8 +20,6 @@ carry the wheel of array-api-compat.
 
 from __future__ import annotations
 
-import argparse
-import json
 import platform
 import random
 import sys
@@ -37,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a chec
 import torch
 import transformers
 
+from bench.options import options, write
 from dsdq.contract import Contract, Sampling
 from dsdq.models.target import Target, describe
 from dsdq.policies.paging import BLOCK, blocks_for
@@ -226,8 +225,8 @@ def measure(quick: bool) -> dict[str, Any]:  # noqa: FBT001 - the benchmark's on
     target = build()
     memory = KvMemory(tokens=max(batches) * blocks_for(CONTEXT + max(WINDOWS)) * BLOCK)
     found: list[Measured] = []
-    for mode, options in MODES.items():
-        engine = Engine(target, memory, options)
+    for mode, chosen in MODES.items():
+        engine = Engine(target, memory, chosen)
         found += cases(engine, mode, limit, target, (batches, repeats))
         del engine  # its cache, before the next one's
         torch.cuda.empty_cache()
@@ -255,13 +254,9 @@ def ratios(found: Sequence[Measured]) -> list[dict[str, Any]]:
 
 def main() -> int:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer batches and repeats")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    arguments = options(__doc__, quick="fewer batches and repeats").parse_args()
     result = measure(arguments.quick)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, arguments.json)
     return 0
 
 

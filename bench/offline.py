@@ -16,18 +16,16 @@ and with all drafting done here, one text after another, included.
 
 from __future__ import annotations
 
+from bench.options import options, write
 from dsdq.threads import share_cores
 
 share_cores()  # as the verifier does for itself; every way of decoding here is fastest so
 
-import argparse
-import json
 import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -191,18 +189,15 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> int:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer prompts, one repeat")
+    parser = options(__doc__, quick="fewer prompts, one repeat")
     parser.add_argument("--prompts", type=int, default=32)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     count, new_tokens, repeats = (8, 32, 1) if arguments.quick else (arguments.prompts, 96, 3)
     tokenizer = Tokenizer.load(TARGET)
     prompts = [tokenizer.encode(text) for text in builtin_prompts()[:count]]
     result = summary(measure(prompts, new_tokens, repeats), len(prompts), new_tokens)
     show(result)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, arguments.json)
     return 0
 
 

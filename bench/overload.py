@@ -16,9 +16,7 @@ Sessions are counted from when the load has settled until arrivals end.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import platform
 import random
@@ -48,6 +46,7 @@ os.environ |= {
 import psutil
 
 import dsdq
+from bench.options import options, write
 from bench.picture import pyplot
 from dsdq.bus.connection import open_redis
 from dsdq.bus.dead import DeadLetters
@@ -293,15 +292,10 @@ def draw(result: dict[str, Any], file: Path) -> None:
 
 def main() -> int:
     """Measure, print, write, draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three loads, less time")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path, help="a file such as overload.png; needs matplotlib")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, quick="three loads, less time", plot="overload.png").parse_args()
     loads, seconds = (QUICK, 8.0) if arguments.quick else (LOADS, 18.0)
     result = asyncio.run(measure(loads, seconds))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, arguments.json)
     if arguments.plot:
         draw(result, arguments.plot)
     return 0

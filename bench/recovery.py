@@ -16,9 +16,7 @@ The aim: a p50 under the lease and half a second.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import platform
 import random
@@ -35,6 +33,7 @@ from typing import Any
 import numpy as np
 from redis.asyncio import Redis
 
+from bench.options import options, write
 from dsdq import keys
 from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis
@@ -235,16 +234,14 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> int:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--devices", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     found = asyncio.run(measure(arguments.devices, arguments.repeats))
     result = summary(found, arguments.devices, arguments.repeats)
     show(result)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, arguments.json)
     return 0
 
 

@@ -18,7 +18,6 @@ between too. Figures are medians over repeats; ratios are what counts.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -27,13 +26,13 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import redis
 
 from bench.exchanges import DRAFT, VERDICT
+from bench.options import options, write
 from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.errors import DsdqError
 from dsdq.processes import spawn
@@ -137,15 +136,11 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> int:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer sessions, less time, one repeat")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    arguments = options(__doc__, quick="fewer sessions, less time, one repeat").parse_args()
     counts, seconds, repeats = (SESSIONS[:2], 1.0, 1) if arguments.quick else (SESSIONS, SECONDS, REPEATS)
     result = summary(asyncio.run(measure(counts, seconds, repeats)))
     show(result)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, arguments.json)
     return 0
 
 

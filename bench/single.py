@@ -16,18 +16,16 @@ from __future__ import annotations
 
 import os
 
+from bench.options import options, write
 from dsdq.threads import share_cores
 
 share_cores()  # as the verifier does for itself; every way of decoding here is fastest so
 
-import argparse
 import asyncio
-import json
 import platform
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
 from typing import Any
@@ -181,10 +179,8 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> int:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer prompts, one repeat")
+    parser = options(__doc__, quick="fewer prompts, one repeat")
     parser.add_argument("--window", type=int, default=DEFAULT_WINDOW)
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     count, repeats = (4, 1) if arguments.quick else (12, 3)
     tokenizer = Tokenizer.load(TARGET)
@@ -192,8 +188,7 @@ def main() -> int:
     runs = asyncio.run(measure(prompts, repeats, arguments.window))
     result = summary(runs, count, arguments.window)
     show(result)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, arguments.json)
     return 0 if all(result["identical"].values()) else 1
 
 

@@ -12,9 +12,7 @@ Redis must hold the keys that it began with.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import platform
 import random
@@ -23,7 +21,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from statistics import linear_regression, mean
 from time import perf_counter
 from typing import Any
@@ -41,6 +38,7 @@ import psutil
 from redis.asyncio import Redis
 
 import dsdq
+from bench.options import options, write
 from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.bus.inbox import publish
@@ -210,14 +208,12 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> int:
     """Measure, print, write; fail if keys are left."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="at least 4: the first 3 are for settling")
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     result = asyncio.run(measure(arguments.minutes))
     show(result)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, arguments.json)
     return 1 if result["keys_left"] else 0
 
 

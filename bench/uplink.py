@@ -16,9 +16,7 @@ has more than 65,536 tokens, and with a seal.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import platform
 import random
@@ -26,12 +24,12 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import hiredis
 
 import dsdq
+from bench.options import options, write
 from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.processes import spawn
 from dsdq.sealing import KEY_BYTES, sealed
@@ -174,14 +172,10 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> int:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer windows, depths and tokens")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    arguments = options(__doc__, quick="fewer windows, depths and tokens").parse_args()
     result = asyncio.run(run(quick=arguments.quick))
     show(result)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, arguments.json)
     return 0
 
 

@@ -30,7 +30,6 @@ from the first verdict on, since fixed ways have nothing to find out. A quick ru
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -41,11 +40,11 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from bench.cores import CLOUD_CORE, DEVICE_CORE, on_core
+from bench.options import options, write
 from bench.wan_device import Job
 from bench.wan_picture import draw
 from bench.wan_world import (
@@ -215,12 +214,9 @@ def print_cell(rtt_ms: int, cell: dict[str, Any]) -> None:
 
 def main() -> int:
     """Measure, print, write, draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two variants, three round trips, one shorter text")
+    parser = options(__doc__, quick="two variants, three round trips, one shorter text", plot="wan.png")
     parser.add_argument("--variants", nargs="+", choices=[one.name for one in VARIANTS])
     parser.add_argument("--rtt", nargs="+", type=int, metavar="MS", help="round trip times")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path, help="a file such as wan.png; needs matplotlib")
     arguments = parser.parse_args()
     names = arguments.variants or (QUICK_VARIANTS if arguments.quick else [one.name for one in VARIANTS])
     variants = [one for one in VARIANTS if one.name in names]
@@ -229,8 +225,7 @@ def main() -> int:
     # The default loop waits in whole milliseconds: the proxy would be late by half of one.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         result = runner.run(measure(variants, rtts_ms, effort))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    write(result, arguments.json)
     if arguments.plot:
         draw(result, arguments.plot)
     return 0

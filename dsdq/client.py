@@ -153,27 +153,25 @@ class Client(Protocol):
 
         Args:
             prompt: text, encoded by the target's tokenizer, or token ids.
-            draft: a drafter by name: ``builtin/draft``, a path or hub name, ``onnx:FOLDER``, ``gguf:FILE``, ``ngram``,
-                or ``none`` (target-only); a model with another tokenizer as ``retokenise:NAME``; or one of your own,
-                which drafts ids of the target's tokenizer. Of several the first is preferred; ``backoff`` goes on to
-                the next where drafts keep being rejected.
+            draft: a drafter by name (``builtin/draft``, ``ngram``, ``none``, …: see README.md), or one of your own. Of
+                several the first is preferred; ``backoff`` goes on to the next where drafts keep being rejected.
             sampling: how the target draws its next token; greedy by default.
             max_tokens: bound of the generated tokens.
             window: draft tokens per round; at most, where a policy chooses.
             depth: rounds in flight; 1 waits for each verdict. At most, where a policy chooses.
-            policy: what chooses window, depth, and who drafts at all, by name (``optimal``, ``backoff``, … in
-                :data:`dsdq.policies.window.POLICIES`). None is ``optimal``, unless ``window`` or ``depth`` is given,
-                or the rule is ``rejection``, whose text follows from the windows: then these are always the same.
+            policy: what chooses window, depth and who drafts, by name (:data:`dsdq.policies.window.POLICIES`). None is
+                ``optimal``, or always the same if ``window`` or ``depth`` is given, or the text follows from them, as
+                under the rule ``rejection``.
             seed: 64 bits that fix the text; random when absent.
             model: which target, when the service runs several.
             rule: ``coupled`` (default) or ``rejection``.
             trusted: ask for the terms of a trusted tenant, which ``rejection`` needs.
             stop: strings that end the text; it is shown up to the earliest of them, without it.
             stop_ids: token ids that end the text, beside the target's own end of text.
-            ignore_eos: go on after the target's end of text.
+            ignore_eos: go on after that one.
             logprobs: how many of the likeliest tokens to report with each token and its log-probability; 0 for none.
             choice: tells several answers to one prompt and seed apart.
-            deadline_s: seconds for the whole text; what is not done by then ends with an error. None: no bound.
+            deadline_s: for the whole text; what is not done by then ends with an error. None: no bound.
 
         Raises (while iterating):
             ConfigError: an argument is not what was expected.

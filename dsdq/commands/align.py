@@ -24,15 +24,33 @@ BUILTIN_PROMPTS = 16
 ROUND_TRIPS_MS = (0.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 
 
+Prompts = Annotated[
+    Path | None,
+    typer.Option(help="A prompt in each line, or a JSON array of them in a .json file.", show_default="built-in ones"),
+]
+DraftMs = Annotated[
+    float | None, typer.Option(min=0.0, help="A draft token on the device.", show_default="measured here")
+]
+TargetMs = Annotated[
+    float | None, typer.Option(min=1e-3, help="A token of the target alone.", show_default="measured here")
+]
+PositionMs = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="Each further position of a pass.", show_default="measured here; 0 with --target-ms"),
+]
+ServerDraftMs = Annotated[
+    float | None, typer.Option(min=0.0, help="A draft token at the verifier.", show_default="as on the device")
+]
+RttMs = Annotated[
+    list[float] | None,
+    typer.Option(min=0.0, help="A round trip to show; repeatable.", show_default="0, 5, 10, 20, 50, 100, 200"),
+]
+
+
 def align(  # noqa: PLR0913, PLR0917 - the flags of a command
     target: Annotated[str, typer.Argument(help="The target: a built-in name, a folder or a hub name.")],
     draft: Annotated[str, typer.Argument(help="The draft, as `dsdq generate --draft` takes it.")],
-    prompts: Annotated[
-        Path | None,
-        typer.Option(
-            help="A prompt in each line, or a JSON array of them in a .json file.", show_default="built-in ones"
-        ),
-    ] = None,
+    prompts: Prompts = None,
     max_tokens: Annotated[int, typer.Option(min=2, max=4096, help="Tokens of each text at most.")] = 96,
     max_window: Annotated[int, typer.Option(min=1, max=MAX_WINDOW, help="The widest window to look at.")] = 16,
     max_depth: Annotated[int, typer.Option(min=1, max=MAX_DEPTH, help="Rounds in flight at most.")] = 4,
@@ -41,25 +59,11 @@ def align(  # noqa: PLR0913, PLR0917 - the flags of a command
     top_p: Annotated[float, typer.Option(help="1 is off.")] = 1.0,
     min_p: Annotated[float, typer.Option(help="0 is off.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the first text; the others' count up.")] = 0,
-    draft_ms: Annotated[
-        float | None, typer.Option(min=0.0, help="A draft token on the device.", show_default="measured here")
-    ] = None,
-    target_ms: Annotated[
-        float | None, typer.Option(min=1e-3, help="A token of the target alone.", show_default="measured here")
-    ] = None,
-    position_ms: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0, help="Each further position of a pass.", show_default="measured here; 0 with --target-ms"
-        ),
-    ] = None,
-    server_draft_ms: Annotated[
-        float | None, typer.Option(min=0.0, help="A draft token at the verifier.", show_default="as on the device")
-    ] = None,
-    rtt_ms: Annotated[
-        list[float] | None,
-        typer.Option(min=0.0, help="A round trip to show; repeatable.", show_default="0, 5, 10, 20, 50, 100, 200"),
-    ] = None,
+    draft_ms: DraftMs = None,
+    target_ms: TargetMs = None,
+    position_ms: PositionMs = None,
+    server_draft_ms: ServerDraftMs = None,
+    rtt_ms: RttMs = None,
     device: Annotated[str, typer.Option(help="The target's: cpu or cuda.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="The target's: float32, bfloat16 or float16.")] = "float32",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,

@@ -18,6 +18,20 @@ from dsdq.errors import ConfigError, PromptError
 from dsdq.policies.window import MAX_DEPTH
 from dsdq.settings import settings
 
+Window = Annotated[
+    int | None, typer.Option(min=1, max=MAX_WINDOW, help="Draft tokens per round; at most, with a policy.")
+]
+Depth = Annotated[
+    int | None,
+    typer.Option(min=1, max=MAX_DEPTH, help="Rounds in flight; 1 waits for each; at most, with a policy."),
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        help="What chooses window, depth and who drafts.", show_default="optimal, unless window or depth is given"
+    ),
+]
+
 
 def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     prompt: Annotated[str | None, typer.Argument(help="The prompt; read from standard input when absent.")] = None,
@@ -28,20 +42,9 @@ def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     ] = [DEFAULT_DRAFT],  # noqa: B006 - typer copies it
     model: Annotated[str | None, typer.Option(help="The target, when several are served.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 128,
-    window: Annotated[
-        int | None, typer.Option(min=1, max=MAX_WINDOW, help="Draft tokens per round; at most, with a policy.")
-    ] = None,
-    depth: Annotated[
-        int | None,
-        typer.Option(min=1, max=MAX_DEPTH, help="Rounds in flight; 1 waits for each; at most, with a policy."),
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            help="What chooses window, depth and who drafts.",
-            show_default="optimal, unless window or depth is given",
-        ),
-    ] = None,
+    window: Window = None,
+    depth: Depth = None,
+    policy: Policy = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     top_k: Annotated[int, typer.Option(min=0, help="0 is off.")] = 0,
     top_p: Annotated[float, typer.Option(help="1 is off.")] = 1.0,

@@ -33,7 +33,8 @@ from workers.engine.planner import Planner
 from workers.engine.protocol import RoundEngine
 from workers.verifier.admission import Offer
 from workers.verifier.engine_thread import EngineThread
-from workers.verifier.service import Limits, Verifier
+from workers.verifier.limits import Limits
+from workers.verifier.service import Verifier
 
 
 @asynccontextmanager

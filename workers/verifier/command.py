@@ -16,56 +16,63 @@ from workers.verifier import assembly
 from workers.verifier.heap import pass_over_what_is_here
 from workers.verifier.incarnations import serve
 
+Redis = Annotated[str | None, typer.Option(help="The service's Redis URL.", show_default="DSDQ_REDIS_URL")]
+Target = Annotated[str, typer.Option(help="The target model: a built-in name, a path or a hub name.")]
+Slots = Annotated[int | None, typer.Option(min=1, help="Sessions held at once.")]
+KvMemory = Annotated[str | None, typer.Option(help="KV cache, such as 4GiB.", show_default="a share of what is free")]
+KvTokens = Annotated[int | None, typer.Option(min=128, help="A bound of the KV cache in tokens.")]
+ColocatedDraft = Annotated[
+    str | None,
+    typer.Option(
+        help="What it drafts with itself where devices ask it to (co-located): a model of the target's tokenizer, "
+        "or ngram.",
+        show_default="nothing",
+    ),
+]
+Quantization = Annotated[
+    str | None,
+    typer.Option(
+        help="Store weights in fewer bits: torchao-int8, bnb-8bit or bnb-4bit. A quantized model needs no flag.",
+        show_default="none",
+    ),
+]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(
+        help="Spread whole layers over all GPUs of this process: auto, balanced or sequential.", show_default="none"
+    ),
+]
+Deterministic = Annotated[
+    bool | None,
+    typer.Option(
+        "--deterministic/--fast",
+        help="On cuda: the same text to the bit whoever else is served, slower. On cpu it is always so.",
+        show_default="fast",
+    ),
+]
+Graphs = Annotated[
+    bool | None,
+    typer.Option(
+        "--graphs/--eager",
+        help="On cuda: replay small forwards from CUDA graphs, which take memory. Nothing on cpu.",
+        show_default="graphs",
+    ),
+]
+
 
 def verifier(  # noqa: PLR0913, PLR0917 - the flags of a command
-    redis: Annotated[str | None, typer.Option(help="The service's Redis URL.", show_default="DSDQ_REDIS_URL")] = None,
-    target: Annotated[
-        str, typer.Option(help="The target model: a built-in name, a path or a hub name.")
-    ] = "builtin/target",
+    redis: Redis = None,
+    target: Target = "builtin/target",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    slots: Annotated[int | None, typer.Option(min=1, help="Sessions held at once.")] = None,
-    kv_memory: Annotated[
-        str | None, typer.Option(help="KV cache, such as 4GiB.", show_default="a share of what is free")
-    ] = None,
-    kv_tokens: Annotated[int | None, typer.Option(min=128, help="A bound of the KV cache in tokens.")] = None,
-    colocated_draft: Annotated[
-        str | None,
-        typer.Option(
-            help="What it drafts with itself where devices ask it to (co-located): a model of the target's tokenizer, "
-            "or ngram.",
-            show_default="nothing",
-        ),
-    ] = None,
-    quantization: Annotated[
-        str | None,
-        typer.Option(
-            help="Store weights in fewer bits: torchao-int8, bnb-8bit or bnb-4bit. A quantized model needs no flag.",
-            show_default="none",
-        ),
-    ] = None,
-    device_map: Annotated[
-        str | None,
-        typer.Option(
-            help="Spread whole layers over all GPUs of this process: auto, balanced or sequential.", show_default="none"
-        ),
-    ] = None,
-    deterministic: Annotated[
-        bool | None,
-        typer.Option(
-            "--deterministic/--fast",
-            help="On cuda: the same text to the bit whoever else is served, slower. On cpu it is always so.",
-            show_default="fast",
-        ),
-    ] = None,
-    cuda_graphs: Annotated[
-        bool | None,
-        typer.Option(
-            "--graphs/--eager",
-            help="On cuda: replay small forwards from CUDA graphs, which take memory. Nothing on cpu.",
-            show_default="graphs",
-        ),
-    ] = None,
+    slots: Slots = None,
+    kv_memory: KvMemory = None,
+    kv_tokens: KvTokens = None,
+    colocated_draft: ColocatedDraft = None,
+    quantization: Quantization = None,
+    device_map: DeviceMap = None,
+    deterministic: Deterministic = None,
+    cuda_graphs: Graphs = None,
 ) -> None:
     """Serve TARGET: verify what devices draft, until interrupted.
 

@@ -10,14 +10,14 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
 
 from redis.asyncio import Redis
 from structlog.contextvars import bind_contextvars
 
-from dsdq.bus.dead import DeadLetters, Kept
-from dsdq.bus.inbox import SLACK, Bounds, Entry, Inbox
+from dsdq.bus.dead import DeadLetters
+from dsdq.bus.inbox import Entry, Inbox
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import SessionStore
 from dsdq.errors import BusError, FencedError, RedisUnavailableError
@@ -32,6 +32,7 @@ from workers.verifier.adoption import Adoption
 from workers.verifier.blame import Blame
 from workers.verifier.engine_thread import EngineThread
 from workers.verifier.heap import give_back_free_pages
+from workers.verifier.limits import Limits
 from workers.verifier.reception import Reception
 from workers.verifier.recovery import Recovery
 from workers.verifier.sessions import Sessions
@@ -47,22 +48,6 @@ RETRY_S = 0.2
 BEATS_PER_LEASE = 8
 BEATS_LOST = 4  # so many heartbeats in a row may stay without an answer
 RECENT = 0.2  # weight of the newest figure in a moving average
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What bounds this verifier; durations in milliseconds. ``depth`` rounds of one session may wait at once."""
-
-    slots: int
-    place_wait_ms: int
-    inbox: Bounds
-    depth: int
-    step_tokens: int
-    lease_ms: int
-    idle_ttl_ms: int
-    closed_ttl_ms: int
-    feed_entries: int
-    dead_letters: Kept
 
 
 class Verifier:
@@ -95,21 +80,12 @@ class Verifier:
             offer,
             tokenizer,
             worker=info.wid,
-            slots=limits.slots,
-            depth=limits.depth,
-            most_waiting=SLACK * limits.inbox.entries,
-            longest_wait_ms=limits.place_wait_ms,
+            limits=limits,
             on_ready=work.set,
         )
+        blame = Blame(self._inbox, store)
         self._stepper = Stepper(
-            engine,
-            planner,
-            self._sessions,
-            Blame(self._inbox, store),
-            offer,
-            work,
-            step_tokens=limits.step_tokens,
-            secret=secret,
+            engine, planner, self._sessions, blame, offer, work, step_tokens=limits.step_tokens, secret=secret
         )
         self._adoption = Adoption(store, self._registry, self._sessions, offer, info.wid)
         self._reception = Reception(self._inbox, self._sessions, self._adoption, keyring)

@@ -22,6 +22,7 @@ from workers.engine.planner import Planner
 from workers.verifier import admission
 from workers.verifier.commits import Commits, saying
 from workers.verifier.held import Held, Pending, key_of
+from workers.verifier.limits import Limits
 from workers.verifier.step import Outcome
 from workers.verifier.waiting import Turnover, Waiting, WaitingRoom, refusal_ms
 
@@ -33,13 +34,13 @@ RETRY_S = 0.2
 class Sessions:
     """What this verifier holds, and who waits to be let in.
 
-    At most ``depth`` rounds of one session wait. ``on_ready`` is called when a session could use a step. ``astray`` has
+    ``on_ready`` is called when a session could use a step. ``astray`` has
     the places of sessions that are this worker's but not as it thought, with the entries that have to be taken in once
     more. ``unowned`` are entries of sessions that another took from this one: theirs to answer if they have this
     worker's inboxes too, else nobody's, since their devices repeat them to the new owner.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of it, each named
+    def __init__(
         self,
         store: SessionStore,
         inbox: Inbox,
@@ -48,10 +49,7 @@ class Sessions:
         tokenizer: Tokenizer,
         *,
         worker: str,
-        slots: int,
-        depth: int,
-        most_waiting: int,
-        longest_wait_ms: float,
+        limits: Limits,
         on_ready: Callable[[], None],
     ) -> None:
         self.commits = Commits(store, inbox, self._lose)
@@ -63,14 +61,11 @@ class Sessions:
         self._offer = offer
         self._tokenizer = tokenizer
         self._worker = worker
-        self._slots = slots
-        self._depth = depth
-        self._most_waiting = most_waiting
-        self._longest_wait_ms = longest_wait_ms
+        self._limits = limits
         self._on_ready = on_ready
         self._held: dict[str, Held] = {}
         self._waiting = WaitingRoom()
-        self._turnover = Turnover(slots)
+        self._turnover = Turnover(limits.slots)
         self._admitting = asyncio.Lock()
         self._vacant = asyncio.Event()
 
@@ -85,7 +80,7 @@ class Sessions:
     @property
     def room(self) -> int:
         """Return how many more sessions have a place here."""
-        return max(self._slots - len(self._held), 0)
+        return max(self._limits.slots - len(self._held), 0)
 
     def holds(self, held: Held) -> bool:
         """Say whether a session is still open."""
@@ -105,8 +100,8 @@ class Sessions:
     async def receive(self, entry: Entry, message: Open, contract: Contract) -> None:
         """Refuse an ``open``, or let it wait for a place; it stays in the inbox until it has one.
 
-        So it does until a round that came with it is answered. More than ``most_waiting`` of one tenant were not
-        published by honest devices, and are buried.
+        So it does until a round that came with it is answered. More of one tenant than may wait are
+        buried.
         """
         try:
             unpack_contract(message.contract)
@@ -123,8 +118,8 @@ class Sessions:
             return
         if self._waiting.find(contract.session, contract.tenant) is not None:  # asked again while it waits
             await self._inbox.settle([entry])
-        elif self._waiting.count(contract.tenant) >= self._most_waiting:
-            reason = f"more than {self._most_waiting} opens of tenant {contract.tenant} waited for a place"
+        elif self._waiting.count(contract.tenant) >= self._limits.most_waiting:
+            reason = f"more than {self._limits.most_waiting} opens of tenant {contract.tenant} waited for a place"
             self._inbox.condemn(entry, Kind.FLOOD, reason)
         else:
             self._waiting.add(Waiting(entry, message, contract))
@@ -166,7 +161,9 @@ class Sessions:
             place_ms = self._turnover.place_ms([now_s - held.opened_s for held in self._held.values()])
             waits = {tenant: self._waiting.turns(tenant) for tenant in self._inbox.tenants}
             refusals = {
-                who: ms for who, turns in waits.items() if (ms := refusal_ms(turns, place_ms, self._longest_wait_ms))
+                who: ms
+                for who, turns in waits.items()
+                if (ms := refusal_ms(turns, place_ms, self._limits.place_wait_ms))
             }
         with contextlib.suppress(RedisUnavailableError):  # the next heartbeat says it
             await self._inbox.refuse_opens(refusals)
@@ -253,7 +250,7 @@ class Sessions:
 
     def let_wait(self, held: Held, entry: Entry, message: Draft | Decode) -> None:
         """Let a round wait for a step; settle what does not."""
-        left = held.receive(Pending(entry, message, monotonic()), self._depth)
+        left = held.receive(Pending(entry, message, monotonic()), self._limits.depth)
         self.commits.settle(held, [one.entry for one in left])
         self._on_ready()
 
