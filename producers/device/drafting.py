@@ -13,12 +13,9 @@ from itertools import takewhile
 from time import perf_counter
 
 from dsdq.drafting import DraftSession, Proposal
-from dsdq.policies.window import WindowPolicy
+from dsdq.policies.window.protocol import GUESS_EVERY_TOKENS, GUESSED_TOKENS, WindowPolicy
 from dsdq.tasks import end
 from producers.device.flights import Flights, Guessed, Place
-
-GUESSED_TOKENS, GUESS_EVERY_TOKENS = 4, 8
-"""A policy needs some guesses, not all: where drafter and verifier share cores, each takes time from the stream."""
 
 
 @dataclass(frozen=True, slots=True)

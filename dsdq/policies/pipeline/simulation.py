@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from dsdq.policies.pipeline.world import Draws, World
-from dsdq.policies.window.protocol import Choice, Mode, Observation, WindowPolicy, far_from
+from dsdq.policies.window.protocol import (
+    GUESS_EVERY_TOKENS,
+    GUESSED_TOKENS,
+    Choice,
+    Mode,
+    Observation,
+    WindowPolicy,
+    far_from,
+)
 
 WorldAt = Callable[[float], World]
 """From milliseconds since the beginning to the speeds at that time."""
@@ -205,7 +213,8 @@ class _Device:
         self._granted, self._asked_ms = 0, 0.0
         self._grants = Choice(0)  # the latest
         self._link_ms: float | None = None
-        self._sent_ms, self._read_ms, self._guess_free_ms = 0.0, 0.0, 0.0
+        self._sent_ms, self._read_ms, self._guess_ms = 0.0, 0.0, 0.0
+        self._guess_from = 0
 
     @property
     def committed(self) -> int:
@@ -294,13 +303,25 @@ class _Device:
         elif not left:
             self.go_on()
 
+    def _guessed(self, length: int) -> tuple[int, int]:
+        """Return how many tokens of a stream were guessed by now, along with it, and how many of them right.
+
+        Some tokens in a row are guessed now and then; what is guessed behind a mistake is nobody's guess of this text.
+        """
+        world, now_ms = self._clock.world, self._clock.now_ms
+        if not self._sees or length < self._guess_from + GUESSED_TOKENS or now_ms < self._guess_ms:
+            return 0, 0
+        right = 0
+        while right < GUESSED_TOKENS and self._draws.right(world, self._guess_from + right):
+            right += 1
+        self._guess_from = max(self._guess_from + GUESS_EVERY_TOKENS, length)
+        self._guess_ms = now_ms + GUESSED_TOKENS * world.draft_ms
+        return min(right + 1, GUESSED_TOKENS), right
+
     def _observe(self, verdict: _Verdict, since_ms: float, *, ahead: bool = False) -> None:
         world, now_ms, windows = self._clock.world, self._clock.now_ms, verdict.windows
-        guessed, right = int(ahead), ahead and verdict.keeps
         link_ms, self._link_ms = self._link_ms, None
-        if not windows and self._sees and now_ms >= self._guess_free_ms:
-            guessed, self._guess_free_ms = 1, now_ms + world.draft_ms
-            right = self._draws.right(world, verdict.length - 1)
+        guessed, right = (int(ahead), int(ahead and verdict.keeps)) if windows else self._guessed(verdict.length)
         self.outcome.rounds.append(Round(now_ms, verdict.choice, verdict.committed))
         self._policy.observe(
             Observation(
@@ -320,7 +341,7 @@ class _Device:
                 link_ms=link_ms if self._sees else None,
                 confidences=tuple(one for window in windows for one in window.confidences),
                 guessed=guessed,
-                guessed_right=int(right),
+                guessed_right=right,
                 guess_ms=0.0 if windows else guessed * world.draft_ms,
             )
         )

@@ -16,7 +16,8 @@ class World:
     """Speeds at one moment; durations in milliseconds.
 
     Attributes:
-        acceptance: probability that the device's guess of the next token is right, given the text before it.
+        acceptance: probability that the device's guess of the next token is right, given the text before it; behind a
+            wrong guess it is ``first``, if that is not None.
         draft_ms: what the device takes to draft a token.
         rtt_ms: round trip of messages, without the verifier.
         step_ms: what a forward pass takes, without
@@ -40,6 +41,7 @@ class World:
     server_draft_ms: float = 0.0
     spread: float = 0.0
     ready_tokens: int = 64
+    first: float | None = None
 
     def pass_ms(self, positions: int) -> float:
         """Return the time of a forward pass over so many positions of this session."""
@@ -61,8 +63,18 @@ class Draws:
 
     def right(self, world: World, position: int) -> bool:
         """Say whether the device's guess of the token at ``position`` is right."""
-        by_luck = bool(self._at(position)[0] < self.confidence(world, position))
-        return self._known.get(position, by_luck)
+        return self._known[position] if position in self._known else self._by_luck(world, position)
+
+    def _by_luck(self, world: World, position: int) -> bool:
+        luck = float(self._at(position)[0])
+        behind_right = self.confidence(world, position)
+        behind_wrong = behind_right if world.first is None else world.first
+        if luck < min(behind_right, behind_wrong):
+            return True
+        if luck >= max(behind_right, behind_wrong):
+            return False
+        right_before = not position or self.right(world, position - 1)
+        return luck < (behind_right if right_before else behind_wrong)
 
     def server_right(self, world: World, position: int) -> bool:
         """Say whether the verifier's own drafter's guess is right."""

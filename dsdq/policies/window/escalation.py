@@ -15,7 +15,7 @@ LONGEST_PAUSE = 1024
 """Tokens that the target decodes alone before a drafter is tried again: doubled each time that it is of no use."""
 
 WORTHWHILE = 0.5
-_GUESSES = 8
+_GUESSES = 4
 
 
 class Escalation:

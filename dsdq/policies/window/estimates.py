@@ -2,87 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from dataclasses import dataclass, field, replace
 
 from dsdq.policies.window.protocol import Mode, Observation
 from dsdq.policies.window.rates import Speeds
-
-_MEMORY_TRIALS = 500.0
-"""At an acceptance of 0.9 an error of 0.02 is one of 15 % in a pipeline's rate; yet no text is alike throughout."""
-
-_LATELY = (3, 6, 12, 24)
-"""Rounds whose results are held against those before them."""
-
-_ENOUGH = 8
-_SURPRISING = 18.0
-"""Of χ²: one in forty thousand. It is asked four times a round, and a false alarm costs all that was known."""
+from dsdq.policies.window.shares import Accuracy
 
 _POSITION_SHARE = 0.03
 """What a position adds to a pass, as a share of it, before passes of different lengths were seen."""
 
 _MIDDLE = 4
 _SHORTEST_MS = 1e-3
-
-_HIGHEST = 0.98
-"""A higher acceptance is not believed: windows would grow without bound."""
-
-
-class Share:
-    """A probability from trials. A run of results that it does not explain makes it begin anew from them."""
-
-    def __init__(self, prior: float, weight: float) -> None:
-        self.hits, self.trials = prior * weight, weight
-        self._lately: deque[tuple[int, int]] = deque(maxlen=_LATELY[-1])
-
-    @property
-    def mean(self) -> float:
-        """Return the estimate."""
-        return min(self.hits / self.trials, _HIGHEST)
-
-    @property
-    def deviation(self) -> float:
-        """Return its standard error."""
-        mean = min(max(self.mean, 0.02), 0.98)
-        return math.sqrt(mean * (1 - mean) / self.trials)
-
-    def add(self, hits: int, trials: int) -> None:
-        """Take in trials, and how many of them hit."""
-        if not trials:
-            return
-        self._lately.append((hits, trials))
-        kept = max(0.0, 1 - trials / _MEMORY_TRIALS)
-        self.hits, self.trials = kept * self.hits + hits, kept * self.trials + trials
-        for length in _LATELY:
-            recent = list(self._lately)[-length:]
-            came, tried = sum(one[0] for one in recent), sum(one[1] for one in recent)
-            before = self.trials - tried
-            if before >= _ENOUGH and _surprise((came, tried), (self.hits - came, before)) > _SURPRISING:
-                self.hits, self.trials = came + 0.5, tried + 1.0
-                self._lately = deque(recent, maxlen=_LATELY[-1])
-                return
-
-    def hoped(self, deviations: float, silent: float) -> float:
-        """Return what it may be: so many standard errors more; with every half-life of silence, half as far from 1."""
-        far = 1 - self.mean - deviations * self.deviation
-        return min(1 - far * math.pow(0.5, silent), _HIGHEST)
-
-
-def _surprise(lately: tuple[float, float], before: tuple[float, float]) -> float:
-    """Return twice the log-likelihood ratio of two shares, hits and trials each, against one for both.
-
-    That is χ² with one degree of freedom. What is little known, lately or from before, surprises little.
-    """
-    share = min(max((lately[0] + before[0]) / (lately[1] + before[1]), 0.02), 0.98)
-    return 2 * (_likelihood_ratio(*lately, share) + _likelihood_ratio(*before, share))
-
-
-def _likelihood_ratio(hits: float, trials: float, share: float) -> float:
-    """Return by how much its own share explains what came better than ``share``, as a logarithm."""
-    misses = trials - hits
-    ratio = hits * math.log(hits / trials / share) if hits > 0 else 0.0
-    return ratio + (misses * math.log(misses / trials / (1 - share)) if misses > 0 else 0.0)
 
 
 class Level:
@@ -182,8 +112,8 @@ class Estimates:
     network were last seen; ``seen`` counts verdicts by mode. ``own_pass`` is a pass for which the verifier drafts too.
     """
 
-    acceptance: Share = field(default_factory=lambda: Share(0.6, 4.0))
-    server_acceptance: Share = field(default_factory=lambda: Share(0.6, 6.0))
+    acceptance: Accuracy = field(default_factory=lambda: Accuracy(0.6, 4.0))
+    server_acceptance: Accuracy = field(default_factory=lambda: Accuracy(0.6, 6.0))
     draft_ms: Level = field(default_factory=Level)
     network_ms: Level = field(default_factory=Level)
     queue_ms: Level = field(default_factory=Level)
@@ -205,25 +135,34 @@ class Estimates:
             self.forward.add(seen.drafted + 1, seen.verify_ms)
         self._network(seen)
         if seen.mode is Mode.SPECULATE:
-            judged = seen.accepted + (seen.accepted < max(seen.drafted, seen.wanted))
-            self.acceptance.add(seen.accepted + seen.guessed_right, judged + seen.guessed)
-            if seen.drafted:
-                self.draft_ms.add(seen.draft_token_ms or seen.draft_ms / seen.drafted)
-        elif seen.mode is Mode.TARGET_ONLY and seen.wanted:
+            self._drafted(seen)
+        else:
+            self._guessed(seen)
+            self._streamed(seen)
+        if seen.mode is Mode.COLOCATED:
+            self._server_drafted(seen)
+
+    def _drafted(self, seen: Observation) -> None:
+        # Behind a window that was in flight, a draft goes on with a run of right tokens.
+        self.acceptance.add(seen.accepted, max(seen.drafted, seen.wanted), begins=not seen.in_flight)
+        self.acceptance.add(seen.guessed_right, seen.guessed, begins=False)
+        if seen.drafted:
+            self.draft_ms.add(seen.draft_token_ms or seen.draft_ms / seen.drafted)
+
+    def _guessed(self, seen: Observation) -> None:
+        if seen.mode is Mode.TARGET_ONLY and seen.wanted:
             self.acceptance.add(0, 1)
         elif seen.guessed:
             self.guesses = True
             self.acceptance.add(seen.guessed_right, seen.guessed)
-            if not self.seen[
-                Mode.SPECULATE
-            ]:  # a guess reads all that was committed since the one before: it takes longer
+            if not self.seen[Mode.SPECULATE]:
+                # A guess reads all that was committed since the one before: it takes longer than a draft.
                 self.draft_ms.add(seen.guess_ms / seen.guessed)
-        if seen.mode is not Mode.SPECULATE:
-            self._streamed(seen)
-        if seen.mode is Mode.COLOCATED:
-            if self.seen[Mode.COLOCATED] == 1:  # what a verifier drafts with is seldom worse than what a device does
-                self.server_acceptance = Share(self.acceptance.mean, min(self.acceptance.trials, 20.0))
-            self.server_acceptance.add(seen.accepted, seen.accepted + (seen.accepted < max(seen.drafted, seen.wanted)))
+
+    def _server_drafted(self, seen: Observation) -> None:
+        if self.seen[Mode.COLOCATED] == 1:  # what a verifier drafts with is seldom worse than what a device does
+            self.server_acceptance = self.acceptance.taken_over(20.0)
+        self.server_acceptance.add(seen.accepted, max(seen.drafted, seen.wanted))
 
     def _streamed(self, seen: Observation) -> None:
         """A stream's verdicts come in bursts over a slow link: what its steps take is what the verifier says."""
@@ -256,14 +195,16 @@ class Estimates:
 
     def speeds(self) -> Speeds:
         """Return the speeds."""
+        acceptance, first = self.acceptance.parts()
         return Speeds(
-            acceptance=max(self.acceptance.mean, 0.005),
+            acceptance=max(acceptance, 0.005),
             draft_ms=self.draft_ms.mean,
             network_ms=self.network_ms.mean,
             queue_ms=self.queue_ms.mean,
             step_ms=max(self.forward.ms(0), _SHORTEST_MS),
             position_ms=self.forward.position_ms,
             stream_ms=self.stream_ms.mean,
+            first=first,
         )
 
     def alone_speeds(self) -> Speeds:

@@ -93,21 +93,21 @@ class Optimal:
     def plans(self) -> dict[Mode, Plan]:
         """Return the best known way to work in each mode on offer."""
         known = self._known
-        return self._plans(self._offer.modes, self._drafting, known.speeds(), known.server_acceptance.mean)
+        return self._plans(self._offer.modes, self._drafting, known.speeds(), known.server_acceptance.parts())
 
     def _hopes(self, mode: Mode) -> dict[Mode, Plan]:
         """Return the same for all but one mode, with everything that is not certain as good as it may well be."""
         known, now_ms = self._known, self._now_ms
         # What a device that guesses along sees of its acceptance costs nothing: no need to pay for it.
         hope = 0.0 if known.guesses else _HOPE
-        acceptance = known.acceptance.hoped(hope, (now_ms - known.acceptance_ms) / _HALF_LIFE_MS)
+        acceptance, first = known.acceptance.parts(hope, (now_ms - known.acceptance_ms) / _HALF_LIFE_MS)
         network_ms = known.network_ms.mean * 0.5 ** ((now_ms - known.heard_ms) / _HALF_LIFE_MS)
-        server = known.server_acceptance.hoped(_HOPE, (now_ms - known.server_ms) / _HALF_LIFE_MS)
-        hoped = replace(known.speeds(), acceptance=acceptance, network_ms=network_ms)
+        server = known.server_acceptance.parts(_HOPE, (now_ms - known.server_ms) / _HALF_LIFE_MS)
+        hoped = replace(known.speeds(), acceptance=acceptance, first=first, network_ms=network_ms)
         return self._plans(self._offer.modes - {mode}, self._hoped, hoped, server)
 
     def _plans(
-        self, modes: frozenset[Mode], planner: DraftPlanner, speeds: rates.Speeds, server_acceptance: float
+        self, modes: frozenset[Mode], planner: DraftPlanner, speeds: rates.Speeds, server: tuple[float, float]
     ) -> dict[Mode, Plan]:
         plans = {}
         if Mode.SPECULATE in modes:
@@ -116,7 +116,8 @@ class Optimal:
             rate = rates.target_only_rate(self._known.alone_speeds())
             plans[Mode.TARGET_ONLY] = _stream(Mode.TARGET_ONLY, 0, rate, speeds)
         if Mode.COLOCATED in modes and self._known.seen[Mode.COLOCATED]:
-            found = rates.colocated_rates(self._known.own_speeds(), server_acceptance, 0.0, self._own_windows)
+            acceptance, first = server
+            found = rates.colocated_rates(self._known.own_speeds(), acceptance, 0.0, self._own_windows, first)
             best = int(found.argmax())
             plans[Mode.COLOCATED] = _stream(Mode.COLOCATED, int(self._own_windows[best]), float(found[best]), speeds)
         return plans
@@ -166,7 +167,7 @@ class Optimal:
         if choice.mode is not Mode.COLOCATED or not self._known.draft_ms.count:
             return choice
         speeds, windows = self._known.own_speeds(), self._own_windows
-        found = rates.colocated_rates(speeds, speeds.acceptance, 0.0, windows)
+        found = rates.colocated_rates(speeds, speeds.acceptance, 0.0, windows, speeds.first)
         best = int(found.argmax())
         lasting = int(_ROUND_TRIPS * float(found[best]) * speeds.network_ms / 1000)
         return replace(choice, window=min(int(windows[best]), 8), budget=max(choice.budget, lasting))
@@ -231,4 +232,4 @@ def _trial_of(plan: Plan) -> Choice:
 def _stream(mode: Mode, window: int, rate: float, speeds: rates.Speeds) -> Plan:
     """Return a plan with grants so large that the next, asked for at half of one, is there before a round is cut."""
     on_the_way = int(_ROUND_TRIPS * rate * speeds.network_ms / 1000)
-    return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + 2 * window + 5))), rate)
+    return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + window + 5))), rate)

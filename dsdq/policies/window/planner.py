@@ -85,9 +85,14 @@ def best_drafting(speeds: rates.Speeds, windows: rates.Floats, max_depth: int) -
 
 def _slopes(speeds: rates.Speeds, plan: Plan) -> NDArray[np.float64]:
     """Return the derivative of the rate's logarithm by each speed."""
-    round_ms = 1000 / plan.rate * float(rates.expected_tokens(speeds.acceptance, np.asarray([plan.choice.window]))[0])
-    values = speeds.values()
-    steps = [-_STEP * (1 - speeds.acceptance), *[_STEP * round_ms] * (len(values) - 1)]
+    *_, first = values = speeds.values()
+    tokens = rates.expected_tokens(speeds.acceptance, np.asarray([plan.choice.window]), first)
+    round_ms = 1000 / plan.rate * float(tokens[0])
+    steps = [
+        -_STEP * (1 - speeds.acceptance),
+        *[_STEP * round_ms] * (len(values) - 2),
+        _STEP if first < 1 / 2 else -_STEP,
+    ]
     moved = [
         rates.Speeds(*(value + steps[place] * (place == other) for other, value in enumerate(values)))
         for place in range(len(values))

@@ -36,6 +36,9 @@ MAX_DEPTH = 8
 
 MAX_DRAFTERS = 8
 
+GUESSED_TOKENS, GUESS_EVERY_TOKENS = 4, 8
+"""A policy needs some guesses along with a stream, not all: where drafter and verifier share cores, each takes time."""
+
 
 class Mode(StrEnum):
     """Who drafts: the device, nobody, or the verifier itself."""

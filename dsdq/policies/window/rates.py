@@ -39,13 +39,15 @@ class Speeds:
     """What a rate follows from; durations in milliseconds.
 
     Attributes:
-        acceptance: α of the device's drafter, below 1.
+        acceptance: α of the device's drafter behind a token that it drafted right, below 1.
         draft_ms: the device's time for a token.
         network_ms: round trip of messages, without queue and pass.
         queue_ms: how long a round waits for a pass of others.
         step_ms: what a pass takes, without
         position_ms: what each of its positions takes.
         stream_ms: what a streamed token takes beside its pass.
+        first: φ, the same for a draft's first token, behind a rejection; α unless it is known. A drafter that looks up
+            what it has read has long runs of right tokens, or none: then α is high and φ low.
     """
 
     acceptance: float
@@ -55,6 +57,7 @@ class Speeds:
     step_ms: float
     position_ms: float
     stream_ms: float = 0.0
+    first: float | None = None
 
     def values(self) -> tuple[float, ...]:
         """Return all of them, in their order."""
@@ -66,6 +69,7 @@ class Speeds:
             self.step_ms,
             self.position_ms,
             self.stream_ms,
+            self.acceptance if self.first is None else self.first,
         )
 
     def pass_ms(self, positions: Floats | int) -> Floats:
@@ -73,9 +77,9 @@ class Speeds:
         return np.asarray(self.step_ms + self.position_ms * np.asarray(positions, dtype=np.float64))
 
 
-def expected_tokens(acceptance: Floats | float, windows: Floats) -> Floats:
-    """Return τ, the tokens that a round commits on average, for every window."""
-    result: Floats = (1 - acceptance ** (windows + 1)) / (1 - acceptance)
+def expected_tokens(acceptance: Floats | float, windows: Floats, first: Floats | float | None = None) -> Floats:
+    """Return τ, the tokens that a round commits on average, for every window: the target's own and those that stand."""
+    result: Floats = 1 + (acceptance if first is None else first) * (1 - acceptance**windows) / (1 - acceptance)
     return result
 
 
@@ -83,7 +87,8 @@ def sequential_rates(speeds: Speeds | Sequence[Speeds], windows: Floats) -> Floa
     """Return committed tokens per second for every window, one in flight, all at the same speeds or each at its own."""
     each = _Lanes.of(speeds)
     waits = each.network_ms + each.queue_ms + each.step_ms + each.position_ms * (windows + 1)
-    result: Floats = 1000 * expected_tokens(each.acceptance, windows) / (windows * each.draft_ms + waits)
+    tokens = expected_tokens(each.acceptance, windows, each.first)
+    result: Floats = 1000 * tokens / (windows * each.draft_ms + waits)
     return result
 
 
@@ -93,10 +98,10 @@ def pipelined_rates(speeds: Speeds | Sequence[Speeds], windows: Floats, depths: 
     alpha = each.acceptance
     reads = _reads(each, windows, depths)
     places = np.arange(HORIZON)[:, None]
-    ends_in = alpha ** (places * windows + 1) * (1 - alpha**windows)
-    ends_in[0] = 1 - alpha ** (windows + 1)
-    cycle_ms = (ends_in * reads).sum(axis=0) + _tail(alpha, windows, depths, reads, windows * each.draft_ms)
-    result: Floats = 1000 / ((1 - alpha) * cycle_ms)
+    ends_in = each.first * alpha ** (places * windows) * (1 - alpha**windows)
+    ends_in[0] = 1 - each.first * alpha**windows
+    cycle_ms = (ends_in * reads).sum(axis=0) + _tail(each, windows, depths, reads)
+    result: Floats = 1000 * (1 + each.first / (1 - alpha)) / cycle_ms
     return result
 
 
@@ -111,6 +116,7 @@ class _Lanes:
     step_ms: Floats
     position_ms: Floats
     stream_ms: Floats
+    first: Floats
 
     @classmethod
     def of(cls, speeds: Speeds | Sequence[Speeds]) -> _Lanes:
@@ -119,9 +125,9 @@ class _Lanes:
         return cls(*np.asarray([one.values() for one in each], dtype=np.float64).T)
 
 
-def _tail(alpha: Floats, windows: Floats, depths: NDArray[np.int64], reads: Floats, drafting_ms: Floats) -> Floats:
+def _tail(speeds: _Lanes, windows: Floats, depths: NDArray[np.int64], reads: Floats) -> Floats:
     """Return what windows behind the horizon add to a cycle's mean length: they come as those D before them did."""
-    lanes = np.arange(len(windows))
+    alpha, drafting_ms, lanes = speeds.acceptance, windows * speeds.draft_ms, np.arange(len(windows))
     # Verdicts may come in turns that do not fit into the depth: several are looked at, and drafts take their time.
     several = np.maximum(depths, HORIZON // 2)
     period_ms = depths * np.maximum((reads[-1] - reads[HORIZON - 1 - several, lanes]) / several, drafting_ms)
@@ -129,7 +135,7 @@ def _tail(alpha: Floats, windows: Floats, depths: NDArray[np.int64], reads: Floa
     tail = np.zeros(len(windows))
     for phase in range(int(depths.max())):
         reads_ms = reads[np.minimum(HORIZON + phase - depths, HORIZON - 1), lanes] + period_ms
-        share = alpha ** ((HORIZON + phase) * windows + 1) * (1 - alpha**windows) / (1 - again)
+        share = speeds.first * alpha ** ((HORIZON + phase) * windows) * (1 - alpha**windows) / (1 - again)
         tail += np.where(phase < depths, share * (reads_ms + period_ms * again / (1 - again)), 0.0)
     return tail
 
@@ -161,8 +167,10 @@ def target_only_rate(speeds: Speeds) -> float:
     return 1000 / (float(speeds.pass_ms(1)) + speeds.stream_ms)
 
 
-def colocated_rates(speeds: Speeds, acceptance: float, draft_ms: float, windows: Floats) -> Floats:
-    """Return committed tokens per second for every window when the verifier drafts too."""
+def colocated_rates(
+    speeds: Speeds, acceptance: float, draft_ms: float, windows: Floats, first: float | None = None
+) -> Floats:
+    """Return committed tokens per second for every window when the verifier drafts too, as often right as is said."""
     taken = windows * draft_ms + speeds.pass_ms(windows + 1) + speeds.stream_ms
-    result: Floats = 1000 * expected_tokens(acceptance, windows) / taken
+    result: Floats = 1000 * expected_tokens(acceptance, windows, first) / taken
     return result

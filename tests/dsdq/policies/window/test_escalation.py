@@ -82,7 +82,8 @@ def test_a_drafter_that_proved_useful_makes_the_next_pause_short_again() -> None
 def test_guessing_the_targets_tokens_right_ends_the_pause() -> None:
     ladder = Escalation(Offer(8, modes=BOTH))
     reject(ladder)
-    ladder.observe(stream_of(4, guessed=4, right=4))
+    ladder.observe(stream_of(4, guessed=2, right=1))
+    ladder.observe(stream_of(4, guessed=2, right=1))
     assert ladder.rung == ladder.top
-    ladder.observe(stream_of(4, guessed=4, right=2))
+    ladder.observe(stream_of(4, guessed=4, right=3))
     assert ladder.rung == 0

@@ -51,7 +51,7 @@ def test_what_was_found_stays_nearly_the_best_while_speeds_move(
         plan, best = kept.plan(now, WIDEST), best_drafting(now, windows_within(WIDEST), DEEPEST)
         assert 0.92 <= rate_of(now, plan.choice) / best.rate <= 1.0 + 1e-9, f"{now}: {plan}, the best is {best}"
         # Where one window just catches another's pass, or just does not, rates are not smooth.
-        assert plan.rate == pytest.approx(rate_of(now, plan.choice), rel=0.08)
+        assert plan.rate == pytest.approx(rate_of(now, plan.choice), rel=0.15)
 
 
 def test_no_search_is_made_while_nothing_moves_and_one_when_something_does() -> None:
