@@ -25,7 +25,7 @@ Rates count what came behind the adaptive policy's first ten rounds, of the same
 over texts. ``share_of_simulated`` holds the pipelined way against the pure simulation (``dsdq.policies.pipeline``) at
 the measured times, with the same guesses right and wrong, and ``pipelined_vs_sync`` against the synchronous one: both
 from the first verdict on, since fixed ways have nothing to find out. A quick run takes four minutes, a whole one about
-35.
+40.
 """
 
 from __future__ import annotations

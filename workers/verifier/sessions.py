@@ -34,10 +34,10 @@ RETRY_S = 0.2
 class Sessions:
     """What this verifier holds, and who waits to be let in.
 
-    ``on_ready`` is called when a session could use a step. ``astray`` has
-    the places of sessions that are this worker's but not as it thought, with the entries that have to be taken in once
-    more. ``unowned`` are entries of sessions that another took from this one: theirs to answer if they have this
-    worker's inboxes too, else nobody's, since their devices repeat them to the new owner.
+    ``on_ready`` is called when a session could use a step. ``astray`` has the places of sessions that are this worker's
+    but not as it thought, with the entries that have to be taken in once more. ``unowned`` are entries of sessions that
+    another took from this one: theirs to answer if they have this worker's inboxes too, else nobody's, since their
+    devices repeat them to the new owner.
     """
 
     def __init__(
@@ -100,8 +100,7 @@ class Sessions:
     async def receive(self, entry: Entry, message: Open, contract: Contract) -> None:
         """Refuse an ``open``, or let it wait for a place; it stays in the inbox until it has one.
 
-        So it does until a round that came with it is answered. More of one tenant than may wait are
-        buried.
+        So it does until a round that came with it is answered. More of one tenant than may wait are buried.
         """
         try:
             unpack_contract(message.contract)

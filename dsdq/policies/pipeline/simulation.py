@@ -211,9 +211,9 @@ class _Device:
         self._flight: deque[_Window] = deque()
         self._drafting: _Window | None = None
         self._granted, self._asked_ms = 0, 0.0
-        self._grants = Choice(0)  # the latest
+        self._last_grant = Choice(0)
         self._link_ms: float | None = None
-        self._sent_ms, self._read_ms, self._guess_ms = 0.0, 0.0, 0.0
+        self._sent_ms, self._read_ms, self._guess_free_ms = 0.0, 0.0, 0.0
         self._guess_from = 0
 
     @property
@@ -266,7 +266,7 @@ class _Device:
         if fresh:
             self._asked_ms = self._clock.now_ms
         self._granted = end = max(self._granted, self._length + choice.budget)
-        self._grants = choice
+        self._last_grant = choice
         self._send(lambda: self._verifier.grant(end, choice, fresh=fresh))
 
     def _answer(self, verdict: _Verdict) -> None:
@@ -297,7 +297,7 @@ class _Device:
         self._asked_ms = self._clock.now_ms
         choice = self._policy.choose()
         left = self._granted - self._length
-        other = verdict.choice is self._grants and far_from(choice.window, self._grants.window)
+        other = verdict.choice is self._last_grant and far_from(choice.window, self._last_grant.window)
         if choice.mode is not Mode.SPECULATE and (other or 2 * left <= choice.budget):
             self._grant(choice)
         elif not left:
@@ -309,13 +309,13 @@ class _Device:
         Some tokens in a row are guessed now and then; what is guessed behind a mistake is nobody's guess of this text.
         """
         world, now_ms = self._clock.world, self._clock.now_ms
-        if not self._sees or length < self._guess_from + GUESSED_TOKENS or now_ms < self._guess_ms:
+        if not self._sees or length < self._guess_from + GUESSED_TOKENS or now_ms < self._guess_free_ms:
             return 0, 0
         right = 0
         while right < GUESSED_TOKENS and self._draws.right(world, self._guess_from + right):
             right += 1
         self._guess_from = max(self._guess_from + GUESS_EVERY_TOKENS, length)
-        self._guess_ms = now_ms + GUESSED_TOKENS * world.draft_ms
+        self._guess_free_ms = now_ms + GUESSED_TOKENS * world.draft_ms
         return min(right + 1, GUESSED_TOKENS), right
 
     def _observe(self, verdict: _Verdict, since_ms: float, *, ahead: bool = False) -> None:

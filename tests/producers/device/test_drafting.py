@@ -13,10 +13,11 @@ from dsdq.contract import Contract
 from dsdq.drafting import TO_THE_END, GoOn, Proposal
 from dsdq.errors import ModelError
 from dsdq.policies.window import Static, WindowPolicy
+from dsdq.policies.window.protocol import GUESSED_TOKENS
 from dsdq.policies.window.simple import Threshold
 from dsdq.session import Transcript
 from dsdq.wire import Draft, Verdict, pack_contract
-from producers.device.drafting import GUESSED_TOKENS, Drafting, Hand
+from producers.device.drafting import Drafting, Hand
 from producers.device.flights import Flights, Guessed
 
 CONTRACT = Contract("acme", "phone", "s1", "target", "fingerprint")

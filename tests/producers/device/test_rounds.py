@@ -18,8 +18,8 @@ from dsdq.drafting import TO_THE_END, Drafter, DraftSession, GoOn, Proposal
 from dsdq.errors import ConfigError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.window import Choice, Mode, Observation, WindowPolicy
+from dsdq.policies.window.protocol import GUESS_EVERY_TOKENS, GUESSED_TOKENS
 from dsdq.testing.proxy import FaultProxy, Faults, Line
-from producers.device.drafting import GUESS_EVERY_TOKENS, GUESSED_TOKENS
 from producers.drafters.recorded import RecordedDrafter, RecordedSession
 from tests.workers.verifier.conftest import PROMPT
 from tests.workers.verifier.mortals import LIMIT_S, OWN, Start
