@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from dsdq.client import GenerationStats
 from dsdq.contract import Contract
 from dsdq.errors import BusError, BusyError, ConfigError, GoneError, RedisUnavailableError, RefusedError, SessionError
 from dsdq.policies.retry import AnswerTimeout, Backoff
+from dsdq.tasks import run_all
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import (
     Cancel,
@@ -53,10 +55,11 @@ OPEN_ROUND = 0  # rounds count from 1
 
 @dataclass(slots=True)
 class _Asked:
-    """A request that waits for its answer, and when it was first sent (monotonic seconds); a grant has many answers."""
+    """A request that waits for its answer, when it was first sent and when last; a grant has many answers."""
 
     request: bytes
-    at_s: float
+    at_s: float  # monotonic
+    sent_s: float
     grants: bool = False
     repeated: bool = False
 
@@ -149,8 +152,8 @@ class SessionLink:
     def _await(self, first: Draft | Decode) -> None:
         """Wait for the answer to a round that went along with the ``open`` and had its place, it seems, a trip ago."""
         self._about["round"] = first.round
-        packed, now_s = pack(first, self._subscribed.contract.version), monotonic()
-        self._asked[first.round] = _Asked(packed, now_s - self._last_link_ms / 1000, isinstance(first, Decode))
+        packed, sent_s = pack(first, self._subscribed.contract.version), monotonic() - self._last_link_ms / 1000
+        self._asked[first.round] = _Asked(packed, sent_s, sent_s, isinstance(first, Decode))
         self._look_ahead()
 
     def keep(self, rounds: Collection[int]) -> None:
@@ -176,7 +179,7 @@ class SessionLink:
                 await self._repeat()
             elif isinstance(message, Gap):
                 self.log.info("gap", expected=message.expected)
-                await self._repeat()
+                await self._repeat(monotonic() - self._last_link_ms / 1000)  # the verifier did not know of later ones
             else:
                 return self._verdict_or_close(message)
 
@@ -231,7 +234,8 @@ class SessionLink:
     # Asking
 
     async def _ask(self, round_: int, request: bytes, *, grants: bool = False) -> None:
-        self._asked[round_] = _Asked(request, monotonic(), grants)
+        now_s = monotonic()
+        self._asked[round_] = _Asked(request, now_s, now_s, grants)
         self._look_ahead()
         await self._publish(request, self._subscribed, opens=round_ == OPEN_ROUND)
 
@@ -243,13 +247,16 @@ class SessionLink:
             answers = len(self._asked) + self._comes_along
             self._feed.look_ahead(self._subscription, answers if drafts and far else 0)
 
-    async def _repeat(self) -> None:
-        """Publish again what waits for an answer, oldest first."""
-        for round_, asked in sorted(self._asked.items()):
-            if self._asked.get(round_) is asked:  # still: publishing takes time
-                asked.repeated = True
-                self._stats.repeats += 1
-                await self._publish(asked.request, self._subscribed, opens=round_ == OPEN_ROUND)
+    async def _repeat(self, before_s: float = math.inf) -> None:
+        """Publish again, all at once, what waits for an answer and was last sent before then."""
+        unanswered = [(round_, asked) for round_, asked in sorted(self._asked.items()) if asked.sent_s < before_s]
+        for _, asked in unanswered:
+            asked.repeated, asked.sent_s = True, monotonic()
+        self._stats.repeats += len(unanswered)
+        subscription = self._subscribed
+        await run_all(
+            self._publish(asked.request, subscription, opens=round_ == OPEN_ROUND) for round_, asked in unanswered
+        )
 
     async def _next(self) -> Message:
         """Return the next message; repeat what was asked while none comes, ever more rarely."""

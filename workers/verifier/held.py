@@ -60,7 +60,8 @@ class Held:
     """One session. ``state`` is what was decided; its log follows as fast as Redis takes it.
 
     ``entries`` is how many its log will then have. ``stops`` has taken in every decided token. ``pending`` rounds wait
-    for a step, those in ``ahead`` for a round before them. Once its prompt is ``fed``, it needs no step without a
+    for a step, those in ``ahead`` for a round before them. What its device has sent on a branch before ``branch``, it
+    has given up, or will as soon as it knows the text. Once its prompt is ``fed``, it needs no step without a
     round. ``failures`` counts steps that failed on it alone. Of an ``inherited`` one the ``deaths`` are counted of
     verifiers that fed its text. Since ``opened_s`` it has its place here. Of a session that was ``lost`` nothing may be
     acknowledged any more: it is another worker's. ``acceptance`` is that of its device's drafts, ``own_acceptance``
@@ -74,6 +75,7 @@ class Held:
     entries: int = 1
     pending: deque[Pending] = field(default_factory=deque)
     ahead: list[Pending] = field(default_factory=list)
+    branch: int = 0
     fed: bool = False
     failures: int = 0
     inherited: bool = False
@@ -99,6 +101,11 @@ class Held:
         """Return where its keys are."""
         return place_of(self.state.contract)
 
+    @property
+    def first_ahead(self) -> Pending | None:
+        """Return the round ahead that is nearest to the text."""
+        return min(self.ahead, key=_base, default=None)
+
     def note(self, verdict: Verdict, *, granted: bool) -> None:
         """Take note of how a draft was accepted: the verifier's if it was ``granted``, else the device's."""
         theirs, other = (self.own_acceptance, self.acceptance) if granted else (self.acceptance, self.own_acceptance)
@@ -111,16 +118,16 @@ class Held:
         That is what nobody waits for any more, and what is furthest ahead of the text, which its device repeats: what
         comes before it must find room, or nothing would move.
         """
-        waiting = self.in_flight()
-        if self._is_moot(pending) or any(one.message.round == pending.message.round for one in waiting):
+        self.branch = max(self.branch, pending.message.branch)
+        if self._is_moot(pending) or any(one.message.round == pending.message.round for one in self.in_flight()):
             return [pending]
-        if len(waiting) < most:
-            left = []
-        elif self.ahead and (furthest := max(self.ahead, key=_base)).message.base > pending.message.base:
+        left = self._given_up()
+        if len(self.in_flight()) >= most:
+            furthest = max(self.ahead, key=_base, default=pending)
+            if furthest.message.base <= pending.message.base:
+                return [*left, pending]
             self.ahead.remove(furthest)
-            left = [furthest]
-        else:
-            return [pending]
+            left.append(furthest)
         self.turnaround.asked(pending.received_s)
         self.pending.append(pending)
         return left
@@ -143,10 +150,23 @@ class Held:
         self.pending = deque(one for one in waiting if one not in moot)
         if not self.pending:
             self.turnaround.answered_s = monotonic()
-        return [one.entry for one in (*done, *moot)]
+        return [one.entry for one in (*done, *moot, *self._given_up())]
 
     def _is_moot(self, pending: Pending) -> bool:
-        return isinstance(liveness(self.state, pending.message), Stale | Duplicate)
+        """Say whether nobody waits for a round any more.
+
+        A draft that the text contradicts is so together with all behind it, which are its branch's later ones.
+        """
+        message, status = pending.message, liveness(self.state, pending.message)
+        if isinstance(status, Stale) and isinstance(message, Draft):
+            self.branch = max(self.branch, message.branch + 1)
+        return isinstance(status, Stale | Duplicate) or (isinstance(status, Ahead) and message.branch < self.branch)
+
+    def _given_up(self) -> list[Pending]:
+        """Take out what is ahead on branches that were given up, and return it."""
+        left = [one for one in self.ahead if one.message.branch < self.branch]
+        self.ahead = [one for one in self.ahead if one not in left]
+        return left
 
 
 def _base(pending: Pending) -> int:

@@ -222,10 +222,10 @@ class Stepper:
         return Ready(held)
 
     def _set_aside(self, held: Held, pending: Pending) -> None:
-        """Keep a round whose predecessor is missing; should that not come soon, ask the device for it."""
+        """Keep a round whose predecessor is missing; should that not come soon, ask the device for it, once."""
         held.ahead.append(pending)
         asyncio.get_running_loop().call_later(GAP_S, self._miss, held, pending)
 
     def _miss(self, held: Held, pending: Pending) -> None:
-        if self._sessions.holds(held) and pending in held.ahead:
+        if self._sessions.holds(held) and held.first_ahead is pending:
             self._sessions.say(held, Gap(held.session, held.state.transcript.length))

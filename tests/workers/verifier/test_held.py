@@ -79,6 +79,28 @@ def test_a_round_that_nobody_waits_for_any_more_is_not_let_in() -> None:
     assert held.in_flight() == []
 
 
+def test_a_device_that_begins_another_branch_has_given_up_what_was_ahead_on_the_one_before() -> None:
+    held = holding()
+    given_up = [ahead(held, number, (1,) * number) for number in (2, 3, 4)]
+    anew = a_round(5, (), branch=1)
+    assert held.receive(anew, 3) == given_up
+    assert held.in_flight() == [anew]
+    late = a_round(6, (1,) * 6)
+    assert held.receive(late, 3) == [late]
+
+
+def test_what_is_ahead_of_a_draft_that_the_text_contradicts_is_over_with_it() -> None:
+    held = holding()
+    waits = a_round(2, (1,), tokens=(4, 5))
+    held.pending.append(waits)
+    behind = [ahead(held, 3, (1, 4, 5)), ahead(held, 4, (1, 4, 5, 1))]
+    held.state.transcript.extend([1, 9])  # all of round 1 was right, but not the guess of the target's own token
+    assert held.answer(0) == [one.entry for one in (waits, *behind)]
+    assert held.in_flight() == []
+    late = a_round(5, (1, 4, 5, 1, 1))
+    assert held.receive(late, 8) == [late]
+
+
 def test_a_device_is_awaited_from_when_none_of_its_rounds_waits() -> None:
     held = holding()
     first, second = a_round(1, ()), a_round(2, (1, 9))
