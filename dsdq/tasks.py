@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -28,7 +28,7 @@ async def end(*tasks: asyncio.Future[Any]) -> None:
             task.exception()  # seen: asyncio would complain about it otherwise
 
 
-async def run_all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+async def run_all(*work: Coroutine[Any, Any, Any]) -> None:
     """Run all at once until every one has ended; the first error ends the others and is raised as it is."""
     tasks = [asyncio.create_task(one) for one in work]
     try:

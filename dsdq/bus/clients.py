@@ -20,7 +20,7 @@ from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import FullJitterBackoff
 from redis.cluster import PRIMARY
 
@@ -103,6 +103,31 @@ class SentinelTcp(_Leaves, SentinelManagedConnection):  # type: ignore[misc]
 
 class SentinelTls(_Leaves, SentinelManagedSSLConnection):  # type: ignore[misc]
     """A connection to the primary that Sentinels name, over TLS."""
+
+
+class _Apart:
+    """A pool that makes connections at the same time. redis-py's makes one after another, and each takes round trips.
+
+    Whoever finds a free one does not wait for them either.
+    """
+
+    async def get_connection(self, *_: Any, **__: Any) -> Any:  # noqa: ANN401
+        """Return a connection that is ready for a command."""
+        connection = self.get_available_connection()  # type: ignore[attr-defined]
+        try:
+            await self.ensure_connection(connection)  # type: ignore[attr-defined]
+        except BaseException:
+            await self.release(connection)  # type: ignore[attr-defined]
+            raise
+        return connection
+
+
+class Pool(_Apart, ConnectionPool):  # type: ignore[misc]
+    """The connections to one server."""
+
+
+class SentinelPool(_Apart, SentinelConnectionPool):  # type: ignore[misc]
+    """The connections to the primary that Sentinels name."""
 
 
 class Client(Redis):  # type: ignore[misc]
@@ -198,7 +223,7 @@ class ClusterClient(RedisCluster):  # type: ignore[misc]
     def primaries(self) -> list[Client]:
         """Return a client for each primary of the layout as it is known; the caller closes them."""
         return [
-            Client.from_pool(ConnectionPool(connection_class=node.connection_class, **node.connection_kwargs))
+            Client.from_pool(Pool(connection_class=node.connection_class, **node.connection_kwargs))
             for node in self.get_primaries()
         ]
 

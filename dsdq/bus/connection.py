@@ -7,11 +7,22 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from redis import exceptions
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio import Redis
+from redis.asyncio.sentinel import Sentinel
 
 from dsdq.bus.address import CLUSTER, SENTINEL, Address, parse_address, shown
-from dsdq.bus.clients import BoundedRetry, Client, ClusterClient, SentinelTcp, SentinelTls, Tcp, Tls, Unix
+from dsdq.bus.clients import (
+    BoundedRetry,
+    Client,
+    ClusterClient,
+    Pool,
+    SentinelPool,
+    SentinelTcp,
+    SentinelTls,
+    Tcp,
+    Tls,
+    Unix,
+)
 from dsdq.bus.faults import PASSING, fault_of
 from dsdq.bus.rights import Role, denied, needed
 from dsdq.errors import ConfigError, DeniedError, RedisUnavailableError
@@ -152,7 +163,7 @@ async def _primaries(redis: Redis) -> AsyncIterator[list[Redis]]:
 
 def _at_server(address: Address, options: dict[str, Any]) -> Redis:
     kind = Unix if "path" in options else Tls if address.tls else Tcp
-    pool = ConnectionPool(connection_class=kind, retry_on_error=[exceptions.ConnectionError], **options)
+    pool = Pool(connection_class=kind, retry_on_error=[exceptions.ConnectionError], **options)
     pool.make_connection()  # raises for an option that does not exist, instead of the first command
     return Client.from_pool(pool)
 
@@ -160,7 +171,7 @@ def _at_server(address: Address, options: dict[str, Any]) -> Redis:
 def _at_sentinels(address: Address, options: dict[str, Any]) -> Redis:
     timeouts = {"socket_timeout": SENTINEL_TIMEOUT_S, "socket_connect_timeout": SENTINEL_TIMEOUT_S}
     sentinels = Sentinel(address.hosts, sentinel_kwargs={"ssl": address.tls, **timeouts, **address.sentinel_options})
-    pool = SentinelConnectionPool(
+    pool = SentinelPool(
         address.service,
         sentinels,
         connection_class=SentinelTls if address.tls else SentinelTcp,

@@ -4,8 +4,8 @@ The feed is a trimmed hint. Every entry carries its number in the session's log,
 read from the log, and what comes twice is dropped.
 
 Over a slow link, what is appended between an answer's departure and the next read's arrival waits a whole round trip
-for that. Where a session awaits several answers, lookouts read ahead: a log's entries are numbered, so the second next
-one can be asked for before the next is here.
+for that. Where a session awaits several answers, lookouts wait for each of them: a log's entries are numbered, so the
+second next one can be asked for before the next is here.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ log = get_logger("feed")
 
 READ_ENTRIES = 256
 RETRY_S = 0.2
-LOOKOUTS = 3
-LOOKOUT_BLOCK_MS = 250  # how soon a lookout sees that another session awaits answers
+LOOKOUTS = 8  # each has a connection
+IN_STEP_S = 0.003  # the feed gives no later what a lookout has shown, unless its read was under way
 
 
 class Subscription:
@@ -40,8 +40,10 @@ class Subscription:
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
-        self.awaited = 0  # answers to look ahead for
+        self.awaited = 0  # answers to look out for
+        self.watched: set[int] = set()  # log entries that lookouts wait for
         self._ahead: dict[int, LogEntry] = {}
+        self._fed = 0
         self._seen = 0
         self._epoch = 0
         self._waiting: deque[bytes] = deque()
@@ -63,6 +65,16 @@ class Subscription:
         """Say whether a message is here that nobody has got yet."""
         return bool(self._waiting)
 
+    def unwatched(self) -> list[int]:
+        """Return the numbers of awaited log entries that no lookout waits for yet.
+
+        None where there is a single one, for which the feed is enough, unless that comes late to what was shown.
+        """
+        if self.awaited < 2 and self._fed >= self._seen:
+            return []
+        numbers = range(self._seen + 1, self._seen + 1 + self.awaited)
+        return [number for number in numbers if number not in self.watched]
+
     def misses(self, entry: LogEntry) -> bool:
         """Say whether entries before this one may not have arrived.
 
@@ -79,9 +91,14 @@ class Subscription:
             self._wake()
             self._take_ahead()
 
+    def feed(self, entry: LogEntry) -> None:
+        """Take in a log entry that the feed gave."""
+        self._fed = entry.number
+        self.take(entry)
+
     def sight(self, entry: LogEntry) -> None:
         """Take in a log entry that may have come before those in front of it: it waits for them."""
-        if self._epoch in (0, entry.epoch) and self._seen < entry.number <= self._seen + LOOKOUTS + 1:
+        if self._epoch in (0, entry.epoch) and self._seen < entry.number <= self._seen + LOOKOUTS:
             self._ahead[entry.number] = entry
             self._take_ahead()
 
@@ -137,7 +154,7 @@ class FeedReader:
         self._subscriptions: dict[str, Subscription] = {}
         self._last = "0-0"
         self._reading: list[asyncio.Task[None]] = []
-        self._far = asyncio.Event()  # there may be a session to look ahead for
+        self._lookouts: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begin behind the feed's present end."""
@@ -146,11 +163,16 @@ class FeedReader:
         if newest:
             self._last = newest[0][0].decode()
         self._reading = [asyncio.create_task(self._read_forever())]
-        self._reading += [asyncio.create_task(self._look_ahead_forever(ahead)) for ahead in range(1, LOOKOUTS + 1)]
 
     async def stop(self) -> None:
         """Stop reading."""
-        await end(*self._reading)
+        await end(*self._reading, *self._lookouts)
+
+    async def prepare(self, connections: int) -> None:
+        """Have so many connections open: making one takes several round trips, and then an answer would wait for it."""
+        ends = {self._feed: "$"}
+        with contextlib.suppress(BusError), translated():
+            await asyncio.gather(*(self._redis.xread(ends) for _ in range(connections)))
 
     def subscribe(self, contract: Contract) -> Subscription:
         """Return the messages of a session; subscribe before it opens."""
@@ -162,11 +184,14 @@ class FeedReader:
         """Read ahead for so many answers of a session."""
         subscription.awaited = answers
         if answers > 1:
-            self._far.set()
+            self._look_out(subscription)
+        elif answers:
+            asyncio.get_running_loop().call_later(IN_STEP_S, self._look_out, subscription)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Forget a session and end what waits for it."""
         subscription.close()
+        subscription.awaited = 0
         self._subscriptions.pop(subscription.contract.session, None)
 
     async def catch_up(self, subscription: Subscription) -> bool:
@@ -183,7 +208,7 @@ class FeedReader:
                 written = await read_entries(self._redis, place)
                 entries = [entry for entry in written if entry.epoch > subscription.epoch]
         for entry in entries:
-            subscription.take(entry)
+            subscription.feed(entry)
         return (subscription.epoch, subscription.seen) > before
 
     async def owner(self, subscription: Subscription) -> str | None:
@@ -217,24 +242,24 @@ class FeedReader:
                 log.warning("feed interrupted", reason=str(error))
                 await asyncio.sleep(RETRY_S)
 
-    async def _look_ahead_forever(self, ahead: int) -> None:
-        """Wait for the log entries that are so many places behind each session's next one."""
-        while True:
-            awaiting = {place_of(one.contract).log: one for one in self._subscriptions.values() if one.awaited > ahead}
-            if not awaiting:
-                self._far.clear()
-                await self._far.wait()
-                continue
-            streams = {log: f"{one.seen + ahead}-0" for log, one in awaiting.items()}
-            try:
-                with translated():
-                    answer = await self._redis.xread(streams, count=READ_ENTRIES, block=LOOKOUT_BLOCK_MS)
-            except BusError:
-                await asyncio.sleep(RETRY_S)  # the feed's reader says what is wrong
-                continue
-            for key, entries in answer or ():
-                for entry_id, fields in entries:
-                    awaiting[key.decode()].sight(log_entry(entry_id, fields))
+    def _look_out(self, subscription: Subscription) -> None:
+        """Send lookouts, as far as there are any, for what a session awaits."""
+        for number in subscription.unwatched()[: LOOKOUTS - len(self._lookouts)]:
+            subscription.watched.add(number)
+            lookout = asyncio.create_task(self._wait_for(subscription, number))
+            self._lookouts.add(lookout)
+            lookout.add_done_callback(self._lookouts.discard)
+
+    async def _wait_for(self, subscription: Subscription, number: int) -> None:
+        """Wait for one log entry of a session while it may come, unless the feed gives it first."""
+        place, answer = place_of(subscription.contract).log, None
+        with contextlib.suppress(BusError), translated():  # the feed's reader says what is wrong
+            while not answer and subscription.seen < number <= subscription.seen + subscription.awaited:
+                answer = await self._redis.xread({place: f"{number - 1}-0"}, count=1, block=BLOCK_MS)
+        subscription.watched.discard(number)
+        for _, entries in answer or ():
+            for entry_id, fields in entries:
+                subscription.sight(log_entry(entry_id, fields))
 
     async def _hand_out(self, fields: dict[bytes, bytes]) -> None:
         subscription = self._subscriptions.get(fields[b"s"].decode())
@@ -244,4 +269,4 @@ class FeedReader:
         if subscription.misses(entry):
             with contextlib.suppress(GoneError):
                 await self.catch_up(subscription)
-        subscription.take(entry)
+        subscription.feed(entry)

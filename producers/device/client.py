@@ -8,6 +8,7 @@ import secrets
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -25,16 +26,19 @@ from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.routing import POLICIES, prefix_of
 from dsdq.policies.window import WindowPolicy
 from dsdq.settings import settings
-from dsdq.tasks import end
-from producers.device.choosing import Choosing
+from dsdq.tasks import run_all
+from producers.device.choosing import DEEPEST, Choosing
 from producers.device.drafting import Hand
 from producers.device.finding import Directory, Finder, Found
 from producers.device.generation import RedisGeneration
-from producers.device.link import SessionLink
+from producers.device.link import LOOK_AHEAD_MS, SessionLink
 from producers.device.patience import Patience
 from producers.device.rounds import Prepared
 from producers.device.sealer import Sealer
 from producers.drafters import Drafter, load_drafter, model_of
+
+CHECK_TRIPS = 4  # that a check of the server takes at least
+WAYS = 2  # connections for a window in flight: its publication's and its answer's
 
 
 class RedisClient:
@@ -60,16 +64,17 @@ class RedisClient:
         """Connect, check that the server is fit for use, look who serves, and start following this device's feed."""
         self._redis = open_redis(self._url)
         try:
+            began_s = monotonic()
             await check_server(self._redis, role=Role.DEVICE, allow_unsafe=self._settings.allow_unsafe_redis)
+            is_far = 1000 * (monotonic() - began_s) > CHECK_TRIPS * LOOK_AHEAD_MS
             self._feed = FeedReader(self._redis, self._producer, self._tenant)
             self._directory = Directory(self._redis)
-            # At the same time: one connection is the feed's from now on, the other is there for what is published.
-            looking = asyncio.create_task(self._directory.workers(None))
-            try:
-                await self._feed.start()
-                await looking
-            finally:
-                await end(looking)
+            # At the same time: one connection is the feed's from now on, others are there for what is published.
+            await run_all(
+                self._directory.workers(None),
+                self._feed.start(),
+                self._feed.prepare(WAYS * DEEPEST if is_far else 0),
+            )
         except BaseException:
             if self._feed is not None:
                 await self._feed.stop()

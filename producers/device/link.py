@@ -255,7 +255,7 @@ class SessionLink:
         self._stats.repeats += len(unanswered)
         subscription = self._subscribed
         await run_all(
-            self._publish(asked.request, subscription, opens=round_ == OPEN_ROUND) for round_, asked in unanswered
+            *(self._publish(asked.request, subscription, opens=round_ == OPEN_ROUND) for round_, asked in unanswered)
         )
 
     async def _next(self) -> Message:

@@ -5,8 +5,11 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
+from dsdq.bus.clients import Tcp
 from dsdq.bus.connection import check_server, open_redis, translated
 from dsdq.errors import ConfigError, DeniedError, RedisUnavailableError
+
+LIMIT_S = 30
 
 
 @pytest.mark.parametrize("url", ["", "http://x", "127.0.0.1:6379", "redis://h:port/0"])
@@ -64,4 +67,37 @@ async def test_a_connection_that_is_being_made_is_not_asked_whether_it_lives(
     await connection.connect()
     assert asked == []
     await connection.disconnect()
+    await client.aclose()
+
+
+async def test_connections_are_made_at_the_same_time_and_nobody_waits_who_finds_a_free_one(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_redis(redis_url)
+    await client.ping()  # leaves a free one
+    together, say = asyncio.Barrier(4), Tcp.on_connect
+
+    async def on_connect(self: Tcp) -> None:
+        await together.wait()
+        await say(self)
+
+    monkeypatch.setattr(Tcp, "on_connect", on_connect)
+    async with asyncio.timeout(LIMIT_S):
+        taken = await client.connection_pool.get_connection()
+        three = [asyncio.create_task(client.ping()) for _ in range(3)]
+        while together.n_waiting < 3:
+            await asyncio.sleep(0)
+        await client.connection_pool.release(taken)
+        assert await client.ping()
+        await together.wait()
+        await asyncio.gather(*three)
+    await client.aclose()
+
+
+async def test_a_connection_that_could_not_be_made_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = open_redis("redis://127.0.0.1:1/0")
+    monkeypatch.setattr(client.connection_pool, "max_connections", 1)
+    for _ in range(2):
+        with pytest.raises(RedisUnavailableError, match="127\\.0\\.0\\.1:1"), translated():
+            await client.connection_pool.get_connection()
     await client.aclose()

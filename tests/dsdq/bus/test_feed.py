@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dsdq import keys
-from dsdq.bus.feed import FeedReader, Subscription
+from dsdq.bus.feed import IN_STEP_S, LOOKOUTS, FeedReader, Subscription
 from dsdq.bus.sessions import Commit, CommitStatus, LogEntry, Owned, SessionStore, place_of
 from dsdq.contract import Contract
 from dsdq.errors import GoneError
@@ -89,22 +89,59 @@ async def test_catching_up_finds_what_no_hint_told(redis: Redis, store: SessionS
     assert not await reader.catch_up(subscription)
 
 
-async def test_of_several_awaited_answers_the_next_but_one_is_read_from_the_log_before_any_hint(
+async def append(redis: Redis, number: int) -> None:
+    """Append an answer to the session's log, of which no feed tells."""
+    await redis.xadd(place_of(CONTRACT).log, {"m": b"a%d" % number, "e": 1}, id=f"{number}-0")
+
+
+async def test_several_awaited_answers_are_read_from_the_log_before_any_hint(
     redis: Redis, store: SessionStore, reader: FeedReader
 ) -> None:
     subscription = reader.subscribe(CONTRACT)
     await opened(store)
     assert await subscription.get(LIMIT_S) == b"opened"
     reader.look_ahead(subscription, 3)
-    log, feed = place_of(CONTRACT).log, keys.feed("phone-1", "acme")
     for number in (2, 3, 4):
-        await redis.xadd(log, {"m": b"a%d" % number, "e": 1}, id=f"{number}-0")
-    async with asyncio.timeout(LIMIT_S):
-        while len(subscription._ahead) < 2:
-            await asyncio.sleep(0.001)
-    assert not subscription.waits  # they wait for the one in front of them
-    await redis.xadd(feed, {"s": "s1", "n": 2, "e": 1, "m": b"a2"})
+        await append(redis, number)
     assert [await subscription.get(LIMIT_S) for _ in range(3)] == [b"a2", b"a3", b"a4"]
+
+
+async def test_a_single_answer_is_left_to_the_feed_unless_that_comes_late(
+    redis: Redis, store: SessionStore, reader: FeedReader
+) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    await opened(store)
+    assert await subscription.get(LIMIT_S) == b"opened"
+    reader.look_ahead(subscription, 1)
+    await asyncio.sleep(2 * IN_STEP_S)
+    assert subscription.watched == set()
+    reader.look_ahead(subscription, 2)
+    for number in (2, 3):
+        await append(redis, number)
+        assert await subscription.get(LIMIT_S) == b"a%d" % number
+    reader.look_ahead(subscription, 1)
+    await append(redis, 4)
+    assert await subscription.get(LIMIT_S) == b"a4"
+
+
+async def test_an_awaited_answer_that_does_not_come_keeps_no_lookout_once_nobody_waits(
+    reader: FeedReader, store: SessionStore
+) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    await opened(store)
+    assert await subscription.get(LIMIT_S) == b"opened"
+    reader.look_ahead(subscription, 2)
+    assert subscription.watched == {2, 3}
+    reader.unsubscribe(subscription)
+    async with asyncio.timeout(LIMIT_S):
+        while subscription.watched:
+            await asyncio.sleep(0.01)
+
+
+async def test_no_more_lookouts_are_sent_than_there_are_connections_for(reader: FeedReader) -> None:
+    subscription = reader.subscribe(CONTRACT)
+    reader.look_ahead(subscription, LOOKOUTS + 5)
+    assert subscription.watched == set(range(1, LOOKOUTS + 1))
 
 
 def test_an_answer_may_be_sighted_before_the_log_is_known_to_have_begun() -> None:
@@ -113,6 +150,16 @@ def test_an_answer_may_be_sighted_before_the_log_is_known_to_have_begun() -> Non
     assert not subscription.waits
     subscription.take(LogEntry(1, 1, b"opened"))
     assert [subscription.get_nowait() for _ in range(3)] == [b"opened", b"verdict", None]
+
+
+def test_answers_may_be_sighted_before_those_in_front_of_them() -> None:
+    subscription = Subscription(CONTRACT)
+    subscription.take(LogEntry(1, 1, b"opened"))
+    subscription.sight(LogEntry(3, 1, b"second"))
+    assert subscription.get_nowait() == b"opened"
+    assert not subscription.waits
+    subscription.sight(LogEntry(2, 1, b"first"))
+    assert [subscription.get_nowait() for _ in range(3)] == [b"first", b"second", None]
 
 
 def test_what_is_sighted_under_another_epoch_is_left_to_the_feed() -> None:
