@@ -41,7 +41,7 @@ import dsdq
 from bench.options import options, write
 from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis
-from dsdq.bus.inbox import publish
+from dsdq.bus.publishing import publish
 from dsdq.bus.registry import Registry
 from dsdq.contract import Contract
 from dsdq.errors import BusyError, DsdqError

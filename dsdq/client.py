@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.metadata import entry_points
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import TYPE_CHECKING, Protocol, Self, cast
 
 from dsdq.contract import FinishReason, Rule, Sampling
 from dsdq.drafting import Drafter
 from dsdq.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dsdq.receipts import Receipt  # whoever imports dsdq only to connect needs no cryptography yet
 
 DEFAULT_DRAFT = "builtin/draft"
 DEFAULT_WINDOW = 8
@@ -99,12 +102,16 @@ class GenerationStats:
 
 
 class Generation(Protocol):
-    """One running generation: iterate over its tokens; afterwards read what it was."""
+    """One running generation: iterate over its tokens; afterwards read what it was.
+
+    ``receipt`` proves what may be charged for it: it has been held against all verdicts.
+    """
 
     ids: list[int]
     prompt_ids: tuple[int, ...]
     stats: GenerationStats
     finish_reason: FinishReason | None
+    receipt: Receipt | None
 
     def __aiter__(self) -> AsyncIterator[Token]:
         """Yield every committed token, in order, once."""

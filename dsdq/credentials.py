@@ -55,6 +55,9 @@ Key = Annotated[SecretBytes, BeforeValidator(_from_hex)]
 ProducerKey = Annotated[Key, Field(min_length=KEY_BYTES, max_length=KEY_BYTES)]
 """What a device seals with."""
 
+PublicKey = Annotated[bytes, BeforeValidator(_from_hex), Field(min_length=KEY_BYTES, max_length=KEY_BYTES)]
+"""What the service signs with, as everybody may know it."""
+
 TenantSecrets = Annotated[dict[str, Key], NoDecode, BeforeValidator(_pairs), AfterValidator(_check_secrets)]
 """Tenants' secrets, as ``acme=<hex>,globex=<hex>``."""
 

@@ -65,6 +65,23 @@ class RefusedError(DsdqError):
         self.code = code
 
 
+class QuotaError(RefusedError):
+    """A limit of the tenant does not leave what a session needs.
+
+    ``limit`` is its name, ``left`` what is left of it. There is enough after ``retry_after_ms``: 0 where that depends
+    on when a session ends, -1 where there never is.
+    """
+
+    CODE = "quota"
+
+    def __init__(self, message: str, *, limit: str, left: int, retry_after_ms: int) -> None:
+        """Keep what a caller goes by beside the sentence for people."""
+        super().__init__(self.CODE, message)
+        self.limit = limit
+        self.left = left
+        self.retry_after_ms = retry_after_ms
+
+
 class SessionError(DsdqError):
     """A session that was open ended without finishing its text.
 

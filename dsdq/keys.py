@@ -14,6 +14,8 @@ from dsdq.errors import ConfigError
 
 NAME = re.compile(r"[a-z0-9-]{1,64}")
 MODELS = "{models}:served"
+TENANTS = "{tenants}:records"
+TENANTS_VERSION = "{tenants}:version"
 DEAD_LETTERS = "{dead}:letters"
 DEAD_COUNTS = "{dead}:counts"
 DEAD_SEEN = "{dead}:seen"
@@ -74,6 +76,11 @@ def feed(producer: str, tenant: str) -> str:
     return f"{{p.{_name(producer)}}}:{_name(tenant)}:feed"
 
 
+def usage(producer: str, tenant: str, month: str) -> str:
+    """Return the hash of what a tenant used in a month by way of one producer; ``*`` for any producer's."""
+    return f"{{p.{producer if producer == '*' else _name(producer)}}}:{_name(tenant)}:usage:{month}"
+
+
 def workers(model: str) -> str:
     """Return the sorted set of a model's workers by the end of their lease, in Redis milliseconds."""
     return f"{{m.{slug(model)}}}:workers"
@@ -87,6 +94,21 @@ def worker_infos(model: str) -> str:
 def recovery_claim(model: str, worker: str) -> str:
     """Return the key that says which worker takes over a dead one's sessions just now."""
     return f"{{m.{slug(model)}}}:claim:{_name(worker)}"
+
+
+def quota(tenant: str) -> str:
+    """Return the hash of what is left of a tenant's limits."""
+    return f"{{t.{_name(tenant)}}}:quota"
+
+
+def quota_sessions(tenant: str) -> str:
+    """Return the sorted set of the sessions that have a part of a tenant's limits reserved, by when that lapses."""
+    return f"{{t.{_name(tenant)}}}:sessions"
+
+
+def quota_reserved(tenant: str) -> str:
+    """Return the hash from session to what is reserved for it."""
+    return f"{{t.{_name(tenant)}}}:reserved"
 
 
 def slug(model: str) -> str:

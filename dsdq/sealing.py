@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Self
@@ -83,30 +83,29 @@ def sealed(key_of_producer: bytes, producer: str, session: str, payload: bytes) 
     return Seal(producer, session, _mac(session_key(key_of_producer, session), payload))
 
 
-def check(key_of_session: bytes, seal: Seal, payload: bytes) -> None:
-    """Return when ``seal`` was made for these very bytes with this key; nothing of ``payload`` is parsed.
-
-    Raises:
-        SealError: it was not.
-    """
-    if not hmac.compare_digest(_mac(key_of_session, payload), seal.mac):
-        raise SealError(
-            f"seal: expected the MAC of these {len(payload)} bytes by producer {seal.producer} for session "
-            f"{seal.session}, got another; the device needs the key that `dsdq keys producer` prints for it"
-        )
+def is_by(key_of_session: bytes, seal: Seal, payload: bytes) -> bool:
+    """Say whether a seal was made for these very bytes with this key; nothing of them is parsed."""
+    return hmac.compare_digest(_mac(key_of_session, payload), seal.mac)
 
 
 class Keyring:
     """The workers' side: which tenants must seal, and whether a seal is theirs.
 
-    ``secrets`` maps tenants to their secrets. Keys of at most ``kept`` sessions are kept, longest unused dropped first;
-    and only those that a message has proved, so that made-up names push nobody out.
+    ``secrets`` maps tenants to their secrets, of which any will do: there are two while they are changed. Keys of at
+    most ``kept`` sessions are kept, longest unused dropped first; and only those that a message has proved, so that
+    made-up names push nobody out.
     """
 
-    def __init__(self, secrets: Mapping[str, bytes], *, kept: int = KEYS_KEPT) -> None:
+    def __init__(self, secrets: Mapping[str, Sequence[bytes]], *, kept: int = KEYS_KEPT) -> None:
         self._secrets = dict(secrets)
         self._kept = kept
         self._proved: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
+
+    def hold(self, secrets: Mapping[str, Sequence[bytes]]) -> None:
+        """Go by these secrets from now on; what was made with others is not believed any more."""
+        if secrets != self._secrets:
+            self._secrets = dict(secrets)
+            self._proved.clear()
 
     def must_seal(self, tenant: str) -> bool:
         """Say whether a tenant has a secret: then none of its messages is taken without a seal."""
@@ -119,18 +118,26 @@ class Keyring:
             SealError: it is not, or the tenant has no secret.
         """
         place = (tenant, seal.producer, seal.session)
-        key = self._proved.get(place) or self._derive(tenant, seal)
-        check(key, seal, payload)
+        known = self._proved.get(place)
+        key = known if known is not None and is_by(known, seal, payload) else self._prove(tenant, seal, payload)
         self._proved[place] = key
         self._proved.move_to_end(place)
         if len(self._proved) > self._kept:
             self._proved.popitem(last=False)
 
-    def _derive(self, tenant: str, seal: Seal) -> bytes:
-        secret = self._secrets.get(tenant)
-        if secret is None:
-            raise SealError(f"seal: expected a tenant with a secret in DSDQ_TENANT_SECRETS, got {tenant}")
-        return session_key(producer_key(secret, seal.producer), seal.session)
+    def _prove(self, tenant: str, seal: Seal, payload: bytes) -> bytes:
+        """Return the session's key by which the message is sealed."""
+        secrets = self._secrets.get(tenant)
+        if not secrets:
+            raise SealError(f"seal: expected a tenant that has a secret, got {tenant}")
+        for secret in secrets:
+            key = session_key(producer_key(secret, seal.producer), seal.session)
+            if is_by(key, seal, payload):
+                return key
+        raise SealError(
+            f"seal: expected the MAC of these {len(payload)} bytes by producer {seal.producer} for session "
+            f"{seal.session}, got another; the device needs the key that `dsdq keys producer` prints for it"
+        )
 
 
 def _mac(key_of_session: bytes, payload: bytes) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from dsdq import digest
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import SessionError
-from dsdq.wire import Decode, Draft, ErrorCode, Message, Open, Verdict, unpack_contract
+from dsdq.wire import Closed, Decode, Draft, ErrorCode, Message, Open, Verdict, unpack_contract
 
 
 class Transcript:
@@ -79,6 +79,7 @@ class Counts:
     drafted: int = 0
     accepted: int = 0
     verified: int = 0
+    prefill: int = 0
 
     def after(self, verdict: Verdict) -> Counts:
         """Return the counts with one more verdict."""
@@ -87,6 +88,13 @@ class Counts:
             self.drafted + verdict.drafted,
             self.accepted + verdict.accepted,
             self.verified + verdict.verified,
+            self.prefill + verdict.prefill,
+        )
+
+    def receipt(self, session: str, reason: FinishReason, length: int, digest: bytes) -> Closed:
+        """Return the receipt of a session whose text has that length and digest."""
+        return Closed(
+            session, reason, length, digest, self.rounds, self.drafted, self.accepted, self.verified, self.prefill
         )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from dsdq.credentials import Passwords, ProducerKey, TenantSecrets
+from dsdq.credentials import Passwords, ProducerKey, PublicKey, TenantSecrets
 from dsdq.errors import ConfigError
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
@@ -35,7 +35,10 @@ class Settings(BaseSettings):
     redis_server: str = Field(default="", description="the redis-server that dsdq starts; empty: the bundled one")
     log_level: str = Field(default="warning", pattern="(?i)^(debug|info|warning|error)$")
 
-    tenants: Names = Field(default=("default",), description="whose inboxes a verifier reads")
+    tenants: Names = Field(
+        default=(),
+        description="whom a verifier serves; empty: all that were added, `default` while none was",
+    )
     trusted_tenants: Names = Field(default=(), description="who may use the rejection rule")
     server_secret: str = Field(
         default_factory=lambda: secrets.token_hex(16),
@@ -101,6 +104,9 @@ class Settings(BaseSettings):
     )
     give_up_ms: int = Field(default=60_000, ge=100, description="a device without any answer gives up after")
 
+    service_key: ProducerKey | None = Field(
+        default=None, description="what tenants' secrets are encrypted with, 32 bytes in hex; `dsdq keys new` makes one"
+    )
     tenant_secrets: TenantSecrets = Field(
         default_factory=dict, description="whose devices must seal their messages: acme=<hex>,globex=<hex>"
     )
@@ -108,10 +114,14 @@ class Settings(BaseSettings):
     producer_key: ProducerKey | None = Field(
         default=None, description="what the device of that name seals with, in hex"
     )
+    receipts: str = Field(default="", description="a file in which a client keeps its sessions' receipts; empty: none")
+    receipt_key: PublicKey | None = Field(
+        default=None, description="a client takes only receipts signed with this public key, 32 bytes in hex"
+    )
     acl_passwords: Passwords = Field(default_factory=dict, description="for `dsdq acl setup`: user=password,...")
 
 
-SECRETS = frozenset({"server_secret", "tenant_secrets", "producer_key", "acl_passwords"})
+SECRETS = frozenset({"server_secret", "service_key", "tenant_secrets", "producer_key", "acl_passwords"})
 """Settings whose values are never shown."""
 
 

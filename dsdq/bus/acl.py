@@ -25,7 +25,7 @@ _CONNECT = ("+ping", "+time", "+multi", "+discard", "+command", "+cluster|slots"
 _VALUES = "+@stream +@hash +@set +@sortedset +@string +@transaction +exists +del +unlink +type"
 _EXPIRY = "+expire +pexpire +persist +ttl +pttl"
 _LOADING = ("+script|load", "+script|exists")
-_WORKERS_KEYS = ("~{w.*}:*", "~{p.*}:*", "~{m.*}:*", "~{models}:*", "~{dead}:*", "~{t.*}:*")
+_WORKERS_KEYS = ("~{w.*}:*", "~{p.*}:*", "~{m.*}:*", "~{models}:*", "~{dead}:*", "~{t.*}:*", "%R~{tenants}:*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,11 @@ def _speak(tenant: str, scripts: str = "+evalsha") -> tuple[str, ...]:
 
 
 def _keep() -> tuple[str, ...]:
-    """Return the selector for what a gateway keeps itself: tenants' quotas, and the jobs of arq."""
-    return (f"({_VALUES} {_EXPIRY} +eval +evalsha -@dangerous ~{{t.*}}:* ~arq:*)",)
+    """Return the selectors for what a gateway keeps itself, the jobs of arq, and for who the tenants are."""
+    return (
+        f"({_VALUES} {_EXPIRY} +eval +evalsha -@dangerous ~arq:*)",
+        "(+get +hget +hgetall +zcard %R~{tenants}:* %R~{t.*}:*)",
+    )
 
 
 def _shown(version: Version) -> str:

@@ -1,24 +1,25 @@
 """A worker's inboxes: one bounded stream per tenant, read through a consumer group, settled when answered.
 
+Devices fill them (:mod:`dsdq.bus.publishing`).
+
 An entry lies there until its answer is in a log: what is in an inbox is the work outstanding, and whoever inherits the
 worker finds all of it, read or not.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from dsdq import keys
-from dsdq.bus import scripts, together
+from dsdq.bus import scripts
 from dsdq.bus.connection import translated
 from dsdq.bus.dead import SEAL, Burial, DeadLetters, Kind
-from dsdq.errors import BusyError, FencedError, GoneError, RedisUnavailableError
-from dsdq.sealing import Seal
+from dsdq.errors import FencedError, GoneError, RedisUnavailableError
 from dsdq.telemetry.logs import get_logger
 
 log = get_logger("inbox")
@@ -65,40 +66,6 @@ class Bounds:
     bytes_: int
 
 
-async def publish(
-    redis: Redis,
-    worker: str,
-    tenant: str,
-    payload: bytes,
-    *,
-    producer: str = "",
-    seal: Seal | None = None,
-    opens: bool = False,
-) -> None:
-    """Put one message into a worker's inbox; one that ``opens`` leaves the places free that are kept for sessions.
-
-    Raises:
-        BusyError: the inbox is full, or an open would wait too long; come back after ``retry_after_ms``.
-        GoneError: the worker takes no more messages, or never existed.
-        RedisUnavailableError: no answer.
-    """
-    sealed: list[scripts.Argument] = [producer] if seal is None else [seal.producer, seal.session, seal.mac]
-    with translated():
-        arguments = [payload, "open" if opens else "", *sealed]
-        answer = await together.call(redis, "publish", _places(worker, tenant), arguments)
-    if answer[0] == b"BUSY":
-        msg = f"verifier {worker}: full for tenant {tenant}; come back in {answer[1]} ms"
-        raise BusyError(msg, int(answer[1]))
-    if answer[0] == b"GONE":
-        msg = f"inbox of verifier {worker}: closed; it stopped, or never served tenant {tenant}"
-        raise GoneError(msg)
-
-
-@lru_cache
-def _places(worker: str, tenant: str) -> Sequence[str]:
-    return keys.inbox(worker, tenant), keys.inbox_bytes(worker, tenant), keys.worker_state(worker)
-
-
 class Inbox:
     """The reading side: what a worker was sent by the tenants it serves."""
 
@@ -106,7 +73,8 @@ class Inbox:
         self._redis = redis
         self._dead = dead
         self._worker = worker
-        self._tenants = {keys.inbox(worker, tenant): tenant for tenant in tenants}
+        # By stream. It is never changed, but another may take its place.
+        self._tenants: Mapping[str, str] = {keys.inbox(worker, tenant): tenant for tenant in tenants}
         self._held: set[tuple[str, str]] = set()  # tenant and id of what was read and is not settled
         self._unsure = False
         self._bound = 0
@@ -134,6 +102,18 @@ class Inbox:
             }
             await self._redis.hset(keys.worker_state(self._worker), mapping=state)
 
+    async def serve(self, tenants: Iterable[str]) -> None:
+        """Let these tenants' devices in too, if they are not yet."""
+        streams = {keys.inbox(self._worker, tenant): tenant for tenant in tenants}
+        if streams.keys() <= self._tenants.keys():
+            return
+        served = {**self._tenants, **streams}
+        with translated():
+            for stream in served:
+                await self._create(stream)
+            await self._redis.hset(keys.worker_state(self._worker), "tenants", ",".join(served.values()))
+        self._tenants = served
+
     async def read(self, count: int, block_ms: int) -> list[Entry]:
         """Return up to ``count`` new messages per tenant, oldest first; wait up to ``block_ms`` for the first one.
 
@@ -142,6 +122,9 @@ class Inbox:
         Raises:
             FencedError: another worker has closed the inboxes.
         """
+        if not self._tenants:
+            await asyncio.sleep(block_ms / 1000)
+            return []
         if self._unsure:
             found = await self._stranded()
             self._unsure = False
@@ -235,11 +218,12 @@ class Inbox:
 
     async def _cut_once(self) -> list[int]:
         arguments: list[scripts.Argument] = [GROUP, SLACK * self._bound, CUT_ENTRIES, FLOOD_LETTERS]
-        calls: list[scripts.Call] = [([stream, f"{stream}:bytes"], arguments) for stream in self._tenants]
+        tenants = self._tenants
+        calls: list[scripts.Call] = [([stream, f"{stream}:bytes"], arguments) for stream in tenants]
         with translated():
             answers = await scripts.call_many(self._redis, "cut", calls)
         reason = f"the inbox held more than {SLACK} times its bound of {self._bound} entries"
-        for tenant, (cut, *sample) in zip(self._tenants.values(), answers, strict=True):
+        for tenant, (cut, *sample) in zip(tenants.values(), answers, strict=True):
             entries = [_entry(self._worker, tenant, *one) for one in sample]
             await self._dead.add_all([_burial(entry, Kind.FLOOD, reason) for entry in entries])
             await self._dead.count(Kind.FLOOD, cut - len(sample))

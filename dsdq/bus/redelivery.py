@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from dsdq import keys
 from dsdq.bus.connection import translated
 from dsdq.bus.dead import DeadLetters, Letter
-from dsdq.bus.inbox import publish
+from dsdq.bus.publishing import publish
 from dsdq.bus.sessions import OPEN
 from dsdq.errors import ConfigError, GoneError
 from dsdq.sealing import Seal

@@ -90,6 +90,10 @@ def _of_leases() -> list[Command]:
         ("SET", claim, _NAME, "NX", "PX", "1"),
         ("GET", claim),
         ("DEL", claim),
+        ("HSET", keys.quota(_NAME), _NAME, "0"),
+        ("ZADD", keys.quota_sessions(_NAME), "0", _NAME),
+        ("GET", keys.TENANTS_VERSION),
+        ("HGETALL", keys.TENANTS),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from redis.asyncio import Redis
@@ -12,10 +13,13 @@ from redis.asyncio import Redis
 from dsdq import keys
 from dsdq.bus import scripts
 from dsdq.bus.connection import translated
+from dsdq.bus.usage import month_of
 from dsdq.contract import Contract
+from dsdq.tenants.usage import NOTHING, Usage
 
 OPEN, CLOSED = "open", "closed"
 FIRST_EPOCH = 1
+USAGE_TTL_MS = 400 * 86_400_000  # what was used is known for, after the last of it
 
 
 class CommitStatus(StrEnum):
@@ -90,7 +94,7 @@ class Taken:
 class Owned:
     """A session and the proof of owning it: its epoch, and a token that nobody else knows.
 
-    ``keys`` are those of head, log and feed.
+    ``keys`` are those of head, log, feed and this month's usage.
     """
 
     contract: Contract
@@ -101,14 +105,16 @@ class Owned:
     def __post_init__(self) -> None:
         """Name the keys once: every commit is sent to them."""
         place = place_of(self.contract)
-        object.__setattr__(self, "keys", (place.head, place.log, keys.feed(place.producer, place.tenant)))
+        whose = place.producer, place.tenant
+        usage = keys.usage(*whose, month_of(datetime.now(UTC)))
+        object.__setattr__(self, "keys", (place.head, place.log, keys.feed(*whose), usage))
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
     """Messages to append in one go, if the log still has ``entries`` entries and ends at ``expected_length``.
 
-    Other fields become the head's.
+    ``usage`` is what it is charged for. Other fields become the head's.
     """
 
     owned: Owned
@@ -120,6 +126,7 @@ class Commit:
     branch: int
     closes: bool
     messages: Sequence[bytes]
+    usage: Usage = NOTHING
 
 
 class SessionStore:
@@ -250,6 +257,7 @@ class SessionStore:
             request,
             self._open_ttl_ms if status == OPEN else self._closed_ttl_ms,
             self._feed_entries,
+            USAGE_TTL_MS,
         ]
         with translated():
             return bool(await scripts.call(self._redis, "open", owned.keys, arguments) == b"OK")
@@ -269,6 +277,8 @@ class SessionStore:
             CLOSED if commit.closes else OPEN,
             self._closed_ttl_ms if commit.closes else self._open_ttl_ms,
             self._feed_entries,
+            USAGE_TTL_MS,
+            *commit.usage.of_commit,
             *commit.messages,
         ]
 

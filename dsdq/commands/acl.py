@@ -17,6 +17,7 @@ from dsdq.bus.connection import open_redis, translated
 from dsdq.errors import ConfigError
 from dsdq.keys import NAME
 from dsdq.settings import settings
+from dsdq.tenants import DEFAULT_TENANT
 
 PASSWORD_BYTES = 24
 
@@ -42,7 +43,7 @@ def setup(
     Passwords come from DSDQ_ACL_PASSWORDS. A user without one there keeps its own; a new one gets a random one, printed
     once. Servers do not tell one another their users: run this for each, replicas too.
     """
-    tenants = tenant or list(settings().tenants)
+    tenants = tenant or list(settings().tenants) or [DEFAULT_TENANT]
     wrong = [name for name in tenants if not NAME.fullmatch(name)]
     if wrong:
         raise ConfigError(f"--tenant: expected names of 1 to 64 of a-z, 0-9 and -, got {', '.join(wrong)}")

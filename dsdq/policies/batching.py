@@ -18,7 +18,7 @@ class Work:
     """What one session could use now, in token positions.
 
     ``cached`` positions have keys and values, ``prefill`` behind them have not yet, ``verify`` behind those are of a
-    round that waits, 0 where none does. ``since_s`` is when it began to wait.
+    round that waits, 0 where none does. ``since_s`` is when it began to wait. Its ``tenant`` has a fair share.
     """
 
     session: str
@@ -26,6 +26,7 @@ class Work:
     prefill: int
     verify: int
     since_s: float
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """``python -m dsdq.testing.chaos``: a whole service, real processes and a real Redis, in which everything goes wrong.
 
 Verifiers and devices reach Redis through proxies that lose, repeat, delay and cut; verifiers are killed, stopped and
-told to leave; Redis is restarted and killed. Then the faults end, every device has to finish its text, and the checker
-reads every session's history. The seed decides what goes wrong when.
+told to leave; Redis is restarted and killed. Then the faults end, every device has to finish its text and to find its
+receipt signed and right, the checker reads every session's history, and the bill has to be what all logs together say.
+The seed decides what goes wrong when.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -27,10 +29,15 @@ import typer
 
 from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis
+from dsdq.bus.usage import usage_of
 from dsdq.errors import ConfigError
 from dsdq.models.names import HASH_TARGET
+from dsdq.receipts import Signer
+from dsdq.settings import settings
 from dsdq.tasks import end
 from dsdq.telemetry.logs import configure
+from dsdq.tenants import DEFAULT_TENANT
+from dsdq.tenants.usage import Usage, total
 from dsdq.testing.checker import check
 from dsdq.testing.devices import EmulatedDevice, Text
 from dsdq.testing.history import History
@@ -48,6 +55,7 @@ SETTLE_S = 90.0
 STARTS_S = 120.0
 SHOWN = 5
 ALWAYS = ("--appendfsync", "always")  # on disk before it is answered: a killed server has lost nothing
+SERVICE_KEY = bytes(range(32))
 ON_VERIFIERS = (Act.KILL_VERIFIER, Act.END_VERIFIER, Act.STOP_VERIFIER)
 
 
@@ -144,8 +152,13 @@ class Chaos:
 
     def _command(self) -> list[str | Path]:
         module = "dsdq" if self._plan.fenced else "dsdq.testing.unfenced"
-        settings = {"LEASE_MS": round(1000 * LEASE_S), "HASH_STEP_MS": STEP_MS, "LOG_LEVEL": _log_level()}
-        words = [f"DSDQ_{name}={value}" for name, value in settings.items()]
+        chosen = {
+            "LEASE_MS": round(1000 * LEASE_S),
+            "HASH_STEP_MS": STEP_MS,
+            "LOG_LEVEL": _log_level(),
+            "SERVICE_KEY": SERVICE_KEY.hex(),
+        }
+        words = [f"DSDQ_{name}={value}" for name, value in chosen.items()]
         serve = ["verifier", "--redis", self._to_verifiers.url, "--target", self._plan.scenario.target]
         return ["env", *words, sys.executable, "-m", module, *serve]
 
@@ -230,10 +243,20 @@ class Chaos:
         redis, decode = open_redis(self._redis.url), self._plan.scenario.load_decoder()
         try:
             report.histories = await read_histories(redis, self._published, report.texts, decode)
+            ever = datetime.now(UTC) + timedelta(days=1)
+            billed = total((await usage_of(redis, DEFAULT_TENANT, ever - timedelta(days=2), ever)).values())
         finally:
             await redis.aclose()
         found = [finding for history in report.histories for finding in check(history)]
         report.failures += [(finding.kind, f"{finding.session}: {finding.detail}") for finding in found]
+        if (due := bill_of(report.histories)) != (told := replace(billed, kv_token_ms=0)):
+            report.failures.append(("the bill is not what the logs say", f"expected {due}, got {told}"))
+
+
+def bill_of(histories: Sequence[History]) -> Usage:
+    """Return what is to be paid for sessions by their logs, but for how long their keys and values were kept."""
+    opened = sum(isinstance(history.entries[0].message, Opened) for history in histories)
+    return total(Usage.of(verdict) for history in histories for verdict in history.verdicts) + Usage(sessions=opened)
 
 
 async def _all_connected(devices: Sequence[EmulatedDevice]) -> None:
@@ -278,6 +301,8 @@ def main(
     )
     configure(_log_level())
     share_cores()
+    os.environ["DSDQ_RECEIPT_KEY"] = Signer(SERVICE_KEY).public_key.hex()  # devices are in this process
+    settings.cache_clear()
     size = f"{plan.verifiers} verifiers of {target}, {plan.devices} devices, {plan.seconds:.0f} s of faults"
     typer.echo(f"seed {plan.seed}: {size}")
     report = asyncio.run(run(plan))

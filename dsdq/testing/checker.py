@@ -8,6 +8,7 @@ must hold is asked of every entry.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from dsdq.contract import FinishReason
 from dsdq.session import Counts, Live, SessionState, Transcript, liveness
@@ -106,8 +107,8 @@ def _continues(text: Transcript, verdict: Verdict) -> tuple[Kind, str] | None:
 
 
 def _receipt(text: Transcript, counts: Counts, closed: Closed) -> tuple[Kind, str] | None:
-    told = closed.length, closed.digest, closed.rounds, closed.drafted, closed.accepted, closed.verified
-    due = text.length, text.digest, counts.rounds, counts.drafted, counts.accepted, counts.verified
+    due = counts.receipt(closed.session, closed.reason, text.length, text.digest)
+    told = replace(closed, key=b"", signature=b"")
     return None if told == due else (Kind.RECEIPT, f"expected {due}, got {told}")
 
 

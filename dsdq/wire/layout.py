@@ -21,13 +21,17 @@ from dsdq.wire.limits import (
     MAX_CONTRACT_BYTES,
     MAX_COUNT,
     MAX_DRAFT_TOKENS,
+    MAX_LIMIT,
     MAX_MESSAGE_BYTES,
     MAX_MICROSECONDS,
     MAX_OPEN_BYTES,
     MAX_POSITION,
     MAX_PROMPT_TOKENS,
+    MAX_RETRY_MS,
     MAX_VERDICT_TOKENS,
     NAME,
+    PUBLIC_KEY_BYTES,
+    SIGNATURE_BYTES,
 )
 from dsdq.wire.messages import Cancel, Closed, Decode, Draft, Error, Gap, Open, Opened, Verdict
 
@@ -241,6 +245,7 @@ VERDICT = Layout(
         Field(15, "batch_rows", _COUNT),
         Field(16, "max_window", _WINDOW),
         Field(17, "logprobs", codecs.logprobs(), optional=True),
+        Field(18, "prefill", _POSITION, optional=True, default=0),
     ),
     check=_check_verdict,
 )
@@ -258,11 +263,21 @@ CLOSED = Layout(
         Field(7, "drafted", _COUNT),
         Field(8, "accepted", _COUNT),
         Field(9, "verified", _COUNT),
+        Field(10, "prefill", _POSITION, optional=True, default=0),
+        Field(11, "key", codecs.binary(PUBLIC_KEY_BYTES, PUBLIC_KEY_BYTES), optional=True, default=b""),
+        Field(12, "signature", codecs.binary(SIGNATURE_BYTES, SIGNATURE_BYTES), optional=True, default=b""),
     ),
 )
 ERROR = Layout(
     9,
     "error",
     Error,
-    (_SESSION, Field(3, "code", codecs.matching(CODE)), Field(4, "message", codecs.sentence())),
+    (
+        _SESSION,
+        Field(3, "code", codecs.matching(CODE)),
+        Field(4, "message", codecs.sentence()),
+        Field(5, "limit", codecs.text(0), optional=True, default=""),
+        Field(6, "left", codecs.integer(0, MAX_LIMIT), optional=True, default=0),
+        Field(7, "retry_after_ms", codecs.integer(-1, MAX_RETRY_MS), optional=True, default=0),
+    ),
 )

@@ -28,6 +28,8 @@ class ErrorCode(StrEnum):
     PROMPT_INVALID = "prompt_invalid"
     TERMS_INVALID = "terms_invalid"
     UNTRUSTED = "untrusted"
+    TENANT_DISABLED = "tenant_disabled"
+    QUOTA = "quota"
     NAME_TAKEN = "name_taken"
     WINDOW_TOO_LARGE = "window_too_large"
     RULE_LAW_MISSING = "rule_law_missing"
@@ -37,6 +39,7 @@ class ErrorCode(StrEnum):
     EXPIRED = "expired"
     NO_ANSWER = "no_answer"
     DEADLINE = "deadline"
+    RECEIPT_INVALID = "receipt_invalid"
     LOG_LOST = "log_lost"
     INTERNAL = "internal"
 
@@ -165,6 +168,7 @@ class Verdict:
     batch_rows: int
     max_window: int
     logprobs: TokenLogprobs | None = None
+    prefill: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,10 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The text is complete, or was cancelled: the receipt, and the last entry of a log."""
+    """The text is complete, was cancelled, or nobody went on with it: the receipt, and the last entry of a log.
+
+    Counts are those of all verdicts together. ``signature`` is that of the service's ``key`` (:mod:`dsdq.receipts`).
+    """
 
     session: str
     reason: FinishReason
@@ -187,15 +194,24 @@ class Closed:
     drafted: int
     accepted: int
     verified: int
+    prefill: int = 0
+    key: bytes = b""
+    signature: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """The session was refused or ended early: the last entry of a log. ``code`` is an :class:`ErrorCode` or newer."""
+    """The session was refused or ended early: the last entry of a log. ``code`` is an :class:`ErrorCode` or newer.
+
+    Where a limit of the tenant is why, ``limit`` names it; see :class:`dsdq.errors.QuotaError`.
+    """
 
     session: str
     code: str
     message: str
+    limit: str = ""
+    left: int = 0
+    retry_after_ms: int = 0
 
 
 Message = Open | Opened | Draft | Decode | Cancel | Verdict | Gap | Closed | Error

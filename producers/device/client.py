@@ -8,6 +8,7 @@ import secrets
 import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,7 @@ from dsdq.keys import fresh_name
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.routing import POLICIES, prefix_of
 from dsdq.policies.window import WindowPolicy
+from dsdq.receipts import Receipt
 from dsdq.settings import settings
 from dsdq.tasks import run_all
 from producers.device.choosing import DEEPEST, Choosing
@@ -140,7 +142,7 @@ class RedisClient:
             drafts = draft if isinstance(draft, Sequence) and not isinstance(draft, str) else (draft,)
             return await self._prepare(found, prompt, drafts, fixed, choosing.policy(found.worker, drafts), link)
 
-        generation = RedisGeneration(_prepare, self._doubt)
+        generation = RedisGeneration(_prepare, self._doubt, self._keep)
         self._generations.add(generation)
         return generation
 
@@ -173,7 +175,8 @@ class RedisClient:
             msg = "expected a prompt of at least one token, got an empty one"
             raise PromptError(msg)
         hands = [Hand(await asyncio.to_thread(one.start, contract, tokenizer), one.brief) for one in drafters]
-        return Prepared(contract, ids, tokenizer, hands, policy, link, found.worker.wid, found.round_trip_ms)
+        trip_ms, key = found.round_trip_ms, self._settings.receipt_key
+        return Prepared(contract, ids, tokenizer, hands, policy, link, found.worker.wid, trip_ms, key)
 
     def _link(self, found: Found, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
         if self._redis is None or self._feed is None:
@@ -203,6 +206,12 @@ class RedisClient:
             patience_ms=self._settings.find_verifier_ms,
             outage_ms=self._settings.give_up_ms,
         )
+
+    def _keep(self, receipt: Receipt) -> None:
+        """Keep a receipt if that is wished: one line, in one piece, behind those of other clients."""
+        if self._settings.receipts:
+            with Path(self._settings.receipts).open("ab", buffering=0) as file:
+                file.write(f"{receipt.write()}\n".encode())
 
     def _doubt(self) -> None:
         if self._directory is not None:

@@ -12,6 +12,7 @@ from typing import cast
 from dsdq.client import GenerationStats, Token, TokenKind
 from dsdq.contract import FinishReason
 from dsdq.errors import DsdqError, GoneError, SessionError
+from dsdq.receipts import Receipt
 from dsdq.stopping import ShownText
 from dsdq.wire import ErrorCode, Verdict
 from producers.device.link import SessionLink
@@ -23,20 +24,25 @@ ENDS_S = 5.0  # how long another task may take to end what it has under way
 class RedisGeneration:
     """See :class:`dsdq.client.Generation`. ``prepare`` runs when iteration starts, so that nothing happens unasked.
 
-    ``on_failure`` is called when it fails: verifiers may not be as they were seen.
+    ``on_failure`` is called when it fails: verifiers may not be as they were seen; ``keep`` with its receipt.
     """
 
     def __init__(
-        self, prepare: Callable[[GenerationStats], Awaitable[Prepared]], on_failure: Callable[[], None]
+        self,
+        prepare: Callable[[GenerationStats], Awaitable[Prepared]],
+        on_failure: Callable[[], None],
+        keep: Callable[[Receipt], None],
     ) -> None:
         self.ids: list[int] = []
         self.prompt_ids: tuple[int, ...] = ()
         self.stats = GenerationStats()
         self.finish_reason: FinishReason | None = None
+        self.receipt: Receipt | None = None
         self._closing = False
         self._ended = asyncio.Event()
         self._prepare = prepare
         self._on_failure = on_failure
+        self._keep = keep
         self._tokens: AsyncGeneratorType[Token, None] | None = None
         self._link: SessionLink | None = None
 
@@ -85,7 +91,10 @@ class RedisGeneration:
             self._on_failure()
             raise
         finally:
-            await prepared.link.close(cancel=self.finish_reason is None)
+            self.receipt = rounds.receipt
+            if self.receipt is not None:
+                self._keep(self.receipt)
+            await prepared.link.close(cancel=rounds.finish_reason is None)
             self._ended.set()
 
     def _show(self, token: int, started: float) -> None:

@@ -18,10 +18,19 @@ from redis.asyncio import Redis
 from structlog.typing import FilteringBoundLogger
 
 from dsdq.bus.feed import FeedReader, Subscription
-from dsdq.bus.inbox import publish
+from dsdq.bus.publishing import publish
 from dsdq.client import GenerationStats
 from dsdq.contract import Contract
-from dsdq.errors import BusError, BusyError, ConfigError, GoneError, RedisUnavailableError, RefusedError, SessionError
+from dsdq.errors import (
+    BusError,
+    BusyError,
+    ConfigError,
+    GoneError,
+    QuotaError,
+    RedisUnavailableError,
+    RefusedError,
+    SessionError,
+)
 from dsdq.policies.retry import AnswerTimeout, Backoff
 from dsdq.tasks import run_all
 from dsdq.telemetry.logs import get_logger
@@ -41,7 +50,7 @@ from dsdq.wire import (
     pack_contract,
     unpack,
 )
-from producers.device.patience import Patience
+from producers.device.patience import Clock, Patience
 from producers.device.sealer import Sealer
 
 log = get_logger("device")
@@ -91,7 +100,7 @@ class SessionLink:
         self._rng = rng
         self._sealer = sealer
         self._timeout = AnswerTimeout(LEAST_TIMEOUT_MS, patience.verdict_ms)
-        self._began_s = monotonic()
+        self._clock = Clock(patience)
         self._contract: Contract | None = None
         self._subscription: Subscription | None = None
         self._closed = False
@@ -132,7 +141,7 @@ class SessionLink:
         await self._ask(OPEN_ROUND, request)
         message = await self._next()
         if isinstance(message, Error):
-            raise RefusedError(message.code, message.message)
+            raise _refusal(message)
         if not isinstance(message, Opened):
             raise _unexpected(message, "opened")
         self._worker = message.worker
@@ -267,9 +276,9 @@ class SessionLink:
         silent_since = monotonic()
         wait_ms = self._timeout.ms
         while True:
-            self._check_time(silent_since)
+            self._clock.check(silent_since, self._worker)
             try:
-                return self._received(await self._subscribed.get(self._within(wait_ms) / 1000))
+                return self._received(await self._subscribed.get(self._clock.within(wait_ms) / 1000))
             except TimeoutError:
                 backoff = backoff or Backoff(self._rng, self._timeout.ms, self._patience.verdict_ms)
                 wait_ms = self._timeout.ms + backoff.next_ms()
@@ -334,7 +343,7 @@ class SessionLink:
                 if opens:
                     refusals += 1
                     pause_ms *= refusals  # who is refused again is one of many
-                    self._check_busy(error, pause_ms)
+                    self._clock.check_busy(error, self._asked[OPEN_ROUND].at_s, pause_ms)
                     await self._look_for_owner(subscription, opens=opens)
             except GoneError:
                 if self._subscription is not None:
@@ -351,8 +360,8 @@ class SessionLink:
                 self.link_ms = self._last_link_ms = 1000 * (monotonic() - sent_s)
                 self._stats.bytes_up += len(request)
                 return
-            self._check_time(began_s)
-            await asyncio.sleep(self._within(pause_ms) / 1000)
+            self._clock.check(began_s, self._worker)
+            await asyncio.sleep(self._clock.within(pause_ms) / 1000)
 
     async def _follow_owner(self) -> None:
         """Turn to who owns the session by its head: should Redis have lost a takeover, no other word would come."""
@@ -370,8 +379,6 @@ class SessionLink:
                 owner = await self._find_worker()
             self._worker = owner or self._worker
 
-    # Time
-
     @property
     def _subscribed(self) -> Subscription:
         if self._subscription is None:
@@ -379,27 +386,11 @@ class SessionLink:
             raise SessionError(ErrorCode.INTERNAL, msg)
         return self._subscription
 
-    def _within(self, wait_ms: float) -> float:
-        """Return the wait, cut to what is left until the deadline."""
-        if self._patience.deadline_ms is None:
-            return wait_ms
-        return max(0.0, min(wait_ms, self._patience.deadline_ms - 1000 * (monotonic() - self._began_s)))
 
-    def _check_time(self, since_s: float) -> None:
-        deadline_ms = self._patience.deadline_ms
-        if deadline_ms is not None and 1000 * (monotonic() - self._began_s) >= deadline_ms:
-            msg = f"expected the whole text within {deadline_ms / 1000:g} s, the time is over"
-            raise SessionError(ErrorCode.DEADLINE, msg)
-        waited_ms = 1000 * (monotonic() - since_s)
-        if waited_ms >= self._patience.give_up_ms:
-            msg = f"expected an answer from verifier {self._worker}, none came for {waited_ms / 1000:.0f} s"
-            raise SessionError(ErrorCode.NO_ANSWER, msg)
-
-    def _check_busy(self, error: BusyError, pause_ms: float) -> None:
-        """Give up on a place where ``open_ms`` or the deadline would be over before the next try."""
-        waited_ms = 1000 * (monotonic() - self._asked[OPEN_ROUND].at_s)
-        if pause_ms >= self._within(self._patience.open_ms - waited_ms):
-            raise error
+def _refusal(error: Error) -> RefusedError:
+    if not error.limit:
+        return RefusedError(error.code, error.message)
+    return QuotaError(error.message, limit=error.limit, left=error.left, retry_after_ms=error.retry_after_ms)
 
 
 def _unexpected(message: Message, expected: str) -> SessionError:

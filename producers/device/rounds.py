@@ -17,6 +17,7 @@ from dsdq.drafting import Proposal
 from dsdq.errors import SessionError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.window import Choice, Mode, WindowPolicy, far_from
+from dsdq.receipts import Receipt, Tally
 from dsdq.session import Transcript, check_verdict
 from dsdq.tasks import end
 from dsdq.wire import Closed, Decode, Draft, ErrorCode, Opened, Verdict, pack_contract
@@ -34,7 +35,7 @@ PAUSE = Choice(0, 1, Mode.TARGET_ONLY, budget=16)
 class Prepared:
     """All that a generation needs once prompt, tokenizer, drafters and verifier are known.
 
-    ``round_trip_ms`` is what a round trip to Redis takes.
+    ``round_trip_ms`` is what a round trip to Redis takes, ``receipt_key`` by which receipts must be signed, if any.
     """
 
     contract: Contract
@@ -45,21 +46,25 @@ class Prepared:
     link: SessionLink
     worker: str
     round_trip_ms: float
+    receipt_key: bytes | None = None
 
 
 class Rounds:
     """Yields verdicts, checked, in the order of the text. ``shown`` are the tokens that the user has seen, growing.
 
-    ``finish_reason`` is set before the last verdict is yielded.
+    ``finish_reason`` and ``receipt`` are set before the last verdict is yielded.
     """
 
     def __init__(self, prepared: Prepared, stats: GenerationStats, shown: Sequence[int]) -> None:
         self.finish_reason: FinishReason | None = None
+        self.receipt: Receipt | None = None
         self._contract, self._prompt, self._worker = prepared.contract, prepared.prompt, prepared.worker
         self._link, self._policy = prepared.link, prepared.policy
         self._shown = shown
         self._round_trip_s = prepared.round_trip_ms / 1000
         self._transcript = Transcript(pack_contract(prepared.contract), prepared.prompt)
+        self._tally = Tally(len(prepared.prompt))
+        self._receipt_key = prepared.receipt_key
         self._flights = Flights(prepared.contract.session, self._transcript)
         self._drafting = Drafting(prepared.hands, prepared.policy, self._flights)
         self._observer = Observer(prepared.policy, stats, prepared.link)
@@ -178,6 +183,7 @@ class Rounds:
         proposal, in_flight = made.proposal, len(self._flights)
         if proposal.tokens:
             window = self._flights.launch(proposal.tokens, proposal.law)
+            self._tally.asked(window)
             self._observer.launched(window, made, in_flight)
             return window
         if not in_flight:
@@ -189,7 +195,10 @@ class Rounds:
         """Return the request to let the verifier go on by itself, as was chosen, or as the drafter knew nothing."""
         self._observer.granted(begins=not self._flights.granted, unknown=unknown)
         budget = max(choice.budget, self._flights.granted, 1)  # it takes the place of one that reaches no further
-        return self._flights.grant(min(budget, self._left), min(_stream_window(choice), self._contract.max_window))
+        window = min(_stream_window(choice), self._contract.max_window)
+        grant = self._flights.grant(min(budget, self._left), window)
+        self._tally.asked(grant)
+        return grant
 
     async def _publish(self, request: Draft | Decode, *, waits: bool) -> None:
         """Publish a round. One that others are to follow is not waited for: that would take a round trip."""
@@ -221,19 +230,20 @@ class Rounds:
     async def _take(self, answer: Verdict | Closed | Opened) -> Verdict | None:
         """Take an answer in; return it if it is a verdict, with ``finish_reason`` set if it is the last one."""
         if isinstance(answer, Closed):
-            self.finish_reason = answer.reason
+            self._close(answer)
             return None
         if isinstance(answer, Opened):
             self._rewind(answer)
             return None
         check_verdict(self._transcript, answer)
+        self._tally.add(answer)
         self._land(answer)
         self._link.keep(self._flights.rounds)
         closed: Verdict | Closed | Opened | None = self._link.closed()
         if closed is None and not self._left:  # nothing else can come
             closed = await self._link.answer()
         if isinstance(closed, Closed):
-            self.finish_reason = closed.reason
+            self._close(closed)
         if isinstance(closed, Opened):
             self._rewind(closed)
         return answer
@@ -251,6 +261,21 @@ class Rounds:
         self._observer.note(verdict, guessed, grant, self._widest)
         self._widest = verdict.max_window
 
+    def _close(self, closed: Closed) -> None:
+        """Take in how the session ended.
+
+        Raises:
+            SessionError: its device did not go on with it in time, or the receipt says other than the verdicts did.
+        """
+        tokens = tuple(self._transcript.tokens[self._transcript.prompt_tokens :])
+        receipt = Receipt(pack_contract(self._contract), self._prompt, tokens, self._tally.counts, closed)
+        problems = receipt.problems(self._receipt_key)
+        if problems:
+            raise SessionError(ErrorCode.RECEIPT_INVALID, f"receipt: {'; '.join(problems)}")
+        self.finish_reason, self.receipt = closed.reason, receipt
+        if closed.reason is FinishReason.EXPIRED:
+            raise SessionError(ErrorCode.EXPIRED, "no message came for too long; open a new session")
+
     def _rewind(self, opened: Opened) -> None:
         """Go back to where the log ends now.
 
@@ -266,6 +291,7 @@ class Rounds:
             msg = f"expected a log that begins as the text does, got another at length {opened.length}"
             raise SessionError(ErrorCode.DIGEST_MISMATCH, msg)
         transcript.truncate(opened.length)
+        self._tally.rewind(opened.length)
         self._observer.abandoned(self._flights.abandon())
         self._drafting.drop()
         self._silent = False

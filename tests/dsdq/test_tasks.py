@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 
-from dsdq.tasks import end, end_all_of, start_for
+import pytest
+
+from dsdq.tasks import end, end_all_of, run_all, start_for
 
 
 async def test_a_task_that_swallows_its_first_cancellation_is_ended_all_the_same() -> None:
@@ -55,3 +57,27 @@ async def test_what_runs_for_an_owner_ends_with_it_and_so_does_what_that_begins_
     assert len(asyncio.all_tasks()) == 2  # this one and the other owner's
     await end_all_of(other)
     assert ended[-1] == "another's"
+
+
+async def test_of_what_is_run_at_once_the_first_error_ends_the_others_and_is_raised_as_it_is() -> None:
+    ended = list[str]()
+
+    async def waiting() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("waiting")
+
+    async def failing() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("no")
+
+    async def quick() -> None:
+        ended.append("quick")
+
+    with pytest.raises(ValueError, match="no"):
+        await run_all(waiting(), failing(), quick())
+    assert ended == ["quick", "waiting"]
+    await run_all(quick(), quick())
+    await run_all()
+    assert ended == ["quick", "waiting", "quick", "quick"]

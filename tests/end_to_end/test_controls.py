@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 import dsdq
 from dsdq import keys
-from dsdq.bus.inbox import publish
+from dsdq.bus.publishing import publish
 from dsdq.bus.sessions import read_log
 from dsdq.contract import Contract
 from dsdq.errors import RefusedError

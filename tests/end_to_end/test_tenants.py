@@ -19,15 +19,16 @@ from dsdq import keys
 from dsdq.bus.acl import VERIFIER, device_name, users
 from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis
-from dsdq.bus.inbox import publish
-from dsdq.errors import ConfigError
+from dsdq.bus.publishing import publish
+from dsdq.contract import Contract
+from dsdq.errors import ConfigError, DeniedError
 from dsdq.models.names import HASH_TARGET
 from dsdq.sealing import Seal, producer_key, sealed
 from dsdq.settings import settings
 from dsdq.tasks import end
 from dsdq.testing.hashed import decode
 from dsdq.versions import NEWEST
-from dsdq.wire import Cancel, pack
+from dsdq.wire import Cancel, Open, pack, pack_contract
 from tests.conftest import Serve, newest_server
 
 TENANTS = ("acme", "globex")
@@ -151,6 +152,19 @@ async def test_no_sibling_ends_a_devices_session(serve: Serve, place: Place, be:
 
 def _who(seal: Seal | None) -> str:
     return seal.producer if seal else "phone-7"
+
+
+async def test_a_tenants_credential_opens_nothing_for_another(serve: Serve, place: Place) -> None:
+    async with serve(HASH_TARGET, redis_url=place.url(VERIFIER), tenants=TENANTS) as verifier:
+        with pytest.raises(DeniedError, match="permission"):
+            async with dsdq.connect(place.url(device_name("acme")), tenant="globex"):
+                pass
+        async with open_redis(place.url(device_name("acme"))) as redis:
+            contract = pack_contract(Contract("globex", "phone", "s1", HASH_TARGET, "f"))
+            await publish(redis, verifier.info.wid, "acme", pack(Open("s1", contract, (1, 2))), producer="phone")
+        (letter,) = await until_buried(place.admin, 1)
+        assert b"another than its inbox" in letter[b"reason"]
+    assert await place.admin.keys("*globex:s1*") == []
 
 
 async def test_several_tenants_need_a_server_that_keeps_them_apart(serve: Serve) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from dsdq.policies.batching import Order, Residency, StepBudget, Tenure, Work, fill, first_in_first_out
+from dsdq.policies.batching import Residency, StepBudget, Tenure, Work, fill
+from dsdq.policies.fairness import FairShare
 from dsdq.policies.paging import Paging, blocks_for
 from workers.engine.rows import Row
 
@@ -19,13 +20,14 @@ class Request:
 
     ``text`` is its prompt and what was committed. ``drafted`` are the tokens to be verified behind it, empty for a
     plain next token; None where no round waits, and its text may only be fed ahead. ``since_s`` is when it began to
-    wait.
+    wait. It is its ``tenant``'s.
     """
 
     session: str
     text: Sequence[int]
     drafted: tuple[int, ...] | None
     since_s: float
+    tenant: str = ""
 
 
 class Planner:
@@ -36,15 +38,19 @@ class Planner:
         blocks: int,
         budget: StepBudget,
         *,
-        order: Order = first_in_first_out,
+        fair: FairShare | None = None,
         tenure: Tenure = GREEDY_TENURE,
         shares: bool = True,
     ) -> None:
-        """Begin with an empty cache of ``blocks`` blocks; ``shares`` holds equal prefixes together."""
+        """Begin with an empty cache of ``blocks`` blocks; ``shares`` holds equal prefixes together.
+
+        ``fair`` says whose work comes first; whoever runs the steps lets it know what they took.
+        """
         self.paging = Paging(blocks, shares=shares)
+        self.fair = fair or FairShare()
+        self.grace_s = tenure.grace_s
         self.evictions = 0
         self._budget = budget
-        self._order = order
         self._tenure = tenure
         self._used_s: dict[str, float] = {}
 
@@ -70,7 +76,7 @@ class Planner:
         asked = {request.session: request for request in requests if request.session not in busy}
         works = [self._work(request) for request in asked.values()]
         room = Residency(self.paging, self._used_s, self._tenure, now_s, busy)
-        shares = fill(self._order(works), self._budget, room)
+        shares = fill(self.fair.order(works), self._budget, room)
         self.evictions += len(room.evicted)
         rows = [self._row(asked[share.session], share.prefill, share.verify) for share in shares]
         for row in rows:
@@ -87,7 +93,7 @@ class Planner:
         # The last token of the text is fed with the round: its logits are the first that are judged.
         prefill = len(request.text) - 1 - cached
         verify = 0 if request.drafted is None else len(request.drafted) + 1
-        return Work(request.session, cached, prefill, verify, request.since_s)
+        return Work(request.session, cached, prefill, verify, request.since_s, request.tenant)
 
     def _row(self, request: Request, prefill: int, verify: int) -> Row:
         holding, text = self.paging[request.session], request.text

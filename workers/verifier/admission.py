@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dsdq.contract import Contract, Rule
-from dsdq.errors import RefusedError
-from dsdq.wire import Decode, Draft, ErrorCode
+from dsdq.errors import QuotaError, RefusedError
+from dsdq.session import Transcript
+from dsdq.wire import Decode, Draft, Error, ErrorCode, Opened
+from dsdq.wire.limits import MAX_LIMIT, MAX_RETRY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +120,27 @@ def object_to(contract: Contract, message: Draft | Decode) -> tuple[ErrorCode, s
     if contract.rule is Rule.REJECTION and message.law is None:
         return ErrorCode.RULE_LAW_MISSING, "expected the law that the draft was sampled from under the rejection rule"
     return None
+
+
+def opened(offer: Offer, worker: str, contract: Contract, transcript: Transcript, epoch: int) -> Opened:
+    """Return the message that says that ``worker`` has the session."""
+    return Opened(
+        session=contract.session,
+        worker=worker,
+        epoch=epoch,
+        numerics=offer.numerics,
+        target_revision=offer.target_revision,
+        length=transcript.length,
+        digest=transcript.digest,
+        max_window=contract.max_window,
+        context_tokens=offer.context_tokens,
+    )
+
+
+def error_of(session: str, refusal: RefusedError) -> Error:
+    """Return the message that refuses a session."""
+    answer = Error(session, refusal.code, str(refusal))
+    if not isinstance(refusal, QuotaError):
+        return answer
+    left, retry_ms = min(refusal.left, MAX_LIMIT), min(refusal.retry_after_ms, MAX_RETRY_MS)
+    return replace(answer, limit=refusal.limit, left=left, retry_after_ms=retry_ms)

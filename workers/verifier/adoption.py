@@ -17,7 +17,7 @@ from dsdq.errors import RedisUnavailableError, SessionError, WireError
 from dsdq.session import SessionState, replay
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import ErrorCode, Open, Opened, unpack, unpack_contract
-from workers.verifier.admission import Offer
+from workers.verifier.admission import Offer, opened
 from workers.verifier.commits import saying
 from workers.verifier.held import Held
 from workers.verifier.sessions import Sessions
@@ -142,7 +142,7 @@ class Adoption:
         contract, transcript, counts = replay(opening, map(unpack, _messages(entries)))
         state = SessionState(contract, transcript, taken.epoch, taken.owner, taken.round, taken.branch, counts)
         owned = Owned(contract, taken.epoch, taken.owner)
-        message = self._sessions.opened(contract, transcript, taken.epoch)
+        message = opened(self._offer, self._worker, contract, transcript, taken.epoch)
         (status,) = await self._store.commit([saying(state, owned, len(entries), message, closes=False)])
         if status not in APPENDED:
             return None

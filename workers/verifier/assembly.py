@@ -9,20 +9,24 @@ from functools import partial
 from hashlib import blake2b
 from types import ModuleType
 
+from redis.asyncio import Redis
+
 from dsdq.bus import scripts
-from dsdq.bus.acl import check_tenancy
+from dsdq.bus.acl import Version, check_tenancy
 from dsdq.bus.connection import check_server, open_redis, server_version
 from dsdq.bus.dead import Kept
 from dsdq.bus.inbox import Bounds
 from dsdq.bus.registry import WorkerInfo
+from dsdq.bus.tenants import TenantStore
 from dsdq.contract import MAX_WINDOW
 from dsdq.errors import ConfigError
 from dsdq.keys import fresh_name
 from dsdq.models.names import HASH_TARGET
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.batching import ORDERS, StepBudget, Tenure
+from dsdq.policies.fairness import FairShare
 from dsdq.policies.paging import BLOCK
-from dsdq.sealing import Keyring
+from dsdq.receipts import Signer
 from dsdq.settings import Settings
 from dsdq.testing.hashed import CONTEXT_TOKENS, HASHED, Guesser
 from dsdq.versions import SPOKEN
@@ -35,6 +39,7 @@ from workers.verifier.admission import Offer
 from workers.verifier.engine_thread import EngineThread
 from workers.verifier.limits import Limits
 from workers.verifier.service import Verifier
+from workers.verifier.tenancy import Tenancy
 
 
 @asynccontextmanager
@@ -55,7 +60,8 @@ async def assemble(
     redis = open_redis(url)
     try:
         await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
-        check_tenancy(await server_version(redis), chosen.tenants, allow_unsafe=chosen.allow_unsafe_redis)
+        version = await server_version(redis)
+        check_tenancy(version, chosen.tenants, allow_unsafe=chosen.allow_unsafe_redis)
         await scripts.load(redis)
         async with running:
             tokenizer = await asyncio.to_thread(Tokenizer.load, target_name)
@@ -66,10 +72,10 @@ async def assemble(
                 offer_of(thread.engine, tokenizer.fingerprint, chosen),
                 info_of(thread.engine, tokenizer.fingerprint, chosen),
                 tokenizer,
-                tenants=chosen.tenants,
+                tenancy=tenancy_of(redis, version, chosen),
+                signer=None if chosen.service_key is None else Signer(chosen.service_key.get_secret_value()),
                 limits=limits_of(chosen),
                 secret=int.from_bytes(blake2b(chosen.server_secret.encode(), digest_size=8).digest()),
-                keyring=keyring_of(chosen),
             )
     finally:
         thread.stop()
@@ -81,7 +87,11 @@ def planner_of(engine: RoundEngine, chosen: Settings) -> Planner:
     return Planner(
         engine.kv_blocks,
         StepBudget(chosen.step_tokens, chosen.prefill_tokens),
-        order=ORDERS[chosen.step_order],
+        fair=FairShare(
+            within=ORDERS[chosen.step_order],
+            prefill_tokens=chosen.prefill_tokens,
+            credit_positions=chosen.step_tokens,  # who misses a step, as its devices draft, may catch up on it
+        ),
         tenure=Tenure(chosen.kv_grace_ms / 1000, chosen.kv_patience_ms / 1000),
         shares=chosen.share_prefixes,
     )
@@ -145,9 +155,16 @@ def model() -> ModuleType:
     return module
 
 
-def keyring_of(chosen: Settings) -> Keyring:
-    """Return the secrets of the tenants whose devices must seal their messages."""
-    return Keyring({tenant: secret.get_secret_value() for tenant, secret in chosen.tenant_secrets.items()})
+def tenancy_of(redis: Redis, version: Version, chosen: Settings) -> Tenancy:
+    """Return what knows the tenants."""
+    return Tenancy(
+        TenantStore(redis),
+        named=chosen.tenants,
+        secrets={tenant: secret.get_secret_value() for tenant, secret in chosen.tenant_secrets.items()},
+        service_key=None if chosen.service_key is None else chosen.service_key.get_secret_value(),
+        server=version,
+        allow_unsafe=chosen.allow_unsafe_redis,
+    )
 
 
 def limits_of(chosen: Settings) -> Limits:

@@ -65,7 +65,8 @@ class Held:
     round. ``failures`` counts steps that failed on it alone. Of an ``inherited`` one the ``deaths`` are counted of
     verifiers that fed its text. Since ``opened_s`` it has its place here. Of a session that was ``lost`` nothing may be
     acknowledged any more: it is another worker's. ``acceptance`` is that of its device's drafts, ``own_acceptance``
-    that of the verifier's; ``turnaround`` says when its next round is due.
+    that of the verifier's; ``turnaround`` says when its next round is due. ``prefill`` is how many prompt tokens had to
+    be fed for it, None before its first row. For its keys and values it has been charged until ``kept_s``.
     """
 
     state: SessionState
@@ -85,6 +86,8 @@ class Held:
     acceptance: Acceptance = field(default_factory=Acceptance)
     own_acceptance: Acceptance = field(default_factory=Acceptance)
     turnaround: Turnaround = field(default_factory=Turnaround)
+    prefill: int | None = None
+    kept_s: float = field(default_factory=monotonic)
 
     @property
     def session(self) -> str:
@@ -92,9 +95,14 @@ class Held:
         return self.state.contract.session
 
     @property
+    def tenant(self) -> str:
+        """Return whose it is."""
+        return self.state.contract.tenant
+
+    @property
     def key(self) -> str:
         """Return what tells it from the others of a verifier: a session's name is its tenant's to choose."""
-        return key_of(self.state.contract.tenant, self.session)
+        return key_of(self.tenant, self.session)
 
     @property
     def place(self) -> Place:
@@ -111,6 +119,20 @@ class Held:
         theirs, other = (self.own_acceptance, self.acceptance) if granted else (self.acceptance, self.own_acceptance)
         theirs.add(verdict.drafted, verdict.accepted, len(verdict.tokens))
         other.add(0, 0, len(verdict.tokens))
+
+    def fed_from(self, start: int) -> None:
+        """Take note of a row that begins at position ``start``: the first one tells what of the prompt was there."""
+        if self.prefill is None:
+            self.prefill = max(0, self.state.transcript.prompt_tokens - 1 - start)
+
+    def keep_ms(self, grace_s: float) -> int:
+        """Return what its keys and values are to be charged for since they were last, in token-milliseconds.
+
+        At most ``grace_s``: whoever is silent for longer may lose them, and costs nobody anything.
+        """
+        now_s = monotonic()
+        took_s, self.kept_s = min(now_s - self.kept_s, grace_s), now_s
+        return round(1000 * took_s * self.state.transcript.length)
 
     def receive(self, pending: Pending, most: int) -> Sequence[Pending]:
         """Let a round wait if it does not yet, and keep to ``most``; return what does not wait.

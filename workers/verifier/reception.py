@@ -12,7 +12,7 @@ from dsdq import keys
 from dsdq.bus.dead import Kind
 from dsdq.bus.inbox import Entry, Inbox
 from dsdq.bus.sessions import Place, place_of
-from dsdq.errors import SealError, WireError
+from dsdq.errors import RefusedError, SealError, WireError
 from dsdq.sealing import Keyring, Seal
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import Cancel, Decode, Draft, ErrorCode, Message, Open, answer_to, unpack, unpack_contract
@@ -20,6 +20,7 @@ from workers.verifier.adoption import Adoption
 from workers.verifier.gate import check_speaker, examine
 from workers.verifier.held import Held
 from workers.verifier.sessions import Sessions
+from workers.verifier.tenancy import Tenancy
 
 log = get_logger("verifier")
 
@@ -33,11 +34,13 @@ class Reception:
         sessions: Sessions,
         adoption: Adoption,
         keyring: Keyring,
+        tenancy: Tenancy,
     ) -> None:
         self._inbox = inbox
         self._sessions = sessions
         self._adoption = adoption
         self._keyring = keyring
+        self._tenancy = tenancy
 
     async def take(self, entry: Entry) -> None:
         """Take one message in."""
@@ -99,7 +102,7 @@ class Reception:
                 contract = unpack_contract(message.contract, with_unknown=True)
                 check_speaker(seal, message.session, contract.producer)
                 if held is None or held.place != place_of(contract):
-                    await self._sessions.refuse(message, contract, ErrorCode.INTERNAL, reason)
+                    await self._sessions.answer_with(message, contract, RefusedError(ErrorCode.INTERNAL, reason))
                 else:  # it was the round that came with it
                     self._sessions.fail(held, ErrorCode.INTERNAL, reason)
             elif held is not None:
@@ -126,6 +129,11 @@ class Reception:
             self._inbox.condemn(entry, Kind.WRONG_TENANT, reason)
             return
         check_speaker(seal, message.session, contract.producer)
+        try:
+            self._tenancy.roster.check(contract.tenant)
+        except RefusedError as refusal:
+            await self._sessions.refuse(entry, message, contract, refusal)
+            return
         await self._sessions.receive(entry, message, contract)
 
     async def _route(self, entry: Entry, message: Draft | Decode | Cancel, seal: Seal | None) -> None:

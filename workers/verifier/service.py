@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
 
@@ -18,10 +17,12 @@ from structlog.contextvars import bind_contextvars
 
 from dsdq.bus.dead import DeadLetters
 from dsdq.bus.inbox import Entry, Inbox
+from dsdq.bus.quotas import Quotas
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import SessionStore
 from dsdq.errors import BusError, FencedError, RedisUnavailableError
 from dsdq.models.tokenizer import Tokenizer
+from dsdq.receipts import Signer
 from dsdq.sealing import Keyring
 from dsdq.tasks import end
 from dsdq.telemetry.logs import get_logger
@@ -36,7 +37,9 @@ from workers.verifier.limits import Limits
 from workers.verifier.reception import Reception
 from workers.verifier.recovery import Recovery
 from workers.verifier.sessions import Sessions
+from workers.verifier.spending import Spending
 from workers.verifier.stepping import Stepper
+from workers.verifier.tenancy import Roster, Tenancy
 
 log = get_logger("verifier")
 
@@ -62,16 +65,18 @@ class Verifier:
         info: WorkerInfo,
         tokenizer: Tokenizer,
         *,
-        tenants: Sequence[str],
+        tenancy: Tenancy,
+        signer: Signer | None,
         limits: Limits,
         secret: int,
-        keyring: Keyring,
     ) -> None:
         self.info = info
         self._engine = engine
         self._limits = limits
         self._registry = Registry(redis)
-        self._inbox = Inbox(redis, info.wid, tenants, DeadLetters(redis, limits.dead_letters))
+        self._inbox = Inbox(redis, info.wid, (), DeadLetters(redis, limits.dead_letters))
+        self._planner, self._tenancy, self._keyring = planner, tenancy, Keyring({})
+        tenancy.on_change = self._go_by
         store, work = _store(redis, info.wid, limits), asyncio.Event()
         self._sessions = Sessions(
             store,
@@ -79,6 +84,8 @@ class Verifier:
             planner,
             offer,
             tokenizer,
+            Spending(Quotas(redis), tenancy),
+            signer,
             worker=info.wid,
             limits=limits,
             on_ready=work.set,
@@ -88,7 +95,7 @@ class Verifier:
             engine, planner, self._sessions, blame, offer, work, step_tokens=limits.step_tokens, secret=secret
         )
         self._adoption = Adoption(store, self._registry, self._sessions, offer, info.wid)
-        self._reception = Reception(self._inbox, self._sessions, self._adoption, keyring)
+        self._reception = Reception(self._inbox, self._sessions, self._adoption, self._keyring, tenancy)
         self._recovery = Recovery(
             redis,
             self._registry,
@@ -108,7 +115,9 @@ class Verifier:
             BusError: Redis refused what a verifier needs.
         """
         bind_contextvars(worker=self.info.wid)
+        await self._tenancy.follow()
         await self._inbox.open(self._limits.inbox)
+        await self._inbox.serve(self._tenancy.roster.served)
         await self._inbox.beat(1, self._keys_ttl_ms)
         self._recovery.tell(await self._registry.join(self.info, self._limits.lease_ms))
         log.info("serving", target=self.info.model)
@@ -122,6 +131,7 @@ class Verifier:
             self._sweep(),
             self._tidy(),
             self._sessions.admit_forever(),
+            self._sessions.spending.run(lambda: self._sessions),
             self._adoption.repair_forever(self._reception.take),
             self._recovery.run(),
             self._recovery.relieve_forever(self._limits.lease_ms / 1000),
@@ -147,6 +157,7 @@ class Verifier:
                 await self._inbox.close()
                 await asyncio.wait([stepping])
                 await self._sessions.commits.shorter_than(1)
+                await self._sessions.spending.settle()
 
     async def _leave(self) -> None:
         """End the lease, so that others take over what is left; if nothing is, leave no trace."""
@@ -162,6 +173,18 @@ class Verifier:
     def _keys_ttl_ms(self) -> int:
         """Return how long a dead verifier's keys wait for one to take over: as long as its sessions' logs."""
         return 2 * self._limits.idle_ttl_ms
+
+    def _go_by(self, roster: Roster) -> None:
+        """Let tenants have what their records say from now on."""
+        self._keyring.hold(roster.secrets)
+        self._planner.fair.weights = roster.weights
+        self._end_disabled()
+
+    def _end_disabled(self) -> None:
+        """End the sessions of tenants that may have none, those too that were taken over."""
+        for held in self._sessions:
+            if held.tenant in self._tenancy.roster.disabled:
+                self._sessions.fail(held, ErrorCode.TENANT_DISABLED, f"tenant {held.tenant} was disabled")
 
     # Loops
 
@@ -214,6 +237,8 @@ class Verifier:
                     del self._sessions.unowned[: len(unowned)]
                     await self._sessions.tell()  # time alone may have made the wait too long
                     await self._inbox.beat(drained_per_s, self._keys_ttl_ms)
+                    await self._tenancy.follow()
+                    await self._inbox.serve(self._tenancy.roster.served)
             except (RedisUnavailableError, TimeoutError) as error:
                 if monotonic() - silent_since > lease_s:
                     msg = f"lease of verifier {self.info.wid}: could not be renewed in time; it must stop"
@@ -227,14 +252,14 @@ class Verifier:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
+            self._end_disabled()
             with contextlib.suppress(RedisUnavailableError):
                 await self._registry.announce(self.info.model)
                 await self._sessions.drop_strays()
             oldest = monotonic() - self._limits.idle_ttl_ms / 1000
             for held in self._sessions:
                 if held.touched_s < oldest and not held.pending:
-                    reason = "no message came for too long; open a new session"
-                    self._sessions.fail(held, ErrorCode.EXPIRED, reason)
+                    self._sessions.expire(held)
 
 
 def _store(redis: Redis, worker: str, limits: Limits) -> SessionStore:

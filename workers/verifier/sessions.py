@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import monotonic
@@ -14,15 +15,19 @@ from dsdq.bus.sessions import Commit, CommitStatus, Owned, Place, SessionStore, 
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import RedisUnavailableError, RefusedError, WireError
 from dsdq.models.tokenizer import Tokenizer
+from dsdq.policies.fairness import guaranteed
+from dsdq.receipts import Signer
 from dsdq.session import SessionState, Transcript
 from dsdq.stopping import StopFinder
 from dsdq.telemetry.logs import get_logger
-from dsdq.wire import Closed, Decode, Draft, Error, ErrorCode, Message, Open, Opened, pack, unpack_contract
+from dsdq.tenants.usage import Usage
+from dsdq.wire import Closed, Decode, Draft, Error, ErrorCode, Message, Open, pack, unpack_contract
 from workers.engine.planner import Planner
 from workers.verifier import admission
 from workers.verifier.commits import Commits, saying
 from workers.verifier.held import Held, Pending, key_of
 from workers.verifier.limits import Limits
+from workers.verifier.spending import Spending
 from workers.verifier.step import Outcome
 from workers.verifier.waiting import Turnover, Waiting, WaitingRoom, refusal_ms
 
@@ -40,18 +45,21 @@ class Sessions:
     devices repeat them to the new owner.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a session needs of a verifier's parts, each named
         self,
         store: SessionStore,
         inbox: Inbox,
         planner: Planner,
         offer: admission.Offer,
         tokenizer: Tokenizer,
+        spending: Spending,
+        signer: Signer | None,
         *,
         worker: str,
         limits: Limits,
         on_ready: Callable[[], None],
     ) -> None:
+        self.spending = spending
         self.commits = Commits(store, inbox, self._lose)
         self.astray: asyncio.Queue[tuple[Place, Sequence[Entry]]] = asyncio.Queue()
         self.unowned: list[Entry] = []
@@ -60,6 +68,7 @@ class Sessions:
         self._planner = planner
         self._offer = offer
         self._tokenizer = tokenizer
+        self._signer = signer
         self._worker = worker
         self._limits = limits
         self._on_ready = on_ready
@@ -79,8 +88,20 @@ class Sessions:
 
     @property
     def room(self) -> int:
-        """Return how many more sessions have a place here."""
+        """Return how many more sessions have a place here, whoever's they are."""
         return max(self._limits.slots - len(self._held), 0)
+
+    def has_place(self, tenant: str) -> bool:
+        """Say whether one more session of a tenant has a place here.
+
+        Fewer than are the tenant's by weight always have, or one that has all places would keep them from the others
+        for as long as its sessions last.
+        """
+        if self.room:
+            return True
+        places, weigh = Counter(held.tenant for held in self._held.values()), self._planner.fair.weight
+        present = {tenant, *places, *self._waiting.tenants}
+        return places[tenant] < guaranteed(self._limits.slots, weigh(tenant), map(weigh, present))
 
     def holds(self, held: Held) -> bool:
         """Say whether a session is still open."""
@@ -106,10 +127,9 @@ class Sessions:
             unpack_contract(message.contract)
             admission.check(self._offer, contract, message.prompt)
             self._check_name(contract)
-        except (RefusedError, WireError) as refusal:
-            code = refusal.code if isinstance(refusal, RefusedError) else ErrorCode.TERMS_INVALID
-            await self.refuse(message, contract, code, str(refusal))
-            await self._inbox.settle([entry])
+        except (RefusedError, WireError) as error:
+            refusal = error if isinstance(error, RefusedError) else RefusedError(ErrorCode.TERMS_INVALID, str(error))
+            await self.refuse(entry, message, contract, refusal)
             return
         held = self.find(contract.session, contract.tenant)
         if held is not None:  # asked again, or left by the verifier that it was taken over from
@@ -124,11 +144,16 @@ class Sessions:
             self._waiting.add(Waiting(entry, message, contract))
         await self.admit()
 
-    async def refuse(self, message: Open, contract: Contract, code: str, reason: str) -> None:
+    async def refuse(self, entry: Entry, message: Open, contract: Contract, refusal: RefusedError) -> None:
+        """Answer an ``open`` with an error, where its device looks for it, and settle it."""
+        await self.answer_with(message, contract, refusal)
+        await self._inbox.settle([entry])
+
+    async def answer_with(self, message: Open, contract: Contract, refusal: RefusedError) -> None:
         """Answer an ``open`` with an error, where its device looks for it."""
-        log.info("refused", session=message.session, code=code)
-        answer = pack(Error(message.session, code, reason), contract.version)
-        await self._store.refuse(contract, answer=answer, request=pack(message, contract.version))
+        log.info("refused", session=message.session, code=refusal.code)
+        packed = pack(admission.error_of(message.session, refusal), contract.version)
+        await self._store.refuse(contract, answer=packed, request=pack(message, contract.version))
 
     async def admit_forever(self) -> None:
         """Whenever a place becomes free, give it to who waits."""
@@ -145,7 +170,7 @@ class Sessions:
     async def admit(self) -> None:
         """Open what waits, while there is a place."""
         async with self._admitting:
-            while self.room and (waiting := self._waiting.first()) is not None:
+            while (waiting := self._waiting.first(self.has_place)) is not None:
                 held = await self._admit(waiting)
                 self._waiting.remove(waiting)
                 await self._begin(held, waiting.entry, waiting.message)
@@ -162,18 +187,20 @@ class Sessions:
             refusals = {
                 who: ms
                 for who, turns in waits.items()
-                if (ms := refusal_ms(turns, place_ms, self._limits.place_wait_ms))
+                if not self.has_place(who) and (ms := refusal_ms(turns, place_ms, self._limits.place_wait_ms))
             }
         with contextlib.suppress(RedisUnavailableError):  # the next heartbeat says it
             await self._inbox.refuse_opens(refusals)
 
     async def _admit(self, waiting: Waiting) -> Held | None:
+        held = self.find(waiting.contract.session, waiting.contract.tenant)
         try:
             self._check_name(waiting.contract)  # another's may have been taken over while this one waited
+            if held is None:
+                await self.spending.reserve(waiting.contract)
         except RefusedError as refusal:
-            await self.refuse(waiting.message, waiting.contract, refusal.code, str(refusal))
+            await self.answer_with(waiting.message, waiting.contract, refusal)
             return None
-        held = self.find(waiting.contract.session, waiting.contract.tenant)
         return held or await self._hold(waiting.message, waiting.contract)
 
     async def _begin(self, held: Held | None, entry: Entry, message: Open) -> None:
@@ -204,7 +231,7 @@ class Sessions:
     async def _hold(self, message: Open, contract: Contract) -> Held | None:
         transcript = Transcript(message.contract, message.prompt)
         with_round = message.first_round(transcript.digest) is not None
-        opened = replace(self.opened(contract, transcript, 1), with_round=with_round)
+        opened = replace(admission.opened(self._offer, self._worker, contract, transcript, 1), with_round=with_round)
         owned = await self._store.open(
             contract,
             length=transcript.length,
@@ -220,20 +247,6 @@ class Sessions:
         else:  # a repeated open: its answer is in the log
             await self._store.disown(contract)
         return None
-
-    def opened(self, contract: Contract, transcript: Transcript, epoch: int) -> Opened:
-        """Return the message that says that this worker has the session."""
-        return Opened(
-            session=contract.session,
-            worker=self._worker,
-            epoch=epoch,
-            numerics=self._offer.numerics,
-            target_revision=self._offer.target_revision,
-            length=transcript.length,
-            digest=transcript.digest,
-            max_window=contract.max_window,
-            context_tokens=self._offer.context_tokens,
-        )
 
     def keep(self, state: SessionState, owned: Owned, entries: int) -> Held:
         """Hold a session from now on."""
@@ -302,6 +315,7 @@ class Sessions:
             self._take_in(outcome)
             answers = held.answer(len(rounds) if outcome.final else 0)
             if outcome.closed is not None:
+                self.spending.ended(held)
                 answers += self._drop(held)
             self._queue(held, commit, answers)
 
@@ -318,7 +332,7 @@ class Sessions:
 
     def _commit_of(self, outcome: Outcome) -> Commit:
         held, verdict = outcome.ready.held, outcome.verdict
-        messages: list[Message] = [verdict] if outcome.closed is None else [verdict, outcome.closed]
+        messages: list[Message] = [verdict] if outcome.closed is None else [verdict, self._signed(outcome.closed)]
         return Commit(
             owned=held.owned,
             entries=held.entries,
@@ -329,6 +343,7 @@ class Sessions:
             branch=held.state.branch_after(verdict, granted=outcome.ready.granted),
             closes=outcome.closed is not None,
             messages=[pack(message, held.state.contract.version) for message in messages],
+            usage=Usage.of(verdict, held.keep_ms(self._planner.grace_s)),
         )
 
     # Closing
@@ -348,21 +363,23 @@ class Sessions:
 
     def cancel(self, held: Held, entry: Entry) -> None:
         """End a session as its device asked with ``entry``."""
-        transcript, counts = held.state.transcript, held.state.counts
-        receipt = Closed(
-            session=held.session,
-            reason=FinishReason.CANCELLED,
-            length=transcript.length,
-            digest=transcript.digest,
-            rounds=counts.rounds,
-            drafted=counts.drafted,
-            accepted=counts.accepted,
-            verified=counts.verified,
-        )
-        self._close(held, receipt, [entry])
+        self._close(held, self._receipt(held, FinishReason.CANCELLED), [entry])
 
-    def _close(self, held: Held, message: Message, answers: Sequence[Entry]) -> None:
+    def expire(self, held: Held) -> None:
+        """End a session with which its device has not gone on for too long."""
+        self._close(held, self._receipt(held, FinishReason.EXPIRED))
+
+    def _receipt(self, held: Held, reason: FinishReason) -> Closed:
+        text = held.state.transcript
+        return self._signed(held.state.counts.receipt(held.session, reason, text.length, text.digest))
+
+    def _signed(self, closed: Closed) -> Closed:
+        return closed if self._signer is None else self._signer.sign(closed)
+
+    def _close(self, held: Held, message: Message, answers: Sequence[Entry] = ()) -> None:
+        self.spending.ended(held)
         commit = saying(held.state, held.owned, held.entries, message, closes=True)
+        commit = replace(commit, usage=Usage(kv_token_ms=held.keep_ms(self._planner.grace_s)))
         self._queue(held, commit, [*answers, *self._drop(held)])
 
     def _queue(self, held: Held, commit: Commit, answers: Sequence[Entry] = ()) -> None:

@@ -45,7 +45,7 @@ class Ready:
         held = self.held
         since_s = self.rounds[0].received_s if self.rounds else held.touched_s
         drafted = self.drafted[: self.fed] if self.rounds else None
-        return Request(held.key, held.state.transcript.tokens, drafted, since_s)
+        return Request(held.key, held.state.transcript.tokens, drafted, since_s, held.tenant)
 
     @property
     def judged(self) -> Judged:
@@ -73,6 +73,11 @@ class Timing:
     started_s: float
     ended_s: float
     batch_rows: int
+
+    @property
+    def took_s(self) -> float:
+        """Return how long it took."""
+        return self.ended_s - self.started_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,19 +190,11 @@ def conclude(ready: Ready, judgement: Judgement, eos_ids: Collection[int], timin
         batch_rows=timing.batch_rows,
         max_window=next_window,
         logprobs=None if logprobs is None else logprobs.head(len(kept)),
+        prefill=0 if transcript.generated else ready.held.prefill or 0,
     )
     granted = isinstance(last, Decode) and verdict.length < last.end
     if reason is None:
         return Outcome(ready, verdict, not granted, None)
     counts = state.counts.after(verdict)
-    receipt = Closed(
-        session=ready.held.session,
-        reason=reason,
-        length=verdict.length,
-        digest=verdict.digest,
-        rounds=counts.rounds,
-        drafted=counts.drafted,
-        accepted=counts.accepted,
-        verified=counts.verified,
-    )
+    receipt = counts.receipt(ready.held.session, reason, verdict.length, verdict.digest)
     return Outcome(ready, verdict, final=True, closed=receipt)

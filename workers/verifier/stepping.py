@@ -6,8 +6,8 @@ This module knows neither Redis nor leases: rounds come from the sessions, verdi
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 
 from dsdq.errors import DsdqError
@@ -106,24 +106,43 @@ class Stepper:
             log.exception("step failed", sessions=[row.session for row in rows])
             await self._suspect([ready[row.session].held for row in rows])
             return True
+        timing = Timing(started_s, monotonic(), len(verified))
         for row in rows:
             self._note(ready[row.session].held, row)
+        self._charge(rows, ready, verified, judgements, timing)
         await self._blame.passed(begun)
         if verified:
-            timing = Timing(started_s, monotonic(), len(verified))
             self._load.take_in(rows, verified, judgements, timing, self._idle_s)
             self._idle_s = 0.0
             self._count(timing)
-            self._conclude(verified, judgements, timing, sum(bool(one.rounds) for one in ready.values()))
+            self._conclude(
+                verified, judgements, timing, Counter(one.held.tenant for one in ready.values() if one.rounds)
+            )
         return True
 
-    def _conclude(
-        self, verified: Sequence[Ready], judgements: Sequence[Judgement], timing: Timing, waiting: int
+    def _charge(
+        self,
+        rows: Sequence[Row],
+        ready: Mapping[str, Ready],
+        verified: Sequence[Ready],
+        judgements: Sequence[Judgement],
+        timing: Timing,
     ) -> None:
-        """Queue the verdicts of a step that so many sessions waited for."""
+        """Let each tenant's account have what it got of a step's time."""
+        for session, took_ms in self._load.parts_ms(rows, verified, judgements, timing).items():
+            self._planner.fair.charge(ready[session].held.tenant, took_ms)
+        self._planner.fair.prices = self._load.prices(len(rows))
+
+    def _conclude(
+        self, verified: Sequence[Ready], judgements: Sequence[Judgement], timing: Timing, waiting: Counter[str]
+    ) -> None:
+        """Queue the verdicts of a step that so many sessions of each tenant waited for."""
         outcomes = []
         for one, judgement in zip(verified, judgements, strict=True):
-            next_window = self._load.next_window(one.held, waiting)
+            crowd = self._planner.fair.crowd(one.held.tenant, waiting)
+            next_window = self._load.next_window(one.held, waiting.total(), crowd)
+            if self._is_frugal(one.held):
+                next_window = 0
             outcomes.append(conclude(one, judgement, self._offer.eos_ids, timing, next_window))
         self._sessions.commit(outcomes)
 
@@ -157,6 +176,7 @@ class Stepper:
     def _note(self, held: Held, row: Row) -> None:
         """Take note of what a row has fed; what a verification has is noted with its verdict."""
         text = held.state.transcript.tokens
+        held.fed_from(row.start)
         held.fed = held.fed or bool(row.keep) or row.end >= len(text) - 1  # the last token is fed with its round
         if not row.keep and self._sessions.holds(held):
             self._planner.computed(row.session, text, row.end)
@@ -208,7 +228,8 @@ class Stepper:
             if isinstance(status, Live) and not is_superseded(held):
                 objection = admission.object_to(held.state.contract, pending.message)
                 if objection is None:
-                    own_window = self._load.own_window(held, waiting) if self._engine.engine.drafts else 0
+                    drafts = self._engine.engine.drafts and not self._is_frugal(held)
+                    own_window = self._load.own_window(held, waiting) if drafts else 0
                     return ready_rounds(
                         held, status, self._offer.vocab_size, own_window, self._load.merged_window(held, waiting)
                     )
@@ -220,6 +241,10 @@ class Stepper:
             else:
                 self._sessions.commits.settle(held, [pending.entry])
         return Ready(held)
+
+    def _is_frugal(self, held: Held) -> bool:
+        """Say whether drafts of a session are more than its tenant may have verified now."""
+        return held.tenant in self._sessions.spending.frugal
 
     def _set_aside(self, held: Held, pending: Pending) -> None:
         """Keep a round whose predecessor is missing; should that not come soon, ask the device for it, once."""

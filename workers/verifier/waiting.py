@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from dsdq.bus.inbox import Entry
@@ -54,9 +54,14 @@ class WaitingRoom:
         """Return the open of a tenant's session if it waits."""
         return next((one for one in self._queues.get(tenant, ()) if one.contract.session == session), None)
 
-    def first(self) -> Waiting | None:
-        """Return whose turn it is."""
-        return next((queue[0] for queue in self._queues.values()), None)
+    @property
+    def tenants(self) -> Collection[str]:
+        """Return the tenants that have opens here."""
+        return self._queues.keys()
+
+    def first(self, has_place: Callable[[str], bool]) -> Waiting | None:
+        """Return whose turn it is, of the tenants for whom there is a place."""
+        return next((queue[0] for tenant, queue in self._queues.items() if has_place(tenant)), None)
 
     def remove(self, waiting: Waiting) -> None:
         """Let one go; its tenant's next turn comes after those of all others."""

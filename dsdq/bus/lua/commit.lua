@@ -3,8 +3,10 @@
 -- KEYS[1]  {p.<producer>}:<tenant>:<sid>:head  hash
 -- KEYS[2]  {p.<producer>}:<tenant>:<sid>:log   stream, entries 1-0, 2-0, …
 -- KEYS[3]  {p.<producer>}:<tenant>:feed        stream of hints
+-- KEYS[4]  {p.<producer>}:<tenant>:usage:<month>  hash from `<hours since 1970>:<metric>` to what was used
 -- ARGV     session, epoch, owner, expected entries, expected length, new length, digest, round, branch,
---          status (open | closed), ttl_ms, feed entries, message bytes …
+--          status (open | closed), ttl_ms, feed entries, usage ttl_ms, what is used by this commit (committed, accepted,
+--          rejected, corrected, verified, prefill, kv_token_ms), message bytes …
 --
 -- Returns "OK"; "DONE": this very append was made before, whatever followed it, and its answer was lost; "GONE": no such
 -- session, or closed; "FENCED": another epoch or owner; "BEHIND": the log ends elsewhere: Redis lost its last writes.
@@ -16,7 +18,8 @@ end
 if head[1] ~= ARGV[2] or head[2] ~= ARGV[3] then
   return "FENCED"
 end
-local entries, first = tonumber(head[3]), 13
+local METRICS = { "committed", "accepted", "rejected", "corrected", "verified", "prefill", "kv_token_ms" }
+local entries, first = tonumber(head[3]), 14 + #METRICS
 -- Whatever is there was appended by this very owner, and an owner appends in one order only.
 if entries >= tonumber(ARGV[4]) + #ARGV - first + 1 then
   return "DONE"
@@ -37,4 +40,14 @@ redis.call("HSET", KEYS[1], "length", ARGV[6], "digest", ARGV[7], "round", ARGV[
 redis.call("PEXPIRE", KEYS[1], ARGV[11])
 redis.call("PEXPIRE", KEYS[2], ARGV[11])
 redis.call("PEXPIRE", KEYS[3], ARGV[11])
+local hour, used = math.floor(redis.call("TIME")[1] / 3600), false
+for i, metric in ipairs(METRICS) do
+  if ARGV[13 + i] ~= "0" then
+    redis.call("HINCRBY", KEYS[4], hour .. ":" .. metric, ARGV[13 + i])
+    used = true
+  end
+end
+if used then
+  redis.call("PEXPIRE", KEYS[4], ARGV[13])
+end
 return "OK"

@@ -3,8 +3,9 @@
 -- KEYS[1]  {p.<producer>}:<tenant>:<sid>:head  hash
 -- KEYS[2]  {p.<producer>}:<tenant>:<sid>:log   stream, entries 1-0, 2-0, …
 -- KEYS[3]  {p.<producer>}:<tenant>:feed        stream of hints
+-- KEYS[4]  {p.<producer>}:<tenant>:usage:<month>  hash from `<hours since 1970>:<metric>` to what was used
 -- ARGV     session, status (open | closed), epoch, owner, worker, length, digest, answer bytes, raw open bytes,
---          ttl_ms, feed entries
+--          ttl_ms, feed entries, usage ttl_ms
 --
 -- Returns "OK" (also when this very call was answered before and the answer was lost), or "EXISTS" when the session was
 -- answered otherwise; nothing is changed then.
@@ -19,4 +20,8 @@ redis.call("XADD", KEYS[3], "MAXLEN", "~", ARGV[11], "*", "s", ARGV[1], "n", "1"
 redis.call("PEXPIRE", KEYS[1], ARGV[10])
 redis.call("PEXPIRE", KEYS[2], ARGV[10])
 redis.call("PEXPIRE", KEYS[3], ARGV[10])
+if ARGV[2] == "open" then
+  redis.call("HINCRBY", KEYS[4], math.floor(redis.call("TIME")[1] / 3600) .. ":sessions", 1)
+  redis.call("PEXPIRE", KEYS[4], ARGV[12])
+end
 return "OK"

@@ -18,17 +18,17 @@ _FIRST_STEPS = 4
 _SURPRISE = 2.0
 
 
-def widest_window(step_tokens: int, waiting: int, agreed: int) -> int:
+def widest_window(step_tokens: int, waiting: float, agreed: int) -> int:
     """Return the largest window that a verifier asks for next, in tokens: with it, all who wait fit one step.
 
     A draft's tail is the part least likely to stand. Under load its place in a step is worth more to somebody else.
 
     Args:
         step_tokens: window tokens of one step.
-        waiting: sessions whose rounds waited for this step.
+        waiting: sessions whose rounds waited for this step, if all had the same of it.
         agreed: the contract's own bound.
     """
-    return max(1, min(agreed, step_tokens // max(waiting, 1) - 1))
+    return max(1, min(agreed, int(step_tokens / max(waiting, 1)) - 1))
 
 
 def paying_window(step_ms: float, position_ms: float, rows: int, acceptance: float, agreed: int) -> int:

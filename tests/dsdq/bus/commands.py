@@ -12,6 +12,7 @@ THEIR_FEED = keys.feed("phone", "globex")
 OURS, OUR_BYTES = keys.inbox(WORKER, "acme"), keys.inbox_bytes(WORKER, "acme")
 OUR_LOG, OUR_HEAD = keys.session_log("phone", "acme", "s1"), keys.session_head("phone", "acme", "s1")
 OUR_FEED = keys.feed("phone", "acme")
+THEIR_USAGE, OUR_USAGE = keys.usage("phone", "globex", "2026-01"), keys.usage("phone", "acme", "2026-01")
 STATE, SESSIONS = keys.worker_state(WORKER), keys.worker_sessions(WORKER)
 
 ANOTHER_TENANTS = [
@@ -46,6 +47,14 @@ ANOTHER_TENANTS = [
     f"HMGET {THEIR_HEAD} worker owner",
     f"HGETALL {THEIR_HEAD}",
     f"HSET {THEIR_HEAD} status closed",
+    f"HGETALL {THEIR_USAGE}",
+    f"HGET {THEIR_USAGE} 1:committed",
+    f"HINCRBY {THEIR_USAGE} 1:committed 1000000",
+    f"DEL {THEIR_USAGE}",
+    f"HGETALL {keys.quota('globex')}",
+    f"HSET {keys.quota('globex')} committed_per_minute:left 0",
+    f"ZADD {keys.quota_sessions('globex')} 9999999999999 phone/s1",
+    f"HSET {keys.quota_reserved('globex')} phone/s1 1000000",
     f"COPY {THEIR_LOG} {OUR_LOG}",
     f"RENAME {THEIR_LOG} {OURS}",
 ]
@@ -74,12 +83,21 @@ THE_WORKERS = [
     f"HSET {keys.worker_infos(MODEL)} {WORKER} x",
     f"SET {keys.recovery_claim(MODEL, WORKER)} me",
     f"SADD {keys.MODELS} evil",
+    f"HINCRBY {OUR_USAGE} 1:committed -1000000",
+    f"DEL {OUR_USAGE}",
+    f"HSET {keys.quota('acme')} committed_per_minute:left 1000000",
+    f"DEL {keys.quota('acme')}",
+    f"ZREM {keys.quota_sessions('acme')} phone/s1",
+    f"HSET {keys.TENANTS} acme x",
+    f"INCR {keys.TENANTS_VERSION}",
     f"XRANGE {keys.DEAD_LETTERS} - +",
     f"XADD {keys.DEAD_LETTERS} * m x",
 ]
 THE_GATEWAYS = [
-    "HGETALL {t.acme}:quota",
-    "HSET {t.acme}:quota tokens 1000000",
+    f"HGETALL {keys.quota('acme')}",
+    f"HGET {keys.TENANTS} acme",
+    f"HGETALL {keys.TENANTS}",
+    f"GET {keys.TENANTS_VERSION}",
     "ZRANGE arq:queue 0 -1",
     "SET arq:job:1 x",
 ]

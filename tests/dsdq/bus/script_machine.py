@@ -26,7 +26,8 @@ from dsdq import keys
 from dsdq.bus import scripts
 from dsdq.bus.connection import open_redis
 from dsdq.bus.dead import DeadLetters
-from dsdq.bus.inbox import Bounds, Entry, Inbox, close_inboxes, left_behind, publish
+from dsdq.bus.inbox import Bounds, Entry, Inbox, close_inboxes, left_behind
+from dsdq.bus.publishing import publish
 from dsdq.bus.sessions import CLOSED, OPEN, Commit, CommitStatus, LogEntry, Owned, SessionStore, place_of, read_entries
 from dsdq.contract import Contract
 from dsdq.errors import BusError, BusyError, GoneError

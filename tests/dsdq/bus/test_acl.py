@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from importlib.resources import files
 
@@ -18,11 +19,14 @@ from dsdq.bus.acl import GATEWAY, VERIFIER, check_tenancy, device_name, users, v
 from dsdq.bus.connection import open_redis
 from dsdq.bus.dead import DeadLetters, Kind
 from dsdq.bus.feed import FeedReader
-from dsdq.bus.inbox import Bounds, Inbox, publish
+from dsdq.bus.inbox import Bounds, Inbox
+from dsdq.bus.publishing import publish
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import Commit, CommitStatus, Owned, SessionStore, place_of, read_head, read_log
+from dsdq.bus.tenants import TenantStore
 from dsdq.contract import Contract
 from dsdq.errors import BusError, ConfigError, GoneError, RedisUnavailableError
+from dsdq.tenants import Tenant, fresh_key
 from tests.dsdq.bus.commands import (
     ANOTHER_TENANTS,
     MODEL,
@@ -279,6 +283,8 @@ async def test_a_verifier_may_touch_dsdqs_keys_and_nothing_else(admin: Redis, lo
         "CONFIG GET requirepass",
         "SWAPDB 0 1",
         "SORT {w.w1}:x",
+        f"HSET {keys.TENANTS} acme x",
+        f"INCR {keys.TENANTS_VERSION}",
         "FUNCTION LOAD x",
     ]:
         await refused(login(VERIFIER), command)
@@ -286,15 +292,17 @@ async def test_a_verifier_may_touch_dsdqs_keys_and_nothing_else(admin: Redis, lo
 
 
 @pytest.mark.usefixtures("service")
-async def test_a_gateway_speaks_for_every_tenant_and_keeps_quotas_and_jobs(admin: Redis, login: Login) -> None:
+async def test_a_gateway_speaks_for_every_tenant_knows_who_they_are_and_keeps_jobs(admin: Redis, login: Login) -> None:
     redis = login(GATEWAY)
     await admin.script_flush()
     for tenant in ("acme", "globex"):
         await publish(redis, WORKER, tenant, b"a draft", producer="phone")
         assert await read_log(redis, contract(tenant), 0) == [b"opened"]
     assert len(await Registry(redis).list_workers(MODEL)) == 1
-    await redis.hincrby("{t.acme}:quota", "tokens", 5)
-    await redis.pexpire("{t.acme}:quota", 1_000)
+    text, key = fresh_key("acme")
+    await TenantStore(admin).add(Tenant(name="acme", created=datetime.now(UTC), keys=(key,)))
+    assert (await TenantStore(redis).authenticate(text)).name == "acme"
+    assert await redis.hgetall(keys.quota("acme")) == {}
     async with redis.pipeline(transaction=True) as pipeline:
         await pipeline.watch("arq:job:1")
         pipeline.multi()

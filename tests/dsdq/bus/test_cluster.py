@@ -17,7 +17,8 @@ from dsdq.bus import scripts
 from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.dead import DeadLetters, Kind
 from dsdq.bus.feed import FeedReader
-from dsdq.bus.inbox import Bounds, Inbox, close_inboxes, count_tries, forget_inboxes, left_behind, publish, with_tries
+from dsdq.bus.inbox import Bounds, Inbox, close_inboxes, count_tries, forget_inboxes, left_behind, with_tries
+from dsdq.bus.publishing import publish
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.sessions import Commit, CommitStatus, Owned, SessionStore, read_log
 from dsdq.contract import Contract

@@ -61,7 +61,7 @@ async def test_what_the_feed_has_trimmed_away_is_read_from_the_log(
     owned = await opened(store)
     assert await subscription.get(LIMIT_S) == b"opened"
     pipeline = redis.pipeline()  # the reader sees the feed only after its entries were cut out of it
-    head, log, feed = owned.keys
+    head, log, feed, _ = owned.keys
     for number in range(2, 8):
         pipeline.xadd(log, {"m": b"v%d" % number, "e": 1}, id=f"{number}-0")
     pipeline.hset(head, "entries", 7)
@@ -224,7 +224,7 @@ async def test_the_feed_is_bounded(redis: Redis) -> None:
 
 async def regrow(redis: Redis, owned: Owned, entries: int, *messages: bytes) -> None:
     """Let a log go on behind ``entries`` entries under a higher epoch, as after Redis lost the rest; tell no feed."""
-    head, log, _ = owned.keys
+    head, log, *_ = owned.keys
     kept = (await redis.xrange(log))[:entries]
     pipeline = redis.pipeline()
     pipeline.delete(log)

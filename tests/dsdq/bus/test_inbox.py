@@ -16,9 +16,9 @@ from dsdq.bus.inbox import (
     count_tries,
     forget_inboxes,
     left_behind,
-    publish,
     with_tries,
 )
+from dsdq.bus.publishing import publish
 from dsdq.errors import BusyError, FencedError, GoneError
 
 BOUNDS = Bounds(entries=3, kept=1, bytes_=100_000)

@@ -15,7 +15,8 @@ from dsdq import keys
 from dsdq.bus import acl, scripts
 from dsdq.bus.connection import Role, check_server, open_redis, server_version, translated
 from dsdq.bus.dead import DeadLetters
-from dsdq.bus.inbox import GROUP, Bounds, Inbox, publish
+from dsdq.bus.inbox import GROUP, Bounds, Inbox
+from dsdq.bus.publishing import publish
 from dsdq.bus.sessions import Commit, CommitStatus, SessionStore, read_log
 from dsdq.contract import Contract
 from dsdq.errors import DeniedError, RedisUnavailableError

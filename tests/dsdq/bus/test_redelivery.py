@@ -7,7 +7,8 @@ from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus.dead import DeadLetters, Kept, Kind
-from dsdq.bus.inbox import Bounds, Inbox, publish
+from dsdq.bus.inbox import Bounds, Inbox
+from dsdq.bus.publishing import publish
 from dsdq.bus.redelivery import redeliver
 from dsdq.contract import Contract
 from dsdq.errors import BusyError, ConfigError, GoneError, SealError

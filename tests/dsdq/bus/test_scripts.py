@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from dsdq import keys
 from dsdq.bus import scripts
 from dsdq.bus.dead import DeadLetters
-from dsdq.bus.inbox import Bounds, Inbox, publish
+from dsdq.bus.inbox import Bounds, Inbox
+from dsdq.bus.publishing import publish
 from dsdq.errors import RedisUnavailableError
 from dsdq.testing.servers import client
 

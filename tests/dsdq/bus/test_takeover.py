@@ -241,8 +241,9 @@ async def test_an_owner_that_is_wrong_about_the_logs_end_is_behind(
 
 
 async def test_an_open_that_is_repeated_by_the_same_owner_is_answered_the_same(redis: Redis) -> None:
-    where = [PLACE.head, PLACE.log, keys.feed("phone-1", "acme")]
-    arguments = ["s1", "open", 1, "token", "w1", 3, b"d", b"opened", b"open", 60_000, 100]
+    whose = PLACE.producer, PLACE.tenant
+    where = [PLACE.head, PLACE.log, keys.feed(*whose), keys.usage(*whose, "2026-01")]
+    arguments = ["s1", "open", 1, "token", "w1", 3, b"d", b"opened", b"open", 60_000, 100, 60_000]
     assert [await scripts.call(redis, "open", where, arguments) for _ in range(2)] == [b"OK", b"OK"]
     arguments[3] = "another"
     assert await scripts.call(redis, "open", where, arguments) == b"EXISTS"

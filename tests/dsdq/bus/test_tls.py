@@ -13,7 +13,8 @@ import trustme
 from dsdq.bus.connection import check_server
 from dsdq.bus.dead import DeadLetters
 from dsdq.bus.embedded import free_port
-from dsdq.bus.inbox import Bounds, Inbox, publish
+from dsdq.bus.inbox import Bounds, Inbox
+from dsdq.bus.publishing import publish
 from dsdq.errors import BusError, DeniedError, RedisUnavailableError
 from dsdq.testing.servers import RealServer, Tls, client, cluster_port, real_sentinels, until
 from tests.conftest import newest_server

@@ -13,7 +13,8 @@ from dsdq import keys
 from dsdq.bus import scripts, together
 from dsdq.bus.connection import open_redis
 from dsdq.bus.dead import DeadLetters
-from dsdq.bus.inbox import Bounds, Inbox, publish
+from dsdq.bus.inbox import Bounds, Inbox
+from dsdq.bus.publishing import publish
 from dsdq.tasks import end
 from dsdq.testing.proxy import FaultProxy, Faults, Line
 

@@ -136,5 +136,13 @@ MESSAGES = st.one_of(
     verdicts(),
     st.builds(Gap, NAMES, POSITIONS),
     st.builds(Closed, NAMES, st.sampled_from(FinishReason), POSITIONS, DIGESTS, COUNTS, COUNTS, COUNTS, COUNTS),
-    st.builds(Error, NAMES, st.sampled_from(ErrorCode).map(str), TEXTS),
+    st.builds(
+        Error,
+        NAMES,
+        st.sampled_from(ErrorCode).map(str),
+        TEXTS,
+        st.sampled_from(["", "sessions"]),
+        st.integers(0, 1 << 50),
+        st.integers(-1, 1 << 39),
+    ),
 )

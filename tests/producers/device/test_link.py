@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from typing import Any, cast
@@ -16,6 +17,7 @@ from dsdq.errors import BusyError, GoneError
 from dsdq.policies.retry import AnswerTimeout
 from dsdq.wire import Closed, Gap, Message, Opened, pack
 from producers.device import link as module
+from producers.device import patience
 from producers.device.link import OPEN_ROUND, SessionLink
 from producers.device.patience import Patience
 from producers.device.sealer import Sealer
@@ -92,6 +94,34 @@ async def test_a_round_is_not_repeated_to_a_verifier_that_is_gone_once_its_answe
     assert link.closed() == CLOSED
 
 
+async def test_a_gap_has_repeated_what_the_verifier_could_have_had_by_then_all_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link, clock, published = link_with([Gap("s1", LENGTH), CLOSED]), Clock(), list[bytes]()
+    under_way, all_under_way = 0, asyncio.Event()
+
+    async def publish(_redis: object, _worker: str, _tenant: str, payload: bytes, **_: object) -> None:
+        nonlocal under_way
+        published.append(payload)
+        under_way += 1
+        if under_way == 2:
+            all_under_way.set()
+        await all_under_way.wait()  # one after the other would wait for ever
+
+    monkeypatch.setattr(module, "monotonic", clock)
+    monkeypatch.setattr(module, "publish", publish)
+    link._last_link_ms = 100
+    link._asked = {
+        number: module._Asked(b"%d" % number, at_s, at_s) for number, at_s in ((1, 0.1), (2, 0.2), (3, 0.95))
+    }
+    await clock.sleep(1.0)
+    async with asyncio.timeout(30):
+        assert await link.answer() == CLOSED
+    assert published == [b"1", b"2"]
+    assert [link._asked[number].sent_s for number in (1, 2, 3)] == [1.0, 1.0, 0.95]
+    assert link._stats.repeats == 2
+
+
 # Full
 
 
@@ -104,7 +134,6 @@ async def test_an_open_is_offered_again_as_long_as_there_is_time_for_it_and_neve
     monkeypatch: pytest.MonkeyPatch, open_ms: int, deadline_ms: int | None, tries: int
 ) -> None:
     link, published = link_with([]), list[bytes]()
-    link._patience = Patience(open_ms, verdict_ms=1000, give_up_ms=10_000, deadline_ms=deadline_ms)
     link._rng = cast("random.Random", Steady())
 
     async def busy(_redis: object, _worker: str, _tenant: str, payload: bytes, **_: object) -> None:
@@ -115,9 +144,10 @@ async def test_an_open_is_offered_again_as_long_as_there_is_time_for_it_and_neve
         return
 
     clock = Clock()
-    monkeypatch.setattr(module, "monotonic", clock)
+    for one in (module, patience):
+        monkeypatch.setattr(one, "monotonic", clock)
     monkeypatch.setattr(module.asyncio, "sleep", clock.sleep)
-    link._began_s = clock()
+    link._clock = patience.Clock(Patience(open_ms, verdict_ms=1000, give_up_ms=10_000, deadline_ms=deadline_ms))
     monkeypatch.setattr(module, "publish", busy)
     monkeypatch.setattr(link, "_look_for_owner", look)
     link._feed = cast("FeedReader", Followed())

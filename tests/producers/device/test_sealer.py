@@ -17,7 +17,7 @@ KEY = producer_key(SECRET, "phone-7")
 def test_what_a_device_seals_its_workers_take() -> None:
     seal = Sealer("phone-7", KEY).seal("s1", b"a draft")
     assert seal is not None
-    Keyring({"acme": SECRET}).check("acme", seal, b"a draft")
+    Keyring({"acme": [SECRET]}).check("acme", seal, b"a draft")
 
 
 def test_a_repeated_message_has_the_same_seal() -> None:

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dsdq import keys
-from dsdq.bus.inbox import publish
+from dsdq.bus.publishing import publish
 from dsdq.bus.sessions import read_log
 from dsdq.contract import Contract
 from dsdq.models.names import HASH_TARGET

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 import dsdq
 from dsdq import keys
 from dsdq.bus.dead import DeadLetters
-from dsdq.bus.inbox import publish
+from dsdq.bus.publishing import publish
 from dsdq.bus.sessions import Place
 from dsdq.contract import Contract, FinishReason
 from dsdq.models.names import HASH_TARGET

@@ -9,7 +9,7 @@ from dsdq.sealing import Keyring, Seal, producer_key, sealed
 from workers.verifier.gate import check_speaker, examine
 
 SECRET = bytes(range(32))
-KEYRING = Keyring({"acme": SECRET})
+KEYRING = Keyring({"acme": [SECRET]})
 
 
 def entry(payload: bytes, seal: Seal | None) -> dict[bytes, bytes]:

@@ -44,8 +44,8 @@ def test_what_drafting_took_is_not_taken_for_the_targets_step() -> None:
     for _ in range(50):
         stepped(drafting, 4, 30.0, 10.0)
         stepped(alone, 4, 0.0, 10.0)
-    assert [drafting.next_window(held(), rows) for rows in (2, 40)] == [
-        alone.next_window(held(), rows) for rows in (2, 40)
+    assert [drafting.next_window(held(), rows, rows) for rows in (2, 40)] == [
+        alone.next_window(held(), rows, rows) for rows in (2, 40)
     ]
 
 
@@ -77,9 +77,9 @@ def known(hits: int, misses: int) -> Held:
 def test_under_load_a_device_is_asked_for_what_pays_and_for_no_draft_where_nothing_does() -> None:
     session = known(hits=8, misses=24)
     load = measured(0.1)
-    assert [load.next_window(session, waiting) for waiting in (1, 2, 40, 400)] == [4, 4, 3, 0]
-    assert measured(5.0).next_window(session, 1) == 4  # nobody is slowed
-    assert measured(0.5).next_window(known(hits=0, misses=40), 2) == 0
+    assert [load.next_window(session, waiting, waiting) for waiting in (1, 2, 40, 400)] == [4, 4, 3, 0]
+    assert measured(5.0).next_window(session, 1, 1) == 4  # nobody is slowed
+    assert measured(0.5).next_window(known(hits=0, misses=40), 2, 2) == 0
 
 
 @pytest.mark.parametrize("idle_s", [0.0, 1.0])
@@ -91,11 +91,11 @@ def test_a_small_crowd_drafts_as_it_agreed_while_steps_are_slow_for_the_first_ti
     session = known(hits=8, misses=8)
     for positions, took_ms in first + later * 8:
         take_in(load, positions, took_ms, idle_s)
-        assert [load.next_window(session, waiting) for waiting in (1, 2, 3, 6)] == [4, 4, 4, 4]
+        assert [load.next_window(session, waiting, waiting) for waiting in (1, 2, 3, 6)] == [4, 4, 4, 4]
 
 
 def test_a_verifier_without_time_to_spare_asks_for_what_commits_most() -> None:
-    assert measured(0.1, idle_s=0.0).next_window(held(), 40) < measured(0.1).next_window(held(), 40)
+    assert measured(0.1, idle_s=0.0).next_window(held(), 40, 40) < measured(0.1).next_window(held(), 40, 40)
 
 
 def test_later_windows_of_a_session_wait_for_the_first_where_others_wait_too() -> None:
@@ -128,3 +128,24 @@ def test_in_a_crowd_nobody_is_drafted_for_much_further_than_the_others() -> None
     alone, crowded = load.own_window(lucky, 1), load.own_window(lucky, 20)
     assert alone > 2 * crowded
     assert crowded >= load.own_window(held(), 20) > 0
+
+
+def test_a_step_is_charged_to_its_sessions_by_what_their_rows_take_and_drafts_to_whom_they_were_for() -> None:
+    load = measured(0.5)  # 8 ms and 0.5 ms for each position
+    rows = [Row("acme/s1", 0, (0,) * 5, 5, (0,)), Row("acme/s2", 0, (0,) * 10, 1, (0,))]
+    timing = Timing(0.0, (8 + 0.5 * 15) / 1000, 2)
+    parts = load.parts_ms(rows, [], [], timing)
+    assert parts["acme/s1"] == pytest.approx(4 + 2.5, rel=0.1)
+    assert parts["acme/s2"] == pytest.approx(4 + 5.0, rel=0.1)
+    one = ready_rounds(grant_of(held(), 9, 4), Live(()), 100, 4)
+    drafting = Judgement(Acceptance(2, (7, 8, 9)), drafted=4, drafting=Drafting(3.0, 4))
+    timing = Timing(0.0, (8 + 0.5 * 15 + 3) / 1000, 1)
+    with_drafts = load.parts_ms([Row(one.held.key, 0, (0,) * 5, 5, (0,)), rows[1]], [one], [drafting], timing)
+    assert with_drafts[one.held.key] == pytest.approx(4 + 2.5 + 3.0, rel=0.1)
+    assert sum(with_drafts.values()) == pytest.approx(1000 * timing.took_s)
+
+
+def test_while_nothing_is_known_of_steps_positions_alone_count() -> None:
+    rows = [Row("acme/s1", 0, (0,) * 1, 1, (0,)), Row("acme/s2", 0, (0,) * 3, 3, (0,))]
+    parts = Load(512, brief=False).parts_ms(rows, [], [], Timing(0.0, 0.008, 0))
+    assert parts == {"acme/s1": pytest.approx(2), "acme/s2": pytest.approx(6)}

@@ -15,6 +15,7 @@ from dsdq.wire import Cancel, Open, pack, pack_contract
 from workers.verifier.adoption import Adoption
 from workers.verifier.reception import Reception
 from workers.verifier.sessions import Sessions
+from workers.verifier.tenancy import Roster, Tenancy
 
 SECRET = bytes(range(32))
 CONTRACT = Contract("acme", "phone-7", "s1", "builtin/target", "f")
@@ -40,7 +41,9 @@ def sessions() -> Mock:
 @pytest.fixture
 def reception(inbox: Mock, sessions: Mock) -> Reception:
     adoption = create_autospec(Adoption, instance=True)
-    return Reception(inbox, sessions, adoption, Keyring({"acme": SECRET}))
+    tenancy = create_autospec(Tenancy, instance=True)
+    tenancy.roster = Roster(("acme",))
+    return Reception(inbox, sessions, adoption, Keyring({"acme": [SECRET]}), tenancy)
 
 
 def entry(payload: bytes, producer: str) -> Entry:
@@ -50,7 +53,8 @@ def entry(payload: bytes, producer: str) -> Entry:
 
 
 def untouched(sessions: Mock) -> bool:
-    return not (sessions.refuse.called or sessions.fail.called or sessions.cancel.called or sessions.receive.called)
+    answered = sessions.refuse.called or sessions.answer_with.called
+    return not (answered or sessions.fail.called or sessions.cancel.called or sessions.receive.called)
 
 
 @pytest.mark.parametrize("payload", [OPEN, CANCEL, NO_MESSAGE], ids=["open", "cancel", "no message"])

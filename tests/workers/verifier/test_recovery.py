@@ -12,9 +12,10 @@ from dsdq import keys
 from dsdq.bus.sessions import place_of, read_entries, read_log
 from dsdq.contract import FinishReason
 from dsdq.drafting import Drafter
+from dsdq.errors import RefusedError
 from dsdq.models.names import HASH_TARGET
 from dsdq.settings import Settings
-from dsdq.wire import Cancel, Closed, Decode, Error, ErrorCode, Opened, Verdict, unpack
+from dsdq.wire import Cancel, Closed, Decode, ErrorCode, Opened, Verdict, unpack
 from producers.drafters.recorded import RecordedDrafter
 from tests.workers.verifier.conftest import PROMPT, Wire
 from tests.workers.verifier.mortals import (
@@ -158,8 +159,8 @@ async def test_what_is_left_of_a_session_that_has_ended_holds_nobody_up(
 async def test_a_session_that_was_refused_while_its_verifier_died_holds_nobody_up(mortal: Start, redis: Redis) -> None:
     first = await mortal()
     device = device_of(redis, first.verifier)
-    refusal = Error("s1", ErrorCode.UNTRUSTED, "no")
-    await first.verifier._sessions.refuse(device.opening, device.contract, refusal.code, refusal.message)
+    refusal = RefusedError(ErrorCode.UNTRUSTED, "no")
+    await first.verifier._sessions.answer_with(device.opening, device.contract, refusal)
     await redis.sadd(keys.worker_sessions(first.verifier.info.wid), str(place_of(device.contract)))
     await first.kill()
     heir = await mortal()

@@ -11,11 +11,13 @@ from redis.asyncio import Redis
 
 from dsdq.bus.sessions import read_log
 from dsdq.contract import Contract
+from dsdq.models.names import HASH_TARGET
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.testing.reference import load_reference
 from dsdq.wire import Cancel, Closed, Decode, Error, ErrorCode, Open, Opened, Verdict, pack_contract
 from tests.conftest import Serve
 from tests.workers.verifier.conftest import SETTINGS, Wire, another
+from tests.workers.verifier.mortals import device_of
 
 
 async def test_an_open_beyond_the_slots_waits_for_its_turn(wire: Wire) -> None:
@@ -27,6 +29,25 @@ async def test_an_open_beyond_the_slots_waits_for_its_turn(wire: Wire) -> None:
     assert await read_log(wire.redis, third.contract, 0) == []
     await first.send(Cancel("s1"))
     assert isinstance(await third.next(), Opened)
+
+
+async def test_a_tenant_has_its_part_of_the_places_whoever_holds_them(serve: Serve, redis: Redis) -> None:
+    async with serve(HASH_TARGET, tenants=("acme", "globex"), slots=2, allow_unsafe_redis=True) as verifier:
+        crowd = [device_of(redis, verifier, f"a{number}") for number in range(4)]
+        for one in crowd[:2]:
+            await one.open()
+        for one in crowd[2:]:
+            await one.send(one.opening)
+        quiet = [device_of(redis, verifier, f"g{number}", tenant="globex") for number in range(2)]
+        await quiet[0].open()  # at once, though all places are taken
+        await quiet[1].send(quiet[1].opening)
+        waiting = (*crowd[2:], quiet[1])
+        await crowd[0].send(Cancel("a0"))
+        await crowd[0].next()
+        await asyncio.sleep(0.05)
+        assert [await read_log(redis, one.contract, 0) for one in waiting] == [[], [], []]  # no more than there are
+        await crowd[1].send(Cancel("a1"))
+        assert isinstance(await crowd[2].next(), Opened)
 
 
 async def test_an_open_that_waits_can_be_cancelled(wire: Wire) -> None:

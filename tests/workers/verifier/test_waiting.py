@@ -30,7 +30,7 @@ def filled(tenants: list[str]) -> WaitingRoom:
 
 def emptied(room: WaitingRoom) -> list[Waiting]:
     let_in = []
-    while (one := room.first()) is not None:
+    while (one := room.first(lambda _: True)) is not None:
         room.remove(one)
         let_in.append(one)
     return let_in
@@ -39,6 +39,14 @@ def emptied(room: WaitingRoom) -> list[Waiting]:
 def test_one_tenants_crowd_does_not_delay_another() -> None:
     room = filled(["acme"] * 100 + ["globex"])
     assert [one.contract.tenant for one in emptied(room)[:3]] == ["acme", "globex", "acme"]
+
+
+def test_who_has_a_place_goes_before_those_who_have_none() -> None:
+    room = filled(["acme", "globex", "globex"])
+    first = room.first(lambda tenant: tenant == "globex")
+    assert first is not None
+    assert first.contract.session == "s1"
+    assert room.first(lambda _: False) is None
 
 
 @given(ARRIVALS)
@@ -74,7 +82,7 @@ def test_whoever_leaves_from_the_middle_is_not_let_in() -> None:
     assert leaving is not None
     room.remove(leaving)
     assert [one.contract.session for one in emptied(room)] == ["s0", "s2"]
-    assert room.first() is None
+    assert room.first(lambda _: True) is None
 
 
 # How long
