@@ -10,7 +10,7 @@ from hypothesis import given
 from dsdq.errors import ConfigError
 from dsdq.tenants.usage import METRICS, NOTHING, PriceBook, Usage, total
 from dsdq.wire import Verdict
-from tests.dsdq.wire.strategies import MESSAGES
+from tests.dsdq.wire.strategies import verdicts
 
 BOOK = """
 currency = "EUR"
@@ -21,7 +21,7 @@ kv_token_seconds = 1
 """
 
 
-@given(MESSAGES.filter(lambda message: isinstance(message, Verdict)))
+@given(verdicts())
 def test_of_each_draft_token_it_is_known_what_became_of_it(verdict: Verdict) -> None:
     used = Usage.of(verdict, kv_token_ms=4)
     assert used.accepted + used.rejected == verdict.drafted

@@ -115,6 +115,7 @@ def verdicts(draw: st.DrawFn) -> Verdict:
         batch_rows=draw(COUNTS),
         max_window=draw(WINDOWS),
         logprobs=draw(token_logprobs(len(ids))) if ids and len(ids) <= 4 and draw(st.booleans()) else None,
+        prefill=draw(st.just(0) | POSITIONS),
     )
 
 
@@ -135,7 +136,20 @@ MESSAGES = st.one_of(
     st.builds(Cancel, NAMES),
     verdicts(),
     st.builds(Gap, NAMES, POSITIONS),
-    st.builds(Closed, NAMES, st.sampled_from(FinishReason), POSITIONS, DIGESTS, COUNTS, COUNTS, COUNTS, COUNTS),
+    st.builds(
+        Closed,
+        NAMES,
+        st.sampled_from(FinishReason),
+        POSITIONS,
+        DIGESTS,
+        COUNTS,
+        COUNTS,
+        COUNTS,
+        COUNTS,
+        st.just(0) | POSITIONS,
+        st.just(b"") | st.binary(min_size=32, max_size=32),
+        st.just(b"") | st.binary(min_size=64, max_size=64),
+    ),
     st.builds(
         Error,
         NAMES,

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from dsdq.policies.batching import StepBudget, Tenure, like_lengths_together
+from dsdq.policies.batching import StepBudget, Tenure, first_in_first_out, like_lengths_together
+from dsdq.policies.fairness import FairShare
 from dsdq.policies.paging import BLOCK
 from workers.engine.planner import Planner, Request
 from workers.engine.rows import Row
@@ -55,8 +56,8 @@ class PoolAndScheduler(RuleBasedStateMachine):
 
     @initialize(shares=st.booleans(), seed=st.integers(0, 2**32), fifo=st.booleans())
     def begin(self, shares: bool, seed: int, fifo: bool) -> None:
-        order = {} if fifo else {"order": like_lengths_together}
-        self.planner = Planner(BLOCKS, BUDGET, tenure=Tenure(1.0, 2.0), shares=shares, **order)
+        fair = FairShare(within=first_in_first_out if fifo else like_lengths_together)
+        self.planner = Planner(BLOCKS, BUDGET, tenure=Tenure(1.0, 2.0), shares=shares, fair=fair)
         self.random = random.Random(seed)
         self.memory = Memory()
         self.sessions: dict[str, Session] = {}
