@@ -32,7 +32,7 @@ from time import perf_counter
 from typing import Any
 
 # Set before anything reads settings: the verifier process inherits them, and the devices are in this one.
-STEP_MS, POSITION_MS, STEP_TOKENS, SLOTS = 20.0, 0.2, 64, 32
+STEP_MS, POSITION_MS, STEP_TOKENS, SLOTS = 20.0, 0.2, 64, 64
 os.environ |= {
     "DSDQ_HASH_STEP_MS": str(STEP_MS),
     "DSDQ_HASH_POSITION_MS": str(POSITION_MS),
@@ -56,7 +56,7 @@ from producers.demo.fleet import verifier
 
 LIGHT, HEAVY, QUIET, FLOOD = "light", "heavy", "quiet", "flood"
 WEIGHTS = {LIGHT: 1.0, HEAVY: 3.0, QUIET: 1.0, FLOOD: 1.0}
-SESSIONS = {LIGHT: 24, HEAVY: 24, QUIET: 4, FLOOD: 40}
+SESSIONS = {LIGHT: 16, HEAVY: 48, QUIET: 8, FLOOD: 80}
 TOKENS = {LIGHT: 400, HEAVY: 400, QUIET: 16, FLOOD: 400}  # a quiet session is soon followed by the next
 DRAFTER, WINDOW = "hash:0.8", 4
 SETTLED = 0.2  # of a run has passed when counting begins
