@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 
 from dsdq.bus.acl import AclUser, device_name, users, version_of
 from dsdq.bus.connection import open_redis, translated
+from dsdq.bus.tenants import TenantStore
 from dsdq.errors import ConfigError
 from dsdq.keys import NAME
 from dsdq.settings import settings
@@ -35,7 +36,8 @@ def setup(
         str | None, typer.Option(help="URL of the server, with an administrator's user.", show_default="DSDQ_REDIS_URL")
     ] = None,
     tenant: Annotated[
-        list[str] | None, typer.Option(help="Whose devices get a user; repeatable.", show_default="DSDQ_TENANTS")
+        list[str] | None,
+        typer.Option(help="Whose devices get a user; repeatable.", show_default="DSDQ_TENANTS, or all that were added"),
     ] = None,
 ) -> None:
     """Create or correct the users of a service: verifiers, gateways, and each tenant's devices.
@@ -43,7 +45,7 @@ def setup(
     Passwords come from DSDQ_ACL_PASSWORDS. A user without one there keeps its own; a new one gets a random one, printed
     once. Servers do not tell one another their users: run this for each, replicas too.
     """
-    tenants = tenant or list(settings().tenants) or [DEFAULT_TENANT]
+    tenants = tenant or list(settings().tenants)
     wrong = [name for name in tenants if not NAME.fullmatch(name)]
     if wrong:
         raise ConfigError(f"--tenant: expected names of 1 to 64 of a-z, 0-9 and -, got {', '.join(wrong)}")
@@ -57,6 +59,7 @@ async def _set_up(url: str, tenants: list[str], passwords: Mapping[str, str]) ->
     try:
         with translated():
             server = await client.info("server")
+        tenants = tenants or list(await TenantStore(client).all()) or [DEFAULT_TENANT]
         wanted = users(tenants, version_of(server["redis_version"]))
         unknown = passwords.keys() - {user.name for user in wanted}
         if unknown:

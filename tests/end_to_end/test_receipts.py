@@ -13,17 +13,20 @@ from redis.asyncio import Redis
 from typer.testing import CliRunner
 
 import dsdq
+from dsdq.bus.sessions import read_log
 from dsdq.bus.usage import usage_of
 from dsdq.commands.receipts import receipts
+from dsdq.contract import FinishReason
 from dsdq.errors import SessionError
 from dsdq.models.names import HASH_TARGET
 from dsdq.policies.paging import BLOCK
-from dsdq.receipts import Receipt, Signer, total_of
+from dsdq.receipts import Receipt, Signer, is_signed, total_of
 from dsdq.session import Counts
 from dsdq.settings import settings
 from dsdq.tenants.usage import Usage, total
-from dsdq.wire import Closed
+from dsdq.wire import Closed, unpack
 from tests.conftest import Serve
+from workers.verifier import service
 
 KEY = bytes(range(32))
 PROMPT = [1, 2, 3, 4, 5]
@@ -113,3 +116,30 @@ async def test_a_prompt_that_is_cached_is_fed_and_charged_for_once(serve: Serve,
     assert seen[0] == 99
     assert seen[1] < BLOCK  # all whole blocks of the prompt were there
     assert (await ledger(redis)).prefill == sum(seen)
+
+
+async def test_a_session_that_nobody_goes_on_with_ends_with_a_signed_receipt(
+    serve: Serve, redis: Redis, redis_url: str, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SWEEP_S", 0.05)
+    async with (
+        serve(HASH_TARGET, service_key=SecretBytes(KEY), idle_ttl_ms=1000) as verifier,
+        dsdq.connect(redis_url) as client,
+    ):
+        tokens = aiter(client.generate(PROMPT, draft="hash:0.8", max_tokens=100, window=2))
+        await anext(tokens)
+        (held,) = verifier._sessions
+        async with asyncio.timeout(30):
+            while len(verifier._sessions):
+                await asyncio.sleep(0.02)
+            await verifier._sessions.commits.shorter_than(1)
+        last = unpack((await read_log(redis, held.state.contract, 0))[-1])
+        assert isinstance(last, Closed)
+        assert last.reason is FinishReason.EXPIRED
+        assert is_signed(last, Signer(KEY).public_key)
+        with pytest.raises(SessionError, match="open a new session") as ended:
+            [token async for token in tokens]
+        assert ended.value.code == "expired"
+    (receipt,) = [Receipt.read(line) for line in kept.read_text().splitlines()]
+    assert receipt.closed == last
+    assert receipt.problems(Signer(KEY).public_key) == []

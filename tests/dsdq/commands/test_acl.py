@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from unittest.mock import create_autospec
 
 import pytest
@@ -13,9 +14,11 @@ from redis.exceptions import AuthenticationError, ResponseError
 from typer.testing import CliRunner, Result
 
 from dsdq.bus.connection import open_redis
+from dsdq.bus.tenants import TenantStore
 from dsdq.commands.acl import _save, acl
 from dsdq.errors import BusError, ConfigError
 from dsdq.settings import settings
+from dsdq.tenants import Tenant
 
 Setup = Callable[..., Awaitable[Result]]
 NAMES = ["dsdq-verifier", "dsdq-gateway", "dsdq-device-acme", "dsdq-device-globex"]
@@ -74,6 +77,19 @@ async def test_every_user_gets_a_password_that_is_shown_once_and_logs_in(setup: 
     for user, password in fresh.items():
         assert await logs_in(newest_redis_url, user, password)
     assert not await logs_in(newest_redis_url, NAMES[0], fresh[NAMES[1]])
+
+
+async def test_without_a_name_all_tenants_that_were_added_get_users(
+    admin: Redis, setup: Setup, newest_redis_url: str
+) -> None:
+    await admin.flushall()
+    assert "dsdq-device-default" in (await setup("--redis", newest_redis_url)).stdout
+    for name in ("acme", "globex"):
+        await TenantStore(admin).add(Tenant(name=name, created=datetime.now(UTC)))
+    made = await setup("--redis", newest_redis_url)
+    assert set(NAMES) <= set(await admin.acl_users())
+    assert "dsdq-device-default is left" in made.stdout
+    await admin.flushall()
 
 
 async def test_running_it_twice_gives_the_same_users(setup: Setup, admin: Redis) -> None:
