@@ -30,6 +30,7 @@ from dsdq.errors import DeniedError
 from dsdq.tasks import end_all_of
 
 RETRIES = 3
+MADE_AT_ONCE = 16  # connections of one client
 RETRY_S = 3.0  # connecting is tried within sending is tried: without an end, a host that drops packets takes minutes
 ONCE = frozenset({"XREADGROUP"})
 
@@ -108,18 +109,39 @@ class SentinelTls(_Leaves, SentinelManagedSSLConnection):  # type: ignore[misc]
 class _Apart:
     """A pool that makes connections at the same time. redis-py's makes one after another, and each takes round trips.
 
-    Whoever finds a free one does not wait for them either.
+    Whoever finds a free one does not wait for them either. No more than so many are made at a time: a crowd whose
+    commands are short comes to share them meanwhile.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **options)
+        self._making = asyncio.Semaphore(MADE_AT_ONCE)
 
     async def get_connection(self, *_: Any, **__: Any) -> Any:  # noqa: ANN401
         """Return a connection that is ready for a command."""
         connection = self.get_available_connection()  # type: ignore[attr-defined]
         try:
-            await self.ensure_connection(connection)  # type: ignore[attr-defined]
+            if connection.is_connected:
+                await self.ensure_connection(connection)  # type: ignore[attr-defined]
+            else:
+                async with self._making:
+                    connection = self._freed(connection)
+                    await self.ensure_connection(connection)  # type: ignore[attr-defined]
         except BaseException:
             await self.release(connection)  # type: ignore[attr-defined]
             raise
         return connection
+
+    def _freed(self, connection: Any) -> Any:  # noqa: ANN401
+        """Return one that has become free while this one waited to be made, or this one."""
+        available, in_use = self._available_connections, self._in_use_connections  # type: ignore[attr-defined]
+        if not available or not available[-1].is_connected:
+            return connection
+        freed = available.pop()
+        in_use.remove(connection)
+        available.insert(0, connection)
+        in_use.add(freed)
+        return freed
 
 
 class Pool(_Apart, ConnectionPool):  # type: ignore[misc]
@@ -128,6 +150,15 @@ class Pool(_Apart, ConnectionPool):  # type: ignore[misc]
 
 class SentinelPool(_Apart, SentinelConnectionPool):  # type: ignore[misc]
     """The connections to the primary that Sentinels name."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **options)
+        self._asking = asyncio.Lock()
+
+    async def get_master_address(self) -> Any:  # noqa: ANN401
+        """Return where the primary is; one asks at a time, for redis-py reorders its list of Sentinels as it does."""
+        async with self._asking:
+            return await super().get_master_address()
 
 
 class Client(Redis):  # type: ignore[misc]

@@ -83,7 +83,7 @@ async def check_server(redis: Redis, *, role: Role = Role.WORKER, allow_unsafe: 
         RedisUnavailableError: none answers, or the one that does is loading its data, or a replica.
     """
     with translated():
-        async with _primaries(redis) as servers:
+        async with primaries(redis) as servers:
             for server in servers:
                 await _check_primary(server, role, allow_unsafe=allow_unsafe)
 
@@ -103,7 +103,7 @@ async def keeper_of(redis: Redis, key: str) -> dict[str, Any]:
 async def server_version(redis: Redis) -> tuple[int, ...]:
     """Return major and minor version of the server, the oldest one's of a cluster."""
     with translated():
-        async with _primaries(redis) as servers:
+        async with primaries(redis) as servers:
             found = [(await server.info("server"))["redis_version"] for server in servers]
     return min(tuple(int(part) for part in version.split(".")[:2]) for version in found)
 
@@ -148,7 +148,8 @@ def _check_info(info: dict[str, Any], *, allow_unsafe: bool) -> None:
 
 
 @asynccontextmanager
-async def _primaries(redis: Redis) -> AsyncIterator[list[Redis]]:
+async def primaries(redis: Redis) -> AsyncIterator[list[Redis]]:
+    """Give a client of each primary of a cluster, or of the one server that there is."""
     if not isinstance(redis, ClusterClient):
         yield [redis]
         return

@@ -21,7 +21,7 @@ from dsdq.bus.connection import BLOCK_MS, translated
 from dsdq.bus.sessions import LogEntry, Place, log_entry, place_of, read_entries, read_head
 from dsdq.contract import Contract
 from dsdq.errors import BusError, DeniedError, GoneError
-from dsdq.tasks import end
+from dsdq.tasks import end, run_all
 from dsdq.telemetry.logs import get_logger
 
 log = get_logger("feed")
@@ -64,6 +64,10 @@ class Subscription:
     def waits(self) -> bool:
         """Say whether a message is here that nobody has got yet."""
         return bool(self._waiting)
+
+    def awaits(self, number: int) -> bool:
+        """Say whether a log entry is among the answers that are to be looked out for."""
+        return self._seen < number <= self._seen + self.awaited
 
     def unwatched(self) -> list[int]:
         """Return the numbers of awaited log entries that no lookout waits for yet.
@@ -154,7 +158,7 @@ class FeedReader:
         self._subscriptions: dict[str, Subscription] = {}
         self._last = "0-0"
         self._reading: list[asyncio.Task[None]] = []
-        self._lookouts: set[asyncio.Task[None]] = set()
+        self._lookouts: dict[asyncio.Task[None], tuple[Subscription, int]] = {}
 
     async def start(self) -> None:
         """Begin behind the feed's present end."""
@@ -172,7 +176,7 @@ class FeedReader:
         """Have so many connections open: making one takes several round trips, and then an answer would wait for it."""
         ends = {self._feed: "$"}
         with contextlib.suppress(BusError), translated():
-            await asyncio.gather(*(self._redis.xread(ends) for _ in range(connections)))
+            await run_all(*(self._redis.xread(ends) for _ in range(connections)))
 
     def subscribe(self, contract: Contract) -> Subscription:
         """Return the messages of a session; subscribe before it opens."""
@@ -243,18 +247,22 @@ class FeedReader:
                 await asyncio.sleep(RETRY_S)
 
     def _look_out(self, subscription: Subscription) -> None:
-        """Send lookouts, as far as there are any, for what a session awaits."""
-        for number in subscription.unwatched()[: LOOKOUTS - len(self._lookouts)]:
+        """Send lookouts, as far as there are any, for what a session awaits; sessions share them evenly."""
+        sessions = sum(bool(one.awaited) for one in self._subscriptions.values())
+        part = max(1, LOOKOUTS // max(1, sessions))
+        free = LOOKOUTS - sum(whose.awaits(number) for whose, number in self._lookouts.values())
+        mine = sum(subscription.awaits(number) for number in subscription.watched)
+        for number in subscription.unwatched()[: max(0, min(free, part - mine))]:
             subscription.watched.add(number)
             lookout = asyncio.create_task(self._wait_for(subscription, number))
-            self._lookouts.add(lookout)
-            lookout.add_done_callback(self._lookouts.discard)
+            self._lookouts[lookout] = subscription, number
+            lookout.add_done_callback(lambda ended: self._lookouts.pop(ended, None))
 
     async def _wait_for(self, subscription: Subscription, number: int) -> None:
         """Wait for one log entry of a session while it may come, unless the feed gives it first."""
         place, answer = place_of(subscription.contract).log, None
         with contextlib.suppress(BusError), translated():  # the feed's reader says what is wrong
-            while not answer and subscription.seen < number <= subscription.seen + subscription.awaited:
+            while not answer and subscription.awaits(number):
                 answer = await self._redis.xread({place: f"{number - 1}-0"}, count=1, block=BLOCK_MS)
         subscription.watched.discard(number)
         for _, entries in answer or ():

@@ -26,11 +26,17 @@ Mode = Literal["reserve", "renew", "settle"]
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What one session uses of its tenant's limits: tokens that it commits, and positions that are verified for it."""
+    """What one session uses of its tenant's limits: tokens that it commits, and positions that are verified for it.
+
+    So many in all, should it draft no more, and so many ``used`` by now. ``epoch`` is its owner's.
+    """
 
     place: Place
     committed: int
     verified: int
+    used_committed: int = 0
+    used_verified: int = 0
+    epoch: int = 1
 
 
 class Quotas:
@@ -60,20 +66,18 @@ class Quotas:
         return lefts[-1] if lefts else None
 
     async def settle(self, tenant: Tenant, uses: Sequence[Use]) -> int | None:
-        """Put what sessions have used in the place of what was reserved for them, each once; return what is left."""
+        """Put what sessions have ``used`` in the place of what was reserved, each once; return what is left."""
         lefts = await self._call("settle", tenant, uses)
         return lefts[-1] if lefts else None
 
     async def _call(self, mode: Mode, tenant: Tenant, uses: Sequence[Use]) -> list[int | None]:
         name, limits = tenant.name, _arguments(tenant.limits)
         places = [keys.quota(name), keys.quota_sessions(name), keys.quota_reserved(name)]
-        calls: list[scripts.Call] = [
-            (
-                places,
-                [mode, f"{use.place.producer}/{use.place.session}", self._ttl_ms, use.committed, use.verified, *limits],
-            )
-            for use in uses
-        ]
+        calls: list[scripts.Call] = []
+        for use in uses:
+            session = f"{use.place.producer}/{use.place.session}"
+            amounts = use.committed, use.verified, use.used_committed, use.used_verified, use.epoch
+            calls.append((places, [mode, session, self._ttl_ms, *amounts, *limits]))
         with translated():
             answers = await scripts.call_many(self._redis, "quota", calls) if calls else []
         return [_left(tenant, use, answer) for use, answer in zip(uses, answers, strict=True)]

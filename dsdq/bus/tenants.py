@@ -10,7 +10,10 @@ from dsdq import keys
 from dsdq.bus import scripts
 from dsdq.bus.connection import translated
 from dsdq.errors import ConfigError, DeniedError
+from dsdq.telemetry.logs import get_logger
 from dsdq.tenants import Tenant, owner_of
+
+log = get_logger("tenants")
 
 TRIES = 8
 
@@ -27,14 +30,18 @@ class TenantStore:
             return int(await self._redis.get(keys.TENANTS_VERSION) or 0)
 
     async def all(self) -> dict[str, Tenant]:
-        """Return every tenant by name.
+        """Return every tenant by name, but for those whose record this release cannot read: they are named in the log.
 
-        Raises:
-            ConfigError: a record is not one that this release can read.
+        One that was written by a later release must not keep the others from being served.
         """
         with translated():
             documents = await self._redis.hgetall(keys.TENANTS)
-        found = [Tenant.read(document) for document in documents.values()]
+        found = list[Tenant]()
+        for name, document in documents.items():
+            try:
+                found.append(Tenant.read(document))
+            except ConfigError as error:
+                log.error("tenant unreadable", tenant=name.decode(), reason=str(error))  # noqa: TRY400 - it says all
         return {one.name: one for one in sorted(found, key=lambda one: one.name)}
 
     async def get(self, name: str) -> Tenant:

@@ -31,7 +31,7 @@ async def usage_of(redis: Redis, tenant: str, since: datetime, until: datetime) 
     """
     hours: defaultdict[datetime, Usage] = defaultdict(lambda: NOTHING)
     for month in _months(since, until):
-        async for key in _scan(redis, keys.usage("*", tenant, month)):
+        for key in {key async for key in _scan(redis, keys.usage("*", tenant, month))}:  # it may give one twice
             with translated():
                 counted = await redis.hgetall(key)
             for name, count in counted.items():

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from dsdq.bus.acl import AclUser, device_name, users, version_of
 from dsdq.bus.connection import open_redis, translated
+from dsdq.bus.logins import login_of, save_users, set_user
 from dsdq.bus.tenants import TenantStore
 from dsdq.errors import ConfigError
 from dsdq.keys import NAME
@@ -59,32 +58,31 @@ async def _set_up(url: str, tenants: list[str], passwords: Mapping[str, str]) ->
     try:
         with translated():
             server = await client.info("server")
-        tenants = tenants or list(await TenantStore(client).all()) or [DEFAULT_TENANT]
+        recorded = await TenantStore(client).all()
+        tenants = tenants or list(recorded) or [DEFAULT_TENANT]
+        off = {device_name(name) for name, one in recorded.items() if not one.enabled}
         wanted = users(tenants, version_of(server["redis_version"]))
         unknown = passwords.keys() - {user.name for user in wanted}
         if unknown:
             names = ", ".join(user.name for user in wanted)
             raise ConfigError(f"DSDQ_ACL_PASSWORDS: expected some of {names}, got {', '.join(sorted(unknown))}")
         with translated():
-            lines = [await _set(client, user, passwords.get(user.name)) for user in wanted]
+            lines = [await _set(client, user, passwords.get(user.name), on=user.name not in off) for user in wanted]
             return [*lines, *await _others(client, wanted), *await _open_door(client), *await _save(client)]
     finally:
         await client.aclose()
 
 
-async def _set(redis: Redis, user: AclUser, given: str | None) -> str:
+async def _set(redis: Redis, user: AclUser, given: str | None, *, on: bool) -> str:
     """Give a user its rules and, if need be, a password; say what was done."""
-    known = await redis.acl_getuser(user.name)
-    if given is None and known and known["passwords"] and "nopass" not in known["flags"]:
-        password, said = [], "password kept"
+    known = await login_of(redis, user.name)
+    if given is None and known is not None and known.is_guarded:
+        chosen, said = None, "password kept"
     else:
         chosen = given or secrets.token_hex(PASSWORD_BYTES)
-        # Only its hash is sent, so that no monitor and no proxy sees it.
-        password = ["resetpass", f"#{hashlib.sha256(chosen.encode()).hexdigest()}"]
         said = "password as given" if given else f"password {chosen}"
-    cleared = ("on", "resetkeys", "resetchannels", "clearselectors", "nocommands")
-    await redis.execute_command("ACL SETUSER", user.name, *cleared, *password, *user.rules)
-    return f"{user.name}: {'updated' if known else 'created'}, {said}"
+    await set_user(redis, user, on=on, password=chosen, only=chosen is not None)
+    return f"{user.name}: {'updated' if known else 'created'}, {said}{'' if on else ', off: its tenant is disabled'}"
 
 
 async def _others(redis: Redis, wanted: list[AclUser]) -> list[str]:
@@ -102,8 +100,5 @@ async def _open_door(redis: Redis) -> list[str]:
 
 
 async def _save(redis: Redis) -> list[str]:
-    try:
-        await redis.acl_save()
-    except ResponseError as error:
-        return [f"note: the users are gone when the server restarts, since they could not be saved: {error}"]
-    return []
+    error = await save_users(redis)
+    return [] if error is None else [f"note: the users are gone when the server restarts: {error}"]

@@ -64,5 +64,5 @@ async def _recorded(tenant: str, url: str | None) -> bytes:
     finally:
         await client.aclose()
     if not record.secrets:
-        raise ConfigError(f"tenant {tenant}: expected one with a secret, got none; `dsdq tenant rotate` gives it one")
+        raise ConfigError(f"tenant {tenant}: expected one with a secret, got none: see `dsdq tenant rotate --seal`")
     return unwrap(service_key.get_secret_value(), tenant, record.secrets[0])

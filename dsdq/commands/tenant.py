@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable
@@ -16,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dsdq.bus.acl import SELECTORS_SINCE, device_name, users
-from dsdq.bus.connection import open_redis, server_version, translated
+from dsdq.bus.connection import open_redis, server_version
+from dsdq.bus.logins import keep_newest_password, login_of, save_users, set_user, switch
 from dsdq.bus.tenants import TenantStore
 from dsdq.errors import ConfigError
 from dsdq.keys import NAME
@@ -73,7 +73,8 @@ def add(
             secrets=wrapped,
         )
         await store.add(record)
-        return [f"tenant {name} added", f"API key: {text}", *await _give_password(client, name, fresh=True)]
+        typer.echo(f"tenant {name} added\nAPI key: {text}")  # now: whatever fails below, nobody could show it again
+        return await _give_password(client, record, fresh=True)
 
     _say(redis, _add)
 
@@ -137,6 +138,9 @@ def rotate(
     name: Name,
     redis: Url = None,
     finish: Annotated[bool, typer.Option("--finish", help="End the old ones.")] = False,  # noqa: FBT002 - a flag
+    seal: Annotated[  # noqa: FBT002 - a flag
+        bool, typer.Option("--seal", help="Give a secret to a tenant without one: its devices must seal at once.")
+    ] = False,
 ) -> None:
     """Give a tenant a new API key, secret and password beside the old ones; with --finish the old ones end.
 
@@ -147,16 +151,22 @@ def rotate(
         before = await store.get(name)
         if len(before.keys) > 1:
             raise ConfigError(f"tenant {name}: expected no rotation under way, got one; end it with --finish first")
+        if (before.secrets or seal) and settings().service_key is None:
+            raise ConfigError(f"tenant {name}: expected DSDQ_SERVICE_KEY, to encrypt its new secret with, got none")
         text, key = fresh_key(name)
-        wrapped = _fresh_secret(name)
-        await store.change(
-            name, lambda one: one.model_copy(update={"keys": (key, *one.keys), "secrets": (*wrapped, *one.secrets)})
+        fresh = _fresh_secret(name) if before.secrets or seal else ()
+        changed = await store.change(
+            name, lambda one: one.model_copy(update={"keys": (key, *one.keys), "secrets": (*fresh, *one.secrets)})
         )
-        return [f"API key: {text}", *await _give_password(client, name, fresh=False), "the old ones are valid too"]
+        typer.echo(f"API key: {text}")
+        return [*await _give_password(client, changed, fresh=False), "the old ones are valid too, until --finish"]
 
     async def _finish(store: TenantStore, client: Redis) -> list[str]:
         await store.change(name, lambda one: one.model_copy(update={"keys": one.keys[:1], "secrets": one.secrets[:1]}))
-        return [f"tenant {name}: the old API keys and secrets have ended", *await _keep_newest_password(client, name)]
+        said = [f"tenant {name}: the old API keys and secrets have ended"]
+        if await keep_newest_password(client, device_name(name)):
+            said.append(f"Redis user {device_name(name)}: the old password has ended")
+        return [*said, *await _save(client)]
 
     _say(redis, _finish if finish else _begin)
 
@@ -167,7 +177,7 @@ def disable(name: Name, redis: Url = None) -> None:
 
     async def _disable(store: TenantStore, client: Redis) -> list[str]:
         await store.change(name, lambda one: one.model_copy(update={"enabled": False}))
-        return [f"tenant {name} disabled", *await _switch(client, name, "off")]
+        return [f"tenant {name} disabled", *await _switch(client, name, on=False)]
 
     _say(redis, _disable)
 
@@ -178,7 +188,7 @@ def enable(name: Name, redis: Url = None) -> None:
 
     async def _enable(store: TenantStore, client: Redis) -> list[str]:
         await store.change(name, lambda one: one.model_copy(update={"enabled": True}))
-        return [f"tenant {name} enabled", *await _switch(client, name, "on")]
+        return [f"tenant {name} enabled", *await _switch(client, name, on=True)]
 
     _say(redis, _enable)
 
@@ -225,45 +235,28 @@ def _keys(one: Tenant) -> str:
 # Users of Redis
 
 
-async def _give_password(redis: Redis, name: str, *, fresh: bool) -> list[str]:
+async def _give_password(redis: Redis, record: Tenant, *, fresh: bool) -> list[str]:
     """Give a tenant's devices a user, or one more password; say what it is."""
-    if await server_version(redis) < SELECTORS_SINCE:
+    version = await server_version(redis)
+    if version < SELECTORS_SINCE:
         return ["note: this Redis is older than 7 and keeps no tenants apart; their devices have no user of their own"]
     password = secrets.token_hex(PASSWORD_BYTES)
-    user = next(one for one in users([name], await server_version(redis)) if one.name == device_name(name))
-    cleared = ("on", "resetkeys", "resetchannels", "clearselectors", "nocommands", *(("resetpass",) if fresh else ()))
-    with translated():
-        digest = hashlib.sha256(password.encode()).hexdigest()  # the password itself is not sent
-        await redis.execute_command("ACL SETUSER", user.name, *cleared, f"#{digest}", *user.rules)
-    return [f"Redis user: {user.name}", f"Redis password: {password}"]
+    (user,) = (one for one in users([record.name], version) if one.name == device_name(record.name))
+    await set_user(redis, user, on=record.enabled, password=password, only=fresh)
+    return [f"Redis user: {user.name}", f"Redis password: {password}", *await _save(redis)]
 
 
-async def _keep_newest_password(redis: Redis, name: str) -> list[str]:
+async def _switch(redis: Redis, name: str, *, on: bool) -> list[str]:
     user = device_name(name)
-    known = await _user(redis, user)
-    if known is None or len(known["passwords"]) < 2:
+    if await server_version(redis) < SELECTORS_SINCE or await login_of(redis, user) is None:
         return []
-    with translated():
-        await redis.execute_command("ACL SETUSER", user, "resetpass", f"#{known['passwords'][-1]}")
-        await redis.execute_command("CLIENT KILL USER", user)  # who logged in with the old one does so again
-    return [f"Redis user {user}: the old password has ended"]
+    await switch(redis, user, on=on)
+    return [f"Redis user {user}: {'on' if on else 'off'}", *await _save(redis)]
 
 
-async def _switch(redis: Redis, name: str, state: str) -> list[str]:
-    user = device_name(name)
-    if await _user(redis, user) is None:
-        return []
-    with translated():
-        await redis.execute_command("ACL SETUSER", user, state)
-        if state == "off":
-            await redis.execute_command("CLIENT KILL USER", user)
-    return [f"Redis user {user}: {state}"]
-
-
-async def _user(redis: Redis, user: str) -> dict[str, list[str]] | None:
-    with translated():
-        found: dict[str, list[str]] | None = await redis.acl_getuser(user)
-    return found
+async def _save(redis: Redis) -> list[str]:
+    error = await save_users(redis)
+    return [] if error is None else [f"note: users of Redis are as before when the server restarts: {error}"]
 
 
 # Running

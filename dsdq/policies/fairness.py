@@ -4,8 +4,9 @@ What tenants share is the verifier's time. Each has a counter of what it got of 
 with the smallest comes next; so as long as several have work waiting, none gets ahead of another, in time by weight, by
 more than one step. Nobody waits while there is room in a step: what a tenant does not want goes to the others.
 
-Time not used is not saved up. A tenant that comes back after a pause starts from the least counter of those that are
-there, with a small credit: its devices draft while others' rounds wait, and that is no pause.
+Time not used is not saved up. A tenant that got all that it wanted, or comes back after a pause, goes on from the least
+counter of those that had to wait, or from the largest if nobody had, with a small credit: its devices draft while
+others' rounds wait, and that is no pause.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class FairShare:
         self._prefill_tokens = prefill_tokens
         self._credit_positions = credit_positions
         self._counters: dict[str, float] = {}
+        self._kept_waiting: set[str] = set()
         self._floor = 0.0
 
     def weight(self, tenant: str) -> float:
@@ -71,15 +73,21 @@ class FairShare:
         self._lift(queues)
         turns = [(self._counters[tenant], place, tenant) for place, tenant in enumerate(queues)]
         heapify(turns)
-        ordered = list[Work]()
+        ordered, prefill_left = list[Work](), self._prefill_tokens
         while turns:
             counter, place, tenant = heappop(turns)
             work = queues[tenant].popleft()
             ordered.append(work)
             if queues[tenant]:
-                positions = min(work.prefill, self._prefill_tokens) + work.verify
+                prefill = min(work.prefill, prefill_left)
+                prefill_left -= prefill
+                positions = prefill + (work.verify if prefill == work.prefill else 0)
                 heappush(turns, (counter + self._cost(tenant, positions), place, tenant))
         return ordered
+
+    def kept_waiting(self, tenants: Iterable[str]) -> None:
+        """Take note of whose works the last step had no room for."""
+        self._kept_waiting = set(tenants)
 
     def charge(self, tenant: str, took_ms: float) -> None:
         """Take note of what a tenant got of a step's time."""
@@ -93,9 +101,10 @@ class FairShare:
         return waiting[tenant] * sum(self.weight(one) for one in waiting) / self.weight(tenant)
 
     def _lift(self, tenants: Iterable[str]) -> None:
-        """Let nobody who was away be further below the others than its credit."""
-        present = [self._counters[tenant] for tenant in tenants if tenant in self._counters]
-        self._floor = max(self._floor, min(present, default=self._floor))
+        """Let nobody who was away, or had no need to wait, be further below the others than its credit."""
+        present = {tenant: self._counters[tenant] for tenant in tenants if tenant in self._counters}
+        waited = [counter for tenant, counter in present.items() if tenant in self._kept_waiting]
+        self._floor = max(self._floor, min(waited) if waited else max(present.values(), default=self._floor))
         for tenant in tenants:
             least = self._floor - self._cost(tenant, self._credit_positions)
             self._counters[tenant] = max(self._counters.get(tenant, self._floor), least)

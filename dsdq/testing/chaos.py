@@ -37,8 +37,8 @@ from dsdq.settings import settings
 from dsdq.tasks import end
 from dsdq.telemetry.logs import configure
 from dsdq.tenants import DEFAULT_TENANT
-from dsdq.tenants.usage import Usage, total
-from dsdq.testing.checker import check
+from dsdq.tenants.usage import total
+from dsdq.testing.checker import bill_of, check
 from dsdq.testing.devices import EmulatedDevice, Text
 from dsdq.testing.history import History
 from dsdq.testing.killer import LOOK_S, Killer, Victim
@@ -251,12 +251,6 @@ class Chaos:
         report.failures += [(finding.kind, f"{finding.session}: {finding.detail}") for finding in found]
         if (due := bill_of(report.histories)) != (told := replace(billed, kv_token_ms=0)):
             report.failures.append(("the bill is not what the logs say", f"expected {due}, got {told}"))
-
-
-def bill_of(histories: Sequence[History]) -> Usage:
-    """Return what is to be paid for sessions by their logs, but for how long their keys and values were kept."""
-    opened = sum(isinstance(history.entries[0].message, Opened) for history in histories)
-    return total(Usage.of(verdict) for history in histories for verdict in history.verdicts) + Usage(sessions=opened)
 
 
 async def _all_connected(devices: Sequence[EmulatedDevice]) -> None:

@@ -12,10 +12,13 @@ from dataclasses import replace
 
 from dsdq.contract import FinishReason
 from dsdq.session import Counts, Live, SessionState, Transcript, liveness
+from dsdq.tenants.usage import Usage, total
 from dsdq.testing.history import Finding, History, Kind
 from dsdq.wire import Closed, Decode, Draft, Error, Gap, Opened, Verdict, unpack_contract
 
 Said = Iterator[tuple[Kind, str]]
+
+_EARLY = (FinishReason.CANCELLED, FinishReason.EXPIRED)  # the device went away before the end
 
 
 def check(history: History) -> list[Finding]:
@@ -28,6 +31,12 @@ def check(history: History) -> list[Finding]:
         if found:
             return found
     return []
+
+
+def bill_of(histories: Sequence[History]) -> Usage:
+    """Return what is to be paid for sessions by their logs, but for how long their keys and values were kept."""
+    opened = sum(isinstance(history.entries[0].message, Opened) for history in histories)
+    return total(Usage.of(verdict) for history in histories for verdict in history.verdicts) + Usage(sessions=opened)
 
 
 # The log as a list
@@ -220,7 +229,7 @@ def _drafted(verdict: Verdict, rounds: Sequence[Draft | Decode]) -> bool:
 def _check_ends(history: History) -> Said:
     text = [token for verdict in history.verdicts for token in verdict.tokens]
     end = history.end
-    whole = isinstance(end, Closed) and end.reason is not FinishReason.CANCELLED
+    whole = isinstance(end, Closed) and end.reason not in _EARLY
     expected = list(history.expected)
     if text != (expected if whole else expected[: len(text)]):
         yield Kind.TEXT, _difference(expected, text)
@@ -245,8 +254,8 @@ def _check_head(history: History, length: int) -> Said:
 def _check_device(history: History) -> Said:
     device, end = history.device, history.end
     reason = end.reason if isinstance(end, Closed) else None
-    if reason is FinishReason.CANCELLED:
-        reason = None  # the device went away before the end
+    if reason in _EARLY:
+        reason = None
     if device.finish_reason != reason:
         yield Kind.DEVICE, f"the log ends with {reason or 'no text'}, the device with {device.finish_reason or 'none'}"
     elif device.error and reason is not None:

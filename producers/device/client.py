@@ -210,8 +210,12 @@ class RedisClient:
     def _keep(self, receipt: Receipt) -> None:
         """Keep a receipt if that is wished: one line, in one piece, behind those of other clients."""
         if self._settings.receipts:
-            with Path(self._settings.receipts).open("ab", buffering=0) as file:
-                file.write(f"{receipt.write()}\n".encode())
+            try:
+                with Path(self._settings.receipts).open("ab", buffering=0) as file:
+                    file.write(f"{receipt.write()}\n".encode())
+            except OSError as error:
+                msg = f"DSDQ_RECEIPTS: expected a file to keep receipts in, got {self._settings.receipts}: {error}"
+                raise ConfigError(msg) from error
 
     def _doubt(self) -> None:
         if self._directory is not None:

@@ -92,10 +92,10 @@ class RedisGeneration:
             raise
         finally:
             self.receipt = rounds.receipt
-            if self.receipt is not None:
-                self._keep(self.receipt)
             await prepared.link.close(cancel=rounds.finish_reason is None)
             self._ended.set()
+            if self.receipt is not None:
+                self._keep(self.receipt)
 
     def _show(self, token: int, started: float) -> None:
         self.ids.append(token)

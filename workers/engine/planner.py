@@ -77,6 +77,8 @@ class Planner:
         works = [self._work(request) for request in asked.values()]
         room = Residency(self.paging, self._used_s, self._tenure, now_s, busy)
         shares = fill(self.fair.order(works), self._budget, room)
+        verified = {share.session for share in shares if share.verify}
+        self.fair.kept_waiting(work.tenant for work in works if work.verify and work.session not in verified)
         self.evictions += len(room.evicted)
         rows = [self._row(asked[share.session], share.prefill, share.verify) for share in shares]
         for row in rows:

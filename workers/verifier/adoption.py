@@ -21,6 +21,7 @@ from workers.verifier.admission import Offer, opened
 from workers.verifier.commits import saying
 from workers.verifier.held import Held
 from workers.verifier.sessions import Sessions
+from workers.verifier.tenancy import Tenancy
 
 log = get_logger("verifier")
 
@@ -31,11 +32,20 @@ MOST_TRIES = 3  # verifiers that may die in a step with the same thing before no
 class Adoption:
     """Makes ``sessions`` hold what others, or nobody, held."""
 
-    def __init__(self, store: SessionStore, registry: Registry, sessions: Sessions, offer: Offer, worker: str) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        registry: Registry,
+        sessions: Sessions,
+        offer: Offer,
+        tenancy: Tenancy,
+        worker: str,
+    ) -> None:
         self._registry = registry
         self._store = store
         self._sessions = sessions
         self._offer = offer
+        self._tenancy = tenancy
         self._worker = worker
         self._adopting: dict[Place, asyncio.Event] = {}
 
@@ -45,6 +55,8 @@ class Adoption:
         None where nothing is to be taken over (it is closed or about to be, or another's by now), or where this
         verifier would not go on as the session was promised.
         """
+        if place.tenant in self._tenancy.roster.unheard:
+            return None  # for a verifier that can read its secret to go on with
         if (adopted := self._adopting.get(place)) is not None:  # a message came before it was done
             await adopted.wait()
             return self._sessions.find(place.session, place.tenant)
@@ -60,6 +72,10 @@ class Adoption:
         finally:
             del self._adopting[place]
             adopted.set()
+
+    def cannot_hear(self, tenants: Iterable[str]) -> bool:
+        """Say whether one of these tenants must seal with a secret that cannot be read here."""
+        return not self._tenancy.roster.unheard.isdisjoint(tenants)
 
     async def recall(self, place: Place) -> bool:
         """Hold a session that is ours by its head, or an orphan's; say whether any session of that place exists.

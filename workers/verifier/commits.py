@@ -37,20 +37,22 @@ class Append:
 
 
 OnLost = Callable[[Held, CommitStatus, Sequence[Entry]], Sequence[Entry]]
+OnClosed = Callable[[Held], None]
 
 
 class Commits:
     """The queue.
 
     ``on_lost`` is told of a session that is not as we thought, with the entries whose answers are lost with it; it
-    gives what else is to be acknowledged.
+    gives what else is to be acknowledged. ``on_closed`` is told of a session whose end is in its log.
     """
 
-    def __init__(self, store: SessionStore, inbox: Inbox, on_lost: OnLost) -> None:
+    def __init__(self, store: SessionStore, inbox: Inbox, on_lost: OnLost, on_closed: OnClosed) -> None:
         self.settled = 0
         self._store = store
         self._inbox = inbox
         self._on_lost = on_lost
+        self._on_closed = on_closed
         self._waiting: deque[Append] = deque()
         self._news = asyncio.Event()
         self._progress = asyncio.Event()
@@ -101,7 +103,9 @@ class Commits:
         appends = [(one.held, one.commit) for one in batch if one.commit is not None and not one.held.lost]
         statuses = await self._insist(lambda: self._store.commit([commit for _, commit in appends]))
         answers: list[Entry] = []
-        for (held, _), status in zip(appends, statuses, strict=True):
+        for (held, commit), status in zip(appends, statuses, strict=True):
+            if status in APPENDED and commit.closes:
+                self._on_closed(held)
             if status not in APPENDED and not held.lost:
                 held.lost = status is not CommitStatus.GONE
                 unanswered = [entry for one in self._waiting if one.held is held for entry in one.answers]

@@ -66,7 +66,8 @@ class Held:
     verifiers that fed its text. Since ``opened_s`` it has its place here. Of a session that was ``lost`` nothing may be
     acknowledged any more: it is another worker's. ``acceptance`` is that of its device's drafts, ``own_acceptance``
     that of the verifier's; ``turnaround`` says when its next round is due. ``prefill`` is how many prompt tokens had to
-    be fed for it, None before its first row. For its keys and values it has been charged until ``kept_s``.
+    be fed for it, None before its first row. So many drafts in turn were ``overdrawn``: verified though its tenant had
+    no more verified positions left. For its keys and values it has been charged until ``kept_s``.
     """
 
     state: SessionState
@@ -87,6 +88,7 @@ class Held:
     own_acceptance: Acceptance = field(default_factory=Acceptance)
     turnaround: Turnaround = field(default_factory=Turnaround)
     prefill: int | None = None
+    overdrawn: int = 0
     kept_s: float = field(default_factory=monotonic)
 
     @property
@@ -141,9 +143,9 @@ class Held:
         comes before it must find room, or nothing would move.
         """
         self.branch = max(self.branch, pending.message.branch)
-        if self._is_moot(pending) or any(one.message.round == pending.message.round for one in self.in_flight()):
-            return [pending]
-        left = self._given_up()
+        moot, left = self._is_moot(pending), self._given_up()
+        if moot or any(one.message.round == pending.message.round for one in self.in_flight()):
+            return [*left, pending]
         if len(self.in_flight()) >= most:
             furthest = max(self.ahead, key=_base, default=pending)
             if furthest.message.base <= pending.message.base:
@@ -167,7 +169,7 @@ class Held:
         done = [self.pending.popleft() for _ in range(rounds)]
         due = [one for one in self.ahead if not isinstance(liveness(self.state, one.message), Ahead)]
         self.ahead = [one for one in self.ahead if one not in due]
-        waiting = [*self.pending, *sorted(due, key=lambda one: one.message.round)]
+        waiting = sorted([*self.pending, *due], key=lambda one: one.message.round)  # one that is stale comes first
         moot = [one for one in waiting if self._is_moot(one)]
         self.pending = deque(one for one in waiting if one not in moot)
         if not self.pending:
@@ -182,11 +184,15 @@ class Held:
         message, status = pending.message, liveness(self.state, pending.message)
         if isinstance(status, Stale) and isinstance(message, Draft):
             self.branch = max(self.branch, message.branch + 1)
-        return isinstance(status, Stale | Duplicate) or (isinstance(status, Ahead) and message.branch < self.branch)
+        return isinstance(status, Stale | Duplicate) or (isinstance(status, Ahead) and self.gave_up(pending))
+
+    def gave_up(self, pending: Pending) -> bool:
+        """Say whether a round's branch is over."""
+        return pending.message.branch < self.branch
 
     def _given_up(self) -> list[Pending]:
         """Take out what is ahead on branches that were given up, and return it."""
-        left = [one for one in self.ahead if one.message.branch < self.branch]
+        left = [one for one in self.ahead if self.gave_up(one)]
         self.ahead = [one for one in self.ahead if one not in left]
         return left
 

@@ -114,10 +114,15 @@ class Load:
         paying = paying_window(step_ms, position_ms, waiting, acceptance, widest)
         return best_window((step_ms + self._idle_ms) / waiting, position_ms, 0.0, acceptance, paying)
 
-    def linger_s(self, waiting: int, expected_s: Sequence[float]) -> float:
-        """Return for how long a step that so many wait for should wait for rounds expected in so many seconds."""
+    def linger_s(self, waiting: Sequence[int], expected_s: Sequence[float]) -> float:
+        """Return for how long a step should wait for rounds that are expected in so many seconds.
+
+        Rounds of ``waiting`` positions are here. Where they fill the step, others would find no room in it.
+        """
+        if sum(waiting) >= self._step_tokens:
+            return 0.0
         row_s = self._row_positions * self._step.position_ms / 1000
-        return linger_s(waiting, expected_s, self._step.step_ms / 1000, row_s)
+        return linger_s(len(waiting), expected_s, self._step.step_ms / 1000, row_s)
 
     def _best(self, acceptance: float, waiting: int, draft_ms: float, most: int) -> int:
         return best_window(self._step.step_ms / waiting, self._step.position_ms, draft_ms, acceptance, most)

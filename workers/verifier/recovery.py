@@ -117,6 +117,8 @@ class Recovery:
         if not await self._registry.claim(model, wid, me, self._claim_ms):
             return
         try:
+            if self._adoption.cannot_hear(await inbox_tenants(self._redis, wid)):
+                return  # another verifier's to take over
             tenants = await close_inboxes(self._redis, wid)
             places = await self._store.places(wid)
             await self._adopt(places[: await self._share(len(places))], wid)

@@ -33,6 +33,7 @@ from workers.verifier.adoption import Adoption
 from workers.verifier.blame import Blame
 from workers.verifier.engine_thread import EngineThread
 from workers.verifier.heap import give_back_free_pages
+from workers.verifier.held import Held
 from workers.verifier.limits import Limits
 from workers.verifier.reception import Reception
 from workers.verifier.recovery import Recovery
@@ -94,7 +95,7 @@ class Verifier:
         self._stepper = Stepper(
             engine, planner, self._sessions, blame, offer, work, step_tokens=limits.step_tokens, secret=secret
         )
-        self._adoption = Adoption(store, self._registry, self._sessions, offer, info.wid)
+        self._adoption = Adoption(store, self._registry, self._sessions, offer, tenancy, info.wid)
         self._reception = Reception(self._inbox, self._sessions, self._adoption, self._keyring, tenancy)
         self._recovery = Recovery(
             redis,
@@ -131,7 +132,7 @@ class Verifier:
             self._sweep(),
             self._tidy(),
             self._sessions.admit_forever(),
-            self._sessions.spending.run(lambda: self._sessions),
+            self._sessions.spending.run(self._present),
             self._adoption.repair_forever(self._reception.take),
             self._recovery.run(),
             self._recovery.relieve_forever(self._limits.lease_ms / 1000),
@@ -185,6 +186,11 @@ class Verifier:
         for held in self._sessions:
             if held.tenant in self._tenancy.roster.disabled:
                 self._sessions.fail(held, ErrorCode.TENANT_DISABLED, f"tenant {held.tenant} was disabled")
+
+    async def _present(self) -> list[Held]:
+        """Return the sessions that are this verifier's own: others may have taken some."""
+        await self._sessions.drop_strays()
+        return list(self._sessions)
 
     # Loops
 
@@ -255,7 +261,6 @@ class Verifier:
             self._end_disabled()
             with contextlib.suppress(RedisUnavailableError):
                 await self._registry.announce(self.info.model)
-                await self._sessions.drop_strays()
             oldest = monotonic() - self._limits.idle_ttl_ms / 1000
             for held in self._sessions:
                 if held.touched_s < oldest and not held.pending:

@@ -60,7 +60,7 @@ class Sessions:
         on_ready: Callable[[], None],
     ) -> None:
         self.spending = spending
-        self.commits = Commits(store, inbox, self._lose)
+        self.commits = Commits(store, inbox, self._lose, spending.ended)
         self.astray: asyncio.Queue[tuple[Place, Sequence[Entry]]] = asyncio.Queue()
         self.unowned: list[Entry] = []
         self._store = store
@@ -94,11 +94,11 @@ class Sessions:
     def has_place(self, tenant: str) -> bool:
         """Say whether one more session of a tenant has a place here.
 
-        Fewer than are the tenant's by weight always have, or one that has all places would keep them from the others
-        for as long as its sessions last.
+        Fewer than are the tenant's by weight have one, up to twice as many as there are: else one that has all places
+        would keep them from the others for as long as its sessions last.
         """
-        if self.room:
-            return True
+        if self.room or len(self._held) >= 2 * self._limits.slots:
+            return bool(self.room)
         places, weigh = Counter(held.tenant for held in self._held.values()), self._planner.fair.weight
         present = {tenant, *places, *self._waiting.tenants}
         return places[tenant] < guaranteed(self._limits.slots, weigh(tenant), map(weigh, present))
@@ -246,6 +246,8 @@ class Sessions:
             self.astray.put_nowait((place_of(contract), ()))  # we opened it, and did not hear that we had
         else:  # a repeated open: its answer is in the log
             await self._store.disown(contract)
+            if head is None or not head.is_open:
+                self.spending.never(contract)
         return None
 
     def keep(self, state: SessionState, owned: Owned, entries: int) -> Held:
@@ -315,7 +317,6 @@ class Sessions:
             self._take_in(outcome)
             answers = held.answer(len(rounds) if outcome.final else 0)
             if outcome.closed is not None:
-                self.spending.ended(held)
                 answers += self._drop(held)
             self._queue(held, commit, answers)
 
@@ -377,7 +378,6 @@ class Sessions:
         return closed if self._signer is None else self._signer.sign(closed)
 
     def _close(self, held: Held, message: Message, answers: Sequence[Entry] = ()) -> None:
-        self.spending.ended(held)
         commit = saying(held.state, held.owned, held.entries, message, closes=True)
         commit = replace(commit, usage=Usage(kv_token_ms=held.keep_ms(self._planner.grace_s)))
         self._queue(held, commit, [*answers, *self._drop(held)])

@@ -8,7 +8,8 @@ and its sessions go on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from dsdq.bus.quotas import TTL_MS, Quotas, Use
 from dsdq.bus.sessions import place_of
@@ -16,6 +17,7 @@ from dsdq.contract import Contract
 from dsdq.errors import BusError
 from dsdq.telemetry.logs import get_logger
 from dsdq.tenants import Limits, Tenant
+from dsdq.wire.limits import MAX_COUNT
 from workers.verifier.held import Held
 from workers.verifier.tenancy import Tenancy
 
@@ -45,35 +47,46 @@ class Spending:
             use = Use(place_of(contract), contract.max_tokens, contract.max_tokens)
             self._note(tenant, await self._quotas.reserve(tenant, use))
 
+    def never(self, contract: Contract) -> None:
+        """Take note of a session that did not open here after all, and is open nowhere else."""
+        if self._limited(contract.tenant) is not None:
+            self._ended.append((contract.tenant, Use(place_of(contract), 0, 0, epoch=MAX_COUNT)))
+
     def ended(self, held: Held) -> None:
         """Take note of a session that has ended here, and is nobody else's."""
-        self._ended.append((held.tenant, _use(held)))
+        if self._limited(held.tenant) is not None:
+            self._ended.append((held.tenant, _use(held)))
 
-    async def run(self, sessions: Callable[[], Iterable[Held]]) -> None:
+    async def run(self, sessions: Callable[[], Awaitable[Sequence[Held]]]) -> None:
         """Settle and renew until cancelled."""
         while True:
             await asyncio.sleep(RENEW_S)
-            try:
-                await self.settle()
-                await self._renew(sessions())
-            except BusError as error:  # what is not renewed for long lapses, and is made again
-                log.warning("limits not reached", reason=str(error), lapse_ms=TTL_MS)
+            await self.settle()
+            with contextlib.suppress(BusError):
+                await self._renew(await sessions())
 
     async def settle(self) -> None:
-        """Settle for the sessions that have ended.
-
-        Raises:
-            BusError: no answer; they are settled the next time.
-        """
+        """Settle for the sessions that have ended; where Redis does not answer, the next time."""
         ended = list(self._ended)
         for tenant, uses in self._by_tenant(ended):
-            self._note(tenant, await self._quotas.settle(tenant, uses))
-        del self._ended[: len(ended)]
+            with self._forgiving(tenant):
+                self._note(tenant, await self._quotas.settle(tenant, uses))
+                self._ended = [one for one in self._ended if one[1] not in uses]
+        self._ended = [one for one in self._ended if one not in ended or self._limited(one[0]) is not None]
 
-    async def _renew(self, sessions: Iterable[Held]) -> None:
-        self.frugal &= {held.tenant for held in sessions}
-        for tenant, uses in self._by_tenant([(held.tenant, _coming_use(held)) for held in sessions]):
-            self._note(tenant, await self._quotas.renew(tenant, uses))
+    async def _renew(self, sessions: Sequence[Held]) -> None:
+        self.frugal &= {held.tenant for held in sessions if self._limited(held.tenant) is not None}
+        for tenant, uses in self._by_tenant([(held.tenant, _use(held)) for held in sessions]):
+            with self._forgiving(tenant):
+                self._note(tenant, await self._quotas.renew(tenant, uses))
+
+    @contextlib.contextmanager
+    def _forgiving(self, tenant: Tenant) -> Iterator[None]:
+        """Let what fails for one tenant be tried again: what is not renewed for long lapses, and is made again."""
+        try:
+            yield
+        except BusError as error:
+            log.warning("limits not reached", tenant=tenant.name, reason=str(error), lapse_ms=TTL_MS)
 
     def _note(self, tenant: Tenant, left: int | None) -> None:
         """Take note of what is left of a tenant's verified positions."""
@@ -94,11 +107,10 @@ class Spending:
 
 
 def _use(held: Held) -> Use:
-    """Return what a session has used."""
-    return Use(held.place, held.state.transcript.generated, held.state.counts.verified)
-
-
-def _coming_use(held: Held) -> Use:
-    """Return what a session will have used, should it draft no more."""
-    most, used = held.state.contract.max_tokens, _use(held)
-    return Use(held.place, most, used.verified + most - used.committed)
+    """Return what a session has used, and will have, should it draft no more."""
+    most, committed, verified = (
+        held.state.contract.max_tokens,
+        held.state.transcript.generated,
+        held.state.counts.verified,
+    )
+    return Use(held.place, most, verified + most - committed, committed, verified, held.state.epoch)

@@ -123,6 +123,11 @@ def is_superseded(held: Held) -> bool:
     )
 
 
+def positions_of(message: Draft | Decode) -> int:
+    """Return how many positions of a step a round takes at least: whether a grant's are drafted is not known yet."""
+    return 1 if isinstance(message, Decode) else 1 + len(message.tokens)
+
+
 def wanted_window(held: Held, grant: Decode) -> int:
     """Return how many tokens a device wants the verifier to draft for the next step of a grant.
 

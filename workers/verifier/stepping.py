@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 
 from dsdq.errors import DsdqError
+from dsdq.policies.window import MAX_DEPTH
 from dsdq.session import Ahead, Live, liveness
 from dsdq.telemetry.logs import get_logger
-from dsdq.wire import ErrorCode, Gap
+from dsdq.wire import Draft, ErrorCode, Gap
 from workers.engine.planner import Planner, Request
 from workers.engine.rounds import Judgement
 from workers.engine.rows import Row
@@ -23,7 +24,7 @@ from workers.verifier.engine_thread import EngineThread
 from workers.verifier.held import Held, Pending
 from workers.verifier.load import Load
 from workers.verifier.sessions import Sessions
-from workers.verifier.step import Ready, Timing, conclude, is_superseded, ready_rounds
+from workers.verifier.step import Ready, Timing, conclude, is_superseded, positions_of, ready_rounds
 
 log = get_logger("verifier")
 
@@ -31,6 +32,7 @@ ROOM_S = 0.05  # how soon to look again for KV cache that nobody has given up ye
 GAP_S = 0.2  # how long a round may be ahead of one that is missing before the device is asked for that
 MOST_UNCOMMITTED = 256  # verdicts that may wait for their logs before the engine waits for them
 MOST_FAILURES = 3
+MOST_OVERDRAWN = 2 * MAX_DEPTH
 RECENT = 0.2  # weight of the newest step in the moving average
 
 
@@ -142,7 +144,9 @@ class Stepper:
             crowd = self._planner.fair.crowd(one.held.tenant, waiting)
             next_window = self._load.next_window(one.held, waiting.total(), crowd)
             if self._is_frugal(one.held):
-                next_window = 0
+                next_window, one.held.overdrawn = 0, one.held.overdrawn + (bool(one.drafted) and not one.granted)
+            else:
+                one.held.overdrawn = 0
             outcomes.append(conclude(one, judgement, self._offer.eos_ids, timing, next_window))
         self._sessions.commit(outcomes)
 
@@ -151,7 +155,7 @@ class Stepper:
         if self._engine.engine.brief:  # nothing is saved
             return
         now_s = monotonic()
-        waiting = sum(bool(held.pending) for held in self._sessions)
+        waiting = [positions_of(held.pending[0].message) for held in self._sessions if held.pending]
         if not waiting:
             return
         due = [(left_s, held) for held in self._sessions if (left_s := held.turnaround.due_s(now_s)) is not None]
@@ -226,7 +230,7 @@ class Stepper:
             pending = held.pending[0]
             status = liveness(held.state, pending.message)
             if isinstance(status, Live) and not is_superseded(held):
-                objection = admission.object_to(held.state.contract, pending.message)
+                objection = admission.object_to(held.state.contract, pending.message) or self._overdraws(held)
                 if objection is None:
                     drafts = self._engine.engine.drafts and not self._is_frugal(held)
                     own_window = self._load.own_window(held, waiting) if drafts else 0
@@ -236,11 +240,23 @@ class Stepper:
                 self._sessions.fail(held, *objection)
                 break
             held.pending.popleft()
-            if isinstance(status, Ahead):
+            if isinstance(status, Ahead) and not held.gave_up(pending):
                 self._set_aside(held, pending)
             else:
                 self._sessions.commits.settle(held, [pending.entry])
         return Ready(held)
+
+    def _overdraws(self, held: Held) -> tuple[ErrorCode, str] | None:
+        """Return why a session that goes on drafting against its tenant's limit ends, as code and sentence.
+
+        What was on its way when it was asked to draft no more is verified.
+        """
+        message = held.pending[0].message
+        drafts = isinstance(message, Draft) and bool(message.tokens)
+        if not drafts or held.overdrawn < MOST_OVERDRAWN or not self._is_frugal(held):
+            return None
+        expected = f"expected grants after {MOST_OVERDRAWN} verdicts that asked for them, got another draft"
+        return ErrorCode.WINDOW_TOO_LARGE, f"tenant {held.tenant} has no verified positions left: {expected}"
 
     def _is_frugal(self, held: Held) -> bool:
         """Say whether drafts of a session are more than its tenant may have verified now."""
@@ -252,5 +268,10 @@ class Stepper:
         asyncio.get_running_loop().call_later(GAP_S, self._miss, held, pending)
 
     def _miss(self, held: Held, pending: Pending) -> None:
-        if self._sessions.holds(held) and held.first_ahead is pending:
+        """Ask for what is missing before a round, if it still is: not where it is here and waits for a step."""
+        if not self._sessions.holds(held) or pending not in held.ahead:
+            return
+        if held.first_ahead is pending and not held.pending:
             self._sessions.say(held, Gap(held.session, held.state.transcript.length))
+        else:
+            asyncio.get_running_loop().call_later(GAP_S, self._miss, held, pending)

@@ -21,11 +21,15 @@ log = get_logger("verifier")
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """The tenants that are served: ``records`` of those that have one, ``secrets`` of those that must seal."""
+    """The tenants that are served: ``records`` of those that have one, ``secrets`` of those that must seal.
+
+    ``unheard`` are tenants that must seal, by a secret that this verifier cannot read: nothing of theirs is its to do.
+    """
 
     served: tuple[str, ...]
     records: Mapping[str, Tenant] = field(default_factory=dict)
     secrets: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    unheard: frozenset[str] = frozenset()
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -82,13 +86,8 @@ class Tenancy:
         version = await self._store.version()
         if version == self._version:
             return
-        try:
-            records = await self._store.all()
-        except ConfigError as error:  # what is known stays as it was
-            log.error("tenants unreadable", reason=str(error))  # noqa: TRY400 - it says all there is to say
-        else:
-            self.roster = self._roster(records)
-            self.on_change(self.roster)
+        self.roster = self._roster(await self._store.all())
+        self.on_change(self.roster)
         self._version = version
 
     def _roster(self, records: Mapping[str, Tenant]) -> Roster:
@@ -98,16 +97,23 @@ class Tenancy:
         if not self._mixes and len(wanted) > 1:
             log.error("tenants cannot be kept apart by this server", needed="redis 7", serving=wanted[0])
             wanted = wanted[:1]
-        secrets, served = {tenant: [secret] for tenant, secret in self._secrets.items()}, []
+        secrets, served, unheard = (
+            {tenant: [secret] for tenant, secret in self._secrets.items()},
+            list[str](),
+            set[str](),
+        )
         for tenant in wanted:
             try:
                 if tenant in records and tenant not in secrets and records[tenant].secrets:
                     secrets[tenant] = self._unwrapped(records[tenant])
             except ConfigError as error:
-                log.error("tenant not served", tenant=tenant, reason=str(error))  # noqa: TRY400 - as above
+                secrets[tenant] = []  # no seal is good
+                unheard.add(tenant)
+                log.error("tenant not served", tenant=tenant, reason=str(error))  # noqa: TRY400 - it says all
             else:
                 served.append(tenant)
-        return Roster(tuple(served), {name: records[name] for name in served if name in records}, secrets)
+        known = {name: records[name] for name in served if name in records}
+        return Roster(tuple(served), known, secrets, frozenset(unheard))
 
     def _unwrapped(self, record: Tenant) -> list[bytes]:
         if self._service_key is None:

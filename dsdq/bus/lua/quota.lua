@@ -3,25 +3,28 @@
 -- KEYS[1]  {t.<tenant>}:quota     hash: `<limit>:left` of each minute's limit and `<limit>:at` in Redis milliseconds;
 --                                 `month` (years * 12 + months) and `used` of the month's limit
 -- KEYS[2]  {t.<tenant>}:sessions  sorted set of sessions by when their reservation lapses, in Redis milliseconds
--- KEYS[3]  {t.<tenant>}:reserved  hash from session to "committed verified"
--- ARGV     mode (reserve | renew | settle), session, ttl_ms, committed, verified, then limits, "" for none:
---          requests_per_minute, committed_per_minute, verified_per_minute, sessions, committed_per_month
+-- KEYS[3]  {t.<tenant>}:reserved  hash from session to "committed verified used_committed used_verified epoch month"
+-- ARGV     mode (reserve | renew | settle), session, ttl_ms, committed, verified, used_committed, used_verified, epoch of
+--          the session's owner, then limits, "" for none: requests_per_minute, committed_per_minute, verified_per_minute,
+--          sessions, committed_per_month
 --
--- A reservation that lapses is given back. `reserve` answers one that is there already with success; `renew` makes one
--- again that has lapsed, and takes `committed` and `verified` where they are more than was reserved; `settle` puts what
--- was used in the place of what was reserved, once.
+-- Of a reservation that lapses is given back what was not used when it was last renewed. `reserve` answers one that is
+-- there already with success; `renew` makes one again that has lapsed, and takes `committed` and `verified` where they
+-- are more than was reserved; `settle` puts what was used in the place of what was reserved, once. An owner of a lower
+-- epoch than the one that renewed last is not heard: it has lost the session.
 --
 -- Returns {"OK", what is left of verified_per_minute}, or {"NO", limit, what is left of it, milliseconds until there is
 -- enough, -1 for never}; nothing is taken then.
 local MINUTE_MS, DAY_MS, KEPT_MS, MOST_LAPSED = 60000, 86400000, 64 * 86400000, 100
 local mode, session, ttl_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local committed, verified = tonumber(ARGV[4]), tonumber(ARGV[5])
+local used_committed, used_verified, epoch = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local limits = {
-  requests_per_minute = tonumber(ARGV[6]),
-  committed_per_minute = tonumber(ARGV[7]),
-  verified_per_minute = tonumber(ARGV[8]),
-  sessions = tonumber(ARGV[9]),
-  committed_per_month = tonumber(ARGV[10]),
+  requests_per_minute = tonumber(ARGV[9]),
+  committed_per_minute = tonumber(ARGV[10]),
+  verified_per_minute = tonumber(ARGV[11]),
+  sessions = tonumber(ARGV[12]),
+  committed_per_month = tonumber(ARGV[13]),
 }
 local clock = redis.call("TIME")
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -80,18 +83,27 @@ local function until_next_month_ms()
 end
 
 local function reserved_by(whose)
-  local amounts = redis.call("HGET", KEYS[3], whose)
-  if not amounts then
+  local text = redis.call("HGET", KEYS[3], whose)
+  if not text then
     return nil
   end
-  local first, second = string.match(amounts, "^(%d+) (%d+)$")
-  return tonumber(first), tonumber(second)
+  local numbers = {}
+  for number in string.gmatch(text, "%d+") do
+    numbers[#numbers + 1] = tonumber(number)
+  end
+  return {
+    committed = numbers[1], verified = numbers[2], used_committed = numbers[3], used_verified = numbers[4],
+    epoch = numbers[5], month = numbers[6],
+  }
 end
 
-local function change(whose, more_committed, more_verified)
+-- Take more, or give back, of what one session has; of a month's limit only in the month in which it was taken.
+local function change(more_committed, more_verified, of_month)
   take("committed_per_minute", more_committed)
   take("verified_per_minute", more_verified)
-  use(more_committed)
+  if of_month == month then
+    use(more_committed)
+  end
 end
 
 local function forget(whose)
@@ -99,9 +111,10 @@ local function forget(whose)
   redis.call("HDEL", KEYS[3], whose)
 end
 
-local function hold(amount, positions)
+local function hold(amount, positions, of_epoch)
   redis.call("ZADD", KEYS[2], now + ttl_ms, session)
-  redis.call("HSET", KEYS[3], session, string.format("%d %d", amount, positions))
+  redis.call("HSET", KEYS[3], session,
+    string.format("%d %d %d %d %d %d", amount, positions, used_committed, used_verified, of_epoch, month))
   for _, key in ipairs(KEYS) do
     redis.call("PEXPIRE", key, KEPT_MS)
   end
@@ -111,35 +124,46 @@ local function ok()
   return { "OK", limits.verified_per_minute and string.format("%d", math.floor(left_of("verified_per_minute"))) or "" }
 end
 
-for _, lapsed in ipairs(redis.call("ZRANGEBYSCORE", KEYS[2], "-inf", string.format("%d", now), "LIMIT", 0, MOST_LAPSED)) do
-  if lapsed ~= session or mode == "reserve" then
-    local first, second = reserved_by(lapsed)
-    if first then
-      change(lapsed, -first, -second)
+if mode ~= "settle" then
+  local most = string.format("%d", now)
+  for _, lapsed in ipairs(redis.call("ZRANGEBYSCORE", KEYS[2], "-inf", most, "LIMIT", 0, MOST_LAPSED)) do
+    local had = reserved_by(lapsed)
+    if lapsed ~= session or mode == "reserve" then
+      if had then
+        change(had.used_committed - had.committed, had.used_verified - had.verified, had.month)
+      end
+      forget(lapsed)
     end
-    forget(lapsed)
   end
 end
 
-local had_committed, had_verified = reserved_by(session)
+local had = reserved_by(session)
+if had and mode ~= "reserve" and epoch < had.epoch then
+  return ok()
+end
 
 if mode == "settle" then
-  if had_committed then
-    change(session, committed - had_committed, verified - had_verified)
+  if had then
+    change(used_committed - had.committed, used_verified - had.verified, had.month)
     forget(session)
   end
   return ok()
 end
 
 if mode == "renew" then
-  local amount, positions = math.max(committed, had_committed or 0), math.max(verified, had_verified or 0)
-  change(session, amount - (had_committed or 0), positions - (had_verified or 0))
-  hold(amount, positions)
+  had = had or { committed = 0, verified = 0, month = month }
+  local amount, positions = math.max(committed, had.committed), math.max(verified, had.verified)
+  change(amount - had.committed, positions - had.verified, had.month)
+  if had.month ~= month then
+    use(amount - used_committed) -- what is still to come counts in the month in which it comes
+  end
+  hold(amount, positions, epoch)
   return ok()
 end
 
-if had_committed then
-  hold(had_committed, had_verified)
+if had then
+  used_committed, used_verified = had.used_committed, had.used_verified
+  hold(had.committed, had.verified, had.epoch)
   return ok()
 end
 
@@ -176,6 +200,6 @@ if limits.committed_per_month then
   end
 end
 take("requests_per_minute", 1)
-change(session, committed, verified)
-hold(committed, verified)
+change(committed, verified, month)
+hold(committed, verified, epoch)
 return ok()

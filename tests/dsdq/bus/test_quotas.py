@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from multiprocessing import get_context
@@ -32,6 +33,16 @@ def bounded(**limits: int) -> Tenant:
 
 def a_use(session: str = "s1", committed: int = 100, verified: int | None = None) -> Use:
     return Use(Place("phone-1", "acme", session), committed, committed if verified is None else verified)
+
+
+def spent(session: str = "s1", committed: int = 0, verified: int | None = None, epoch: int = 1) -> Use:
+    """Return what a session has used when it has ended."""
+    return replace(
+        a_use(session, committed, verified),
+        used_committed=committed,
+        used_verified=committed if verified is None else verified,
+        epoch=epoch,
+    )
 
 
 @pytest.fixture
@@ -78,7 +89,7 @@ async def test_so_many_sessions_and_no_more_are_had_at_once(quotas: Quotas) -> N
         await quotas.reserve(tenant, a_use(session))
     refusal = await refused(quotas, tenant, a_use("s3"))
     assert (refusal.limit, refusal.left, refusal.retry_after_ms) == ("sessions", 0, 0)
-    await quotas.settle(tenant, [a_use("s1", 5)])
+    await quotas.settle(tenant, [spent("s1", 5)])
     await quotas.reserve(tenant, a_use("s3"))
 
 
@@ -103,14 +114,15 @@ async def test_a_reservation_is_one_however_often_it_is_asked_for(quotas: Quotas
     tenant = bounded(committed_per_minute=100, requests_per_minute=1, sessions=1)
     for _ in range(3):
         await quotas.reserve(tenant, a_use())
-    assert await redis.hgetall(keys.quota_reserved("acme")) == {b"phone-1/s1": b"100 100"}
+    (amounts,) = await redis.hvals(keys.quota_reserved("acme"))
+    assert amounts.startswith(b"100 100 0 0 1 ")
 
 
 async def test_what_was_not_used_is_given_back_once(quotas: Quotas) -> None:
     tenant = bounded(committed_per_minute=1000, committed_per_month=1000)
     await quotas.reserve(tenant, a_use("s1", 1000))
     for _ in range(3):
-        await quotas.settle(tenant, [a_use("s1", 400)])
+        await quotas.settle(tenant, [spent("s1", 400)])
     assert (await refused(quotas, tenant, a_use("s2", 700))).left == 600
     await quotas.reserve(tenant, a_use("s2", 600))
 
@@ -124,7 +136,7 @@ async def test_verified_positions_beyond_what_was_reserved_are_taken_and_may_be_
     refusal = await refused(quotas, tenant, a_use("s2", 1))
     assert (refusal.limit, refusal.left) == ("verified_per_minute", 0)
     assert refusal.retry_after_ms > 25_000
-    assert await quotas.settle(tenant, [a_use("s1", 90, 1500)]) in range(-500, -480)
+    assert await quotas.settle(tenant, [spent("s1", 90, 1500)]) in range(-500, -480)
 
 
 async def test_what_nobody_settles_lapses_and_is_given_back(quotas: Quotas, redis: Redis) -> None:
@@ -147,6 +159,36 @@ async def test_a_session_that_is_renewed_keeps_its_reservation_and_gets_one_that
     await redis.delete(keys.quota_sessions("acme"), keys.quota_reserved("acme"))
     await quotas.renew(tenant, [a_use("s1", 10)])
     assert (await refused(quotas, tenant, a_use("s2"))).limit == "sessions"
+
+
+async def test_of_what_lapses_what_was_used_stays_used(quotas: Quotas, redis: Redis) -> None:
+    tenant, leaky = bounded(committed_per_minute=1000, committed_per_month=1000), Quotas(redis, ttl_ms=30)
+    await leaky.reserve(tenant, a_use("killed", 1000))
+    await leaky.renew(tenant, [replace(a_use("killed", 1000), used_committed=700, used_verified=700)])
+    await asyncio.sleep(0.05)
+    assert (await refused(quotas, tenant, a_use("s2", 400))).left in range(300, 310)
+    await quotas.reserve(tenant, a_use("s2", 300))
+
+
+async def test_settling_one_session_lets_no_other_lapse(quotas: Quotas, redis: Redis) -> None:
+    tenant, leaky = bounded(committed_per_month=1000), Quotas(redis, ttl_ms=30)
+    for session in ("s1", "s2"):
+        await leaky.reserve(tenant, a_use(session, 500))
+    await asyncio.sleep(0.05)  # Redis was away for longer than reservations last
+    await quotas.settle(tenant, [spent("s1", 500), spent("s2", 400)])
+    assert (await refused(quotas, tenant, a_use("s3", 200))).left == 100
+
+
+async def test_an_owner_that_has_lost_the_session_is_not_heard(quotas: Quotas, redis: Redis) -> None:
+    tenant = bounded(committed_per_month=1000)
+    await quotas.reserve(tenant, a_use("s1", 600))
+    await quotas.renew(tenant, [replace(a_use("s1", 600), used_committed=50, epoch=2)])
+    await quotas.settle(tenant, [spent("s1", 10)])
+    await quotas.renew(tenant, [a_use("s1", 900)])
+    assert (await refused(quotas, tenant, a_use("s2", 500))).left == 400
+    await quotas.settle(tenant, [spent("s1", 500, epoch=2)])
+    assert await redis.hgetall(keys.quota_reserved("acme")) == {}
+    await quotas.reserve(tenant, a_use("s2", 500))
 
 
 # Many at once
@@ -210,12 +252,14 @@ def timed(redis_server: str) -> BlockingRedis:
 
 
 SCRIPT = files("dsdq.bus").joinpath("lua", "quota.lua").read_text()
-AT_ANY_TIME = SCRIPT.replace('redis.call("TIME")', '{ ARGV[11], "0" }')
+AT_ANY_TIME = SCRIPT.replace('redis.call("TIME")', '{ ARGV[14], "0" }')
 
 
-def at_time(client: BlockingRedis, when: datetime, mode: str, session: str, *limits: object) -> Sequence[bytes]:
+def at_time(
+    client: BlockingRedis, when: datetime, mode: str, session: str, *limits: object, used: int = 0
+) -> Sequence[bytes]:
     places = [keys.quota("acme"), keys.quota_sessions("acme"), keys.quota_reserved("acme")]
-    arguments = [mode, session, 60_000, 100, 100, *limits, int(when.timestamp())]
+    arguments = [mode, session, 60_000, 100, 100, used, used, 1, *limits, int(when.timestamp())]
     answer: Sequence[bytes] = client.eval(AT_ANY_TIME, 3, *places, *arguments)
     return answer
 
@@ -231,3 +275,16 @@ def test_a_month_is_that_of_the_calendar_and_ends_when_the_next_begins(timed: Bl
     following = datetime(when.year + when.month // 12, when.month % 12 + 1, 1, tzinfo=UTC)
     assert int(refusal[3]) == 1000 * (following - when).total_seconds()
     assert at_time(timed, following, "reserve", "s2", *limits)[0] == b"OK"
+
+
+def test_what_is_given_back_of_last_months_reservation_is_not_this_months(timed: BlockingRedis) -> None:
+    timed.flushall()
+    january, february = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2))
+    limits = ("", "", "", "", 200)
+    assert at_time(timed, january, "reserve", "s1", *limits)[0] == b"OK"
+    assert at_time(timed, february, "reserve", "s2", *limits)[0] == b"OK"
+    assert at_time(timed, february, "settle", "s1", *limits)[0] == b"OK"
+    assert int(timed.hget(keys.quota("acme"), "used")) == 100
+    assert at_time(timed, january, "reserve", "s3", *limits)[0] == b"OK"
+    assert at_time(timed, february, "renew", "s3", *limits, used=40)[0] == b"OK"
+    assert int(timed.hget(keys.quota("acme"), "used")) == 60  # of its hundred, what is still to come

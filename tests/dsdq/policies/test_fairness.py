@@ -32,6 +32,8 @@ def serve(fair: FairShare, works: Sequence[Work], prefill_tokens: int = 100) -> 
     shares = fill(fair.order(works), StepBudget(BUDGET, prefill_tokens), EnoughRoom())
     for share in shares:
         fair.charge(tenants[share.session], fair.prices.of(share.prefill + share.verify))
+    verified = {share.session for share in shares if share.verify}
+    fair.kept_waiting(work.tenant for work in works if work.session not in verified)
     return shares
 
 
@@ -137,6 +139,14 @@ def test_a_long_prompt_counts_as_what_a_step_takes_of_it() -> None:
     assert tenants.count("a") >= 2
 
 
+def test_prompts_that_wait_for_room_in_a_step_do_not_hold_up_their_tenants_windows() -> None:
+    fair = FairShare(prefill_tokens=10)
+    works = [Work(f"a-prompt{number}", 0, 200, 5, 0.0, "a") for number in range(20)]
+    works += [Work(f"{tenant}{number}", 0, 0, 5, 1.0, tenant) for tenant in "ab" for number in range(9)]
+    shares = serve(fair, works, prefill_tokens=10)
+    assert [share.session[0] for share in shares if share.verify].count("a") >= 3
+
+
 def test_a_pause_is_not_saved_up() -> None:
     fair = fair_to({}, credit_positions=BUDGET)
     away = Work("a", 0, 0, 5, 0.0, "a")
@@ -146,6 +156,17 @@ def test_a_pause_is_not_saved_up() -> None:
     assert fair.counter("b") == 1500
     fair.order([away, Work("b", 0, 0, 5, 0.0, "b")])
     assert fair.counter("a") == pytest.approx(1500 - BUDGET, abs=5)
+
+
+def test_a_small_tenant_that_never_has_to_wait_saves_nothing_up_either() -> None:
+    fair = fair_to({}, credit_positions=BUDGET)
+    for step in range(500):
+        works = [Work(f"big{step}.{number}", 0, 0, 5, 0.0, "big") for number in range(6)]
+        serve(fair, [*works, Work(f"small{step}", 0, 0, 5, 0.0, "small")])
+    crowd = [Work(f"small{number}", 0, 0, 5, 0.0, "small") for number in range(50)]
+    crowd += [Work(f"big{number}", 0, 0, 5, 1.0, "big") for number in range(50)]
+    served = [share.session[0] for _ in range(4) for share in serve(fair, crowd)]
+    assert served.count("b") >= 8
 
 
 def test_a_newcomer_begins_where_the_others_are() -> None:

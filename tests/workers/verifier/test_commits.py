@@ -66,7 +66,7 @@ def held() -> Held:
 
 @asynccontextmanager
 async def running(store: Store, inbox: Inbox) -> AsyncIterator[Commits]:
-    queue = Commits(store, inbox, lambda *_: [entry("left behind")])  # type: ignore[arg-type]
+    queue = Commits(store, inbox, lambda *_: [entry("left behind")], lambda _: None)  # type: ignore[arg-type]
     task = asyncio.create_task(queue.run())
     try:
         yield queue

@@ -105,9 +105,14 @@ def test_later_windows_of_a_session_wait_for_the_first_where_others_wait_too() -
 
 
 def test_a_step_waits_for_rounds_that_are_nearly_here_if_all_rows_share_most_of_it() -> None:
-    assert measured(0.01).linger_s(2, [0.002, 0.5]) == 0.002
-    assert measured(5.0).linger_s(2, [0.007]) == 0
-    assert Load(512, brief=True).linger_s(2, [0.002]) == 0
+    assert measured(0.01).linger_s([5, 5], [0.002, 0.5]) == 0.002
+    assert measured(5.0).linger_s([5, 5], [0.007]) == 0
+    assert Load(512, brief=True).linger_s([5, 5], [0.002]) == 0
+
+
+def test_a_step_that_is_full_waits_for_nobody() -> None:
+    assert measured(0.01).linger_s([256, 255], [0.002]) == 0.002
+    assert measured(0.01).linger_s([256, 256], [0.002]) == 0
 
 
 def test_an_engine_that_takes_next_to_nothing_is_not_measured() -> None:

@@ -40,9 +40,10 @@ def acme(redis: Redis) -> Callable[..., Awaitable[None]]:
     return add
 
 
-async def reserved(redis: Redis) -> dict[bytes, bytes]:
+async def reserved(redis: Redis) -> dict[str, list[int]]:
+    """Return the tokens and positions that are reserved, by session."""
     found: dict[bytes, bytes] = await redis.hgetall(keys.quota_reserved("acme"))
-    return found
+    return {session.decode(): [int(one) for one in amounts.split()[:2]] for session, amounts in found.items()}
 
 
 async def test_a_device_is_told_the_limit_what_is_left_and_when_to_come_back(
@@ -66,12 +67,12 @@ async def test_what_a_session_did_not_use_is_given_back_when_it_has_ended(
     async with serve(HASH_TARGET) as verifier:
         first, second = device_of(redis, verifier), device_of(redis, verifier, "s2")
         await first.open()
-        assert await reserved(redis) == {b"phone/s1": b"100 100"}
+        assert await reserved(redis) == {"phone/s1": [100, 100]}
         await first.send(Cancel("s1"))
         await first.next()
         await until(lambda: _is_empty(redis))
         await second.open()
-    assert await reserved(redis) == {b"phone/s2": b"100 100"}  # it is open, and the next verifier's to settle
+    assert await reserved(redis) == {"phone/s2": [100, 100]}  # it is open, and the next verifier's to settle
 
 
 async def _is_empty(redis: Redis) -> bool:
@@ -109,7 +110,7 @@ async def test_a_takeover_keeps_the_reservation(
         return bool(await reserved(redis))
 
     await until(renewed)
-    assert await reserved(redis) == {b"phone/s1": b"100 100"}
+    assert await reserved(redis) == {"phone/s1": [100, 100]}
 
 
 async def test_an_outage_of_the_limits_ends_nothing(
