@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from dsdq.bus.connection import open_redis
 from dsdq.bus.tenants import TenantStore
+from dsdq.commands.acl import acl
 from dsdq.commands.keys import keys
 from dsdq.commands.tenant import tenant
 from dsdq.errors import ConfigError, DeniedError
@@ -129,6 +130,39 @@ async def test_who_is_disabled_is_shut_out_until_enabled_again(run: Run, admin: 
     await run("enable", "acme")
     assert await logs_in(newest_redis_url, USER, shown(said, "Redis password"))
     await inside.aclose()
+
+
+async def test_what_is_set_up_anew_does_not_let_in_who_is_disabled(
+    run: Run, admin: Redis, newest_redis_url: str
+) -> None:
+    said = await run("add", "acme")
+    await run("disable", "acme")
+    again = await asyncio.to_thread(CliRunner().invoke, acl, ["setup", "--redis", newest_redis_url])
+    assert f"{USER}: updated, password kept, off: its tenant is disabled" in again.stdout
+    rotated = await run("rotate", "acme")
+    for password in (shown(said, "Redis password"), shown(rotated, "Redis password")):
+        assert not await logs_in(newest_redis_url, USER, password)
+    await run("enable", "acme")
+    assert await logs_in(newest_redis_url, USER, shown(rotated, "Redis password"))
+    assert (await admin.acl_getuser(USER))["flags"]
+
+
+async def test_a_tenant_without_a_secret_gets_one_only_where_that_is_asked_for(
+    run: Run, admin: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, key = TenantStore(admin), SERVICE_KEY.hex()
+    monkeypatch.delenv("DSDQ_SERVICE_KEY")
+    settings.cache_clear()
+    await run("add", "acme")
+    with pytest.raises(ConfigError, match="DSDQ_SERVICE_KEY"):
+        await run("rotate", "acme", "--seal")
+    monkeypatch.setenv("DSDQ_SERVICE_KEY", key)
+    settings.cache_clear()
+    await run("rotate", "acme")
+    await run("rotate", "acme", "--finish")
+    assert (await store.get("acme")).secrets == ()
+    await run("rotate", "acme", "--seal")
+    assert len((await store.get("acme")).secrets) == 1
 
 
 async def test_what_is_wrong_is_said(run: Run) -> None:

@@ -10,8 +10,7 @@ import pytest
 
 from dsdq.contract import Contract, FinishReason
 from dsdq.session import Counts, Transcript
-from dsdq.tenants.usage import Usage
-from dsdq.testing.checker import bill_of, check
+from dsdq.testing.checker import check
 from dsdq.testing.history import DeviceRecord, Head, History, Kind, Logged
 from dsdq.wire import Closed, Decode, Draft, Error, Gap, Opened, Verdict, pack_contract
 
@@ -107,24 +106,6 @@ def renumbered(history: History, messages: list[Logged]) -> History:
 
 def test_a_good_history_has_no_finding() -> None:
     assert check(good().history()) == []
-
-
-def test_the_bill_of_histories_is_what_their_verdicts_come_to() -> None:
-    history = good().history()
-    closed = history.end
-    assert isinstance(closed, Closed)
-    bill = bill_of([history, history])
-    assert bill == Usage(
-        sessions=2,
-        committed=2 * len(TEXT),
-        accepted=2 * closed.accepted,
-        rejected=2 * (closed.drafted - closed.accepted),
-        corrected=bill.corrected,
-        verified=2 * closed.verified,
-    )
-    assert bill.corrected % 2 == 0
-    refused = replace(history, entries=(Logged(1, 1, Error(SESSION, "untrusted", "no")),))
-    assert bill_of([refused]) == Usage()
 
 
 def test_a_lost_round_whose_tokens_were_committed_before_it_came_may_be_passed_over() -> None:

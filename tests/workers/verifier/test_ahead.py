@@ -121,6 +121,23 @@ async def test_a_round_that_overtook_another_waits_for_it(
     assert not any(isinstance(one, Gap) for one in said)
 
 
+async def test_a_round_that_came_to_be_the_first_that_waits_asks_for_what_is_missing_then(
+    serve: Serve, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stepping, "GAP_S", 0.05)
+    async with serve(HASH_TARGET, tenants=("acme",)) as verifier:
+        device = device_of(redis, verifier)
+        await device.open()
+        for number in (5, 1):  # those between them are lost, the first is late
+            await device.send(device.draft((OWN[number],), number + 1, **after(device, number)))
+        await asyncio.sleep(0.02)
+        await device.send(device.draft((OWN[0],), 1, **after(device, 0)))
+        said: list[Message] = []
+        while Gap("s1", len(PROMPT) + 3) not in said:
+            said.append(await device.next())
+    assert [token for one in said if isinstance(one, Verdict) for token in one.tokens] == OWN[:3]
+
+
 async def test_a_round_that_is_missing_is_asked_for_and_the_one_that_waits_is_answered_too(
     serve: Serve, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

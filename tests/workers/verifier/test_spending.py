@@ -16,10 +16,10 @@ from dsdq.errors import QuotaError
 from dsdq.models.names import HASH_TARGET
 from dsdq.tenants import Limits, Tenant
 from dsdq.testing.hashed import decode
-from dsdq.wire import Cancel
+from dsdq.wire import Cancel, Error, Verdict
 from tests.conftest import Serve
-from tests.workers.verifier.mortals import Start, device_of, follow, until
-from workers.verifier import spending
+from tests.workers.verifier.mortals import OWN, Start, after, device_of, follow, until
+from workers.verifier import spending, stepping
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 PROMPT, TOKENS = [1, 2, 3], 24
@@ -92,6 +92,25 @@ async def test_drafts_end_where_no_more_may_be_verified_and_the_text_goes_on(
         assert generation.stats.judged_tokens < 1500
         left = float(await redis.hget(keys.quota("acme"), "verified_per_minute:left"))
         assert left < 100
+
+
+async def test_a_session_that_drafts_on_against_the_limit_is_ended(
+    serve: Serve, redis: Redis, acme: Callable[..., Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stepping, "MOST_OVERDRAWN", 3)
+    await acme(verified_per_minute=300)
+    async with serve(HASH_TARGET) as verifier:
+        device = device_of(redis, verifier)
+        await device.open()
+        verifier._sessions.spending.frugal.add("acme")
+        monkeypatch.setattr(verifier._sessions.spending, "_note", lambda *_: None)
+        for number in range(4):
+            await device.send(device.draft((OWN[number] + 1,), number + 1, branch=number, **after(device, number)))
+        said = [await device.next() for _ in range(4)]
+    verdicts, end = said[:3], said[3]
+    assert [one.max_window for one in verdicts if isinstance(one, Verdict)] == [0, 0, 0]
+    assert isinstance(end, Error)
+    assert (end.code, "no verified positions left" in end.message) == ("window_too_large", True)
 
 
 async def test_a_takeover_keeps_the_reservation(
