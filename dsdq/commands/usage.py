@@ -25,6 +25,7 @@ from dsdq.settings import settings
 from dsdq.tenants.usage import METRICS, PRICED, PriceBook, Usage, total
 
 DAYS = 30
+WIDTH = 130
 
 
 class Span(StrEnum):
@@ -149,7 +150,7 @@ def _show(tenant: str, rows: Mapping[str, Usage], by: Span, book: PriceBook | No
     for name, used in [*rows.items(), ("total", total(rows.values()))]:
         counts = [f"{count:,}" for count in asdict(used).values()]
         table.add_row(name, *counts, *(() if book is None else (f"{book.cost(used):.6f}",)))
-    Console().print(table)
+    Console(width=max(Console().width, WIDTH)).print(table)  # half a figure would be worse than a line that wraps
 
 
 def _explain(used: Usage, book: PriceBook) -> None:
