@@ -7,6 +7,7 @@ sent, so that no monitor and no proxy sees one.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from redis.exceptions import ResponseError
 from dsdq.bus.acl import AclUser
 from dsdq.bus.connection import primaries, translated
 
+PASSWORD_BYTES = 24
 _CLEARED = ("resetkeys", "resetchannels", "clearselectors", "nocommands")
 
 
@@ -30,6 +32,11 @@ class Login:
     def is_guarded(self) -> bool:
         """Say whether it needs a password and has one."""
         return bool(self.passwords) and "nopass" not in self.flags
+
+
+def fresh_password() -> str:
+    """Return a password that nobody guesses."""
+    return secrets.token_hex(PASSWORD_BYTES)
 
 
 async def login_of(redis: Redis, name: str) -> Login | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -12,14 +11,12 @@ from redis.asyncio import Redis
 
 from dsdq.bus.acl import AclUser, device_name, users, version_of
 from dsdq.bus.connection import open_redis, translated
-from dsdq.bus.logins import login_of, save_users, set_user
+from dsdq.bus.logins import fresh_password, login_of, save_users, set_user
 from dsdq.bus.tenants import TenantStore
 from dsdq.errors import ConfigError
 from dsdq.keys import NAME
 from dsdq.settings import settings
 from dsdq.tenants import DEFAULT_TENANT
-
-PASSWORD_BYTES = 24
 
 acl = typer.Typer(no_args_is_help=True, help="Users of the Redis server, and what they may do there.")
 
@@ -42,7 +39,7 @@ def setup(
     """Create or correct the users of a service: verifiers, gateways, and each tenant's devices.
 
     Passwords come from DSDQ_ACL_PASSWORDS. A user without one there keeps its own; a new one gets a random one, printed
-    once. Servers do not tell one another their users: run this for each, replicas too.
+    once. They are set on every primary; servers do not tell their replicas: run this for those too.
     """
     tenants = tenant or list(settings().tenants)
     wrong = [name for name in tenants if not NAME.fullmatch(name)]
@@ -79,7 +76,7 @@ async def _set(redis: Redis, user: AclUser, given: str | None, *, on: bool) -> s
     if given is None and known is not None and known.is_guarded:
         chosen, said = None, "password kept"
     else:
-        chosen = given or secrets.token_hex(PASSWORD_BYTES)
+        chosen = given or fresh_password()
         said = "password as given" if given else f"password {chosen}"
     await set_user(redis, user, on=on, password=chosen, only=chosen is not None)
     return f"{user.name}: {'updated' if known else 'created'}, {said}{'' if on else ', off: its tenant is disabled'}"

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from dsdq.bus.acl import SELECTORS_SINCE, device_name, users
 from dsdq.bus.connection import open_redis, server_version
-from dsdq.bus.logins import keep_newest_password, login_of, save_users, set_user, switch
+from dsdq.bus.logins import fresh_password, keep_newest_password, login_of, save_users, set_user, switch
 from dsdq.bus.tenants import TenantStore
 from dsdq.errors import ConfigError
 from dsdq.keys import NAME
@@ -24,7 +24,6 @@ from dsdq.sealing import KEY_BYTES
 from dsdq.settings import settings
 from dsdq.tenants import Limits, Tenant, fresh_key, wrap
 
-PASSWORD_BYTES = 24
 T = TypeVar("T")
 Url = Annotated[
     str | None,
@@ -53,9 +52,10 @@ def add(
     sessions: AtOnce = None,
     committed_per_month: Monthly = None,
 ) -> None:
-    """Add a tenant. Its API key, its devices' secret and their password at Redis are shown now and never again.
+    """Add a tenant. Its API key and its devices' password at Redis are shown now and never again.
 
-    With DSDQ_SERVICE_KEY set its devices must seal their messages: `dsdq keys producer` makes a key for each.
+    With DSDQ_SERVICE_KEY set its devices must seal their messages: `dsdq keys producer` prints a key for each, made
+    from a secret that nobody is shown.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(f"expected a tenant's name of 1 to 64 of a-z, 0-9 and -, got {name!r}")
@@ -240,7 +240,7 @@ async def _give_password(redis: Redis, record: Tenant, *, fresh: bool) -> list[s
     version = await server_version(redis)
     if version < SELECTORS_SINCE:
         return ["note: this Redis is older than 7 and keeps no tenants apart; their devices have no user of their own"]
-    password = secrets.token_hex(PASSWORD_BYTES)
+    password = fresh_password()
     (user,) = (one for one in users([record.name], version) if one.name == device_name(record.name))
     await set_user(redis, user, on=record.enabled, password=password, only=fresh)
     return [f"Redis user: {user.name}", f"Redis password: {password}", *await _save(redis)]

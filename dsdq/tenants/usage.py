@@ -65,10 +65,6 @@ class Usage:
         """Return both together."""
         return Usage(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
-    def __bool__(self) -> bool:
-        """Say whether there is anything."""
-        return any(astuple(self))
-
 
 METRICS = tuple(field.name for field in fields(Usage))
 NOTHING = Usage()

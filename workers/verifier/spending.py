@@ -108,9 +108,6 @@ class Spending:
 
 def _use(held: Held) -> Use:
     """Return what a session has used, and will have, should it draft no more."""
-    most, committed, verified = (
-        held.state.contract.max_tokens,
-        held.state.transcript.generated,
-        held.state.counts.verified,
-    )
-    return Use(held.place, most, verified + most - committed, committed, verified, held.state.epoch)
+    state = held.state
+    most, committed, verified = state.contract.max_tokens, state.transcript.generated, state.counts.verified
+    return Use(held.place, most, verified + most - committed, committed, verified, state.epoch)

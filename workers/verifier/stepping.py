@@ -263,7 +263,7 @@ class Stepper:
         return held.tenant in self._sessions.spending.frugal
 
     def _set_aside(self, held: Held, pending: Pending) -> None:
-        """Keep a round whose predecessor is missing; should that not come soon, ask the device for it, once."""
+        """Keep a round whose predecessor is missing; should that not come soon, ask the device for it."""
         held.ahead.append(pending)
         asyncio.get_running_loop().call_later(GAP_S, self._miss, held, pending)
 

@@ -97,11 +97,8 @@ class Tenancy:
         if not self._mixes and len(wanted) > 1:
             log.error("tenants cannot be kept apart by this server", needed="redis 7", serving=wanted[0])
             wanted = wanted[:1]
-        secrets, served, unheard = (
-            {tenant: [secret] for tenant, secret in self._secrets.items()},
-            list[str](),
-            set[str](),
-        )
+        secrets = {tenant: [secret] for tenant, secret in self._secrets.items()}
+        served, unheard = list[str](), set[str]()
         for tenant in wanted:
             try:
                 if tenant in records and tenant not in secrets and records[tenant].secrets:

@@ -33,8 +33,6 @@ def test_of_each_draft_token_it_is_known_what_became_of_it(verdict: Verdict) -> 
 def test_usages_add_up() -> None:
     one = Usage(**{name: place for place, name in enumerate(METRICS)})
     assert total([one, one, NOTHING]) == Usage(**{name: 2 * place for place, name in enumerate(METRICS)})
-    assert not NOTHING
-    assert one
 
 
 def test_a_bill_has_a_line_for_each_price_and_is_exact() -> None:
