@@ -101,9 +101,9 @@ async def test_a_session_that_drafts_on_against_the_limit_is_ended(
     await acme(verified_per_minute=300)
     async with serve(HASH_TARGET) as verifier:
         device = device_of(redis, verifier)
+        monkeypatch.setattr(verifier._sessions.spending, "_note", lambda *_: None)
         await device.open()
         verifier._sessions.spending.frugal.add("acme")
-        monkeypatch.setattr(verifier._sessions.spending, "_note", lambda *_: None)
         for number in range(4):
             await device.send(device.draft((OWN[number] + 1,), number + 1, branch=number, **after(device, number)))
         said = [await device.next() for _ in range(4)]
