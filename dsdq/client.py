@@ -117,6 +117,10 @@ class Generation(Protocol):
         """Yield every committed token, in order, once."""
         ...
 
+    def bursts(self) -> AsyncIterator[list[Token]]:
+        """Yield the same tokens as they were committed: those of one verdict together."""
+        ...
+
     async def aclose(self) -> None:
         """Cancel what still runs and free the session."""
         ...

@@ -104,6 +104,11 @@ class Settings(BaseSettings):
     )
     give_up_ms: int = Field(default=60_000, ge=100, description="a device without any answer gives up after")
 
+    gateway_requests: int = Field(default=2_048, ge=1, description="requests for text that one gateway has at once")
+    drain_ms: int = Field(
+        default=30_000, ge=0, description="a gateway that was told to stop finishes what it has begun for"
+    )
+
     service_key: ProducerKey | None = Field(
         default=None, description="what tenants' secrets are encrypted with, 32 bytes in hex; `dsdq keys new` makes one"
     )

@@ -23,6 +23,7 @@ from dsdq.models.spelling import byte_level, sentence_piece
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
+TEMPLATE_FILE = "chat_template.jinja"
 
 # The named special tokens of transformers, in the order in which it adds those that the vocabulary lacks.
 _SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -35,11 +36,15 @@ _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 class Tokenizer:
     """A model's tokenizer. ``encode`` gives the ids that transformers' ``AutoTokenizer`` gives for the same folder.
 
-    ``eos_ids`` are the ids of the EOS token (none or one).
+    ``eos_ids`` are the ids of the EOS token (none or one). ``chat_template`` is how the model wants a conversation
+    written, in Jinja; None where it knows none. ``named`` are the special tokens that a template may name.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> None:
-        """Take over ``backend`` and ``config``, the content of ``tokenizer_config.json`` (may be empty)."""
+    def __init__(self, backend: tokenizers.Tokenizer, config: Mapping[str, Any], template: str | None = None) -> None:
+        """Take over ``backend`` and ``config``, the content of ``tokenizer_config.json`` (may be empty).
+
+        ``template`` comes before the config's own.
+        """
         backend.no_truncation()
         backend.no_padding()
         # Also turns a word of the vocabulary that the config calls special into one that is never split.
@@ -48,6 +53,8 @@ class Tokenizer:
         self._alone: dict[int, str] = {}
         eos_id = self._named(config, "eos_token")
         self.eos_ids: tuple[int, ...] = () if eos_id is None else (eos_id,)
+        self.chat_template = template or _template(config.get("chat_template"))
+        self.named = {key: text for key in _SPECIAL_NAMES if (text := _content(config.get(key))) is not None}
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
@@ -63,7 +70,8 @@ class Tokenizer:
             msg = f"tokenizer of {str(name)!r}: expected a {TOKENIZER_FILE} beside the model, found none"
             raise ModelError(msg)
         config = folder / CONFIG_FILE if folder else _download(str(source), CONFIG_FILE)
-        return cls(_read_backend(file), _read_config(config))
+        template = folder / TEMPLATE_FILE if folder else _download(str(source), TEMPLATE_FILE)
+        return cls(_read_backend(file), _read_config(config), _read_text(template))
 
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Return the ids of ``text``, with the special tokens that the model expects around it unless told otherwise.
@@ -217,6 +225,14 @@ def _content(token: object) -> str | None:
     return token if isinstance(token, str) else None
 
 
+def _template(given: object) -> str | None:
+    """Return the chat template of a config, which gives one, or several by name."""
+    if isinstance(given, list):
+        named = {one.get("name"): one.get("template") for one in given if isinstance(one, dict)}
+        given = named.get("default")
+    return given if isinstance(given, str) else None
+
+
 def _special_tokens(config: Mapping[str, Any]) -> Iterable[tokenizers.AddedToken]:
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or ()
     listed = extra.values() if isinstance(extra, dict) else extra
@@ -234,6 +250,16 @@ def _read_backend(file: Path) -> tokenizers.Tokenizer:
         return tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises plain Exception
         msg = f"tokenizer {str(file)!r}: cannot be read: {error}"
+        raise ModelError(msg) from error
+
+
+def _read_text(file: Path | None) -> str | None:
+    if file is None or not file.is_file():
+        return None
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        msg = f"tokenizer {str(file)!r}: expected text in UTF-8: {error}"
         raise ModelError(msg) from error
 
 

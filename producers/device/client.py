@@ -18,12 +18,12 @@ from redis.asyncio import Redis
 from dsdq.bus.address import shown
 from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.feed import FeedReader
+from dsdq.bus.registry import WorkerInfo
 from dsdq.bus.rights import Role
 from dsdq.client import DEFAULT_DRAFT, GREEDY, GenerationStats
 from dsdq.contract import Contract, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
 from dsdq.keys import fresh_name
-from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.routing import POLICIES, prefix_of
 from dsdq.policies.window import WindowPolicy
 from dsdq.receipts import Receipt
@@ -34,10 +34,11 @@ from producers.device.drafting import Hand
 from producers.device.finding import Directory, Finder, Found
 from producers.device.generation import RedisGeneration
 from producers.device.link import LOOK_AHEAD_MS, SessionLink
+from producers.device.models import Models
 from producers.device.patience import Patience
 from producers.device.rounds import Prepared
 from producers.device.sealer import Sealer
-from producers.drafters import Drafter, load_drafter, model_of
+from producers.drafters import Drafter, model_of
 
 CHECK_TRIPS = 4  # that a check of the server takes at least
 WAYS = 2  # connections for a window in flight: its publication's and its answer's
@@ -46,20 +47,30 @@ WAYS = 2  # connections for a window in flight: its publication's and its answer
 class RedisClient:
     """See :class:`dsdq.client.Client`."""
 
-    def __init__(self, url: str | None = None, *, tenant: str = "default", producer: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        tenant: str = "default",
+        producer: str | None = None,
+        sealer: Sealer | None = None,
+        models: Models | None = None,
+    ) -> None:
+        """Speak for a device of ``tenant``: named ``producer``, or as ``sealer`` is, else as the settings say.
+
+        Clients that share ``models`` load each of them once.
+        """
         self._settings = settings()
         self._url = url or self._settings.redis_url
         self._tenant = tenant
-        self._sealer = Sealer.of(self._settings, producer)
+        self._sealer = sealer or Sealer.of(self._settings, producer)
         self._producer = self._sealer.producer
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311 - spreads load, guards nothing
         self._route = POLICIES[self._settings.routing](self._rng)
         self._redis: Redis | None = None
         self._feed: FeedReader | None = None
         self._directory: Directory | None = None
-        self._drafters: dict[str, Drafter] = {}
-        self._tokenizers: dict[str, Tokenizer] = {}
-        self._loading = asyncio.Lock()
+        self._models = models or Models()
         self._generations: weakref.WeakSet[RedisGeneration] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
@@ -94,6 +105,16 @@ class RedisClient:
             await self._feed.stop()
         if self._redis is not None:
             await self._redis.aclose()
+
+    async def workers(self, model: str | None = None) -> list[WorkerInfo]:
+        """Return the verifiers that take sessions, of ``model`` or of all; as they were seen a moment ago.
+
+        Raises:
+            BusError: Redis does not say.
+        """
+        if self._directory is None:
+            raise _not_entered()
+        return await self._directory.workers(model)
 
     def generate(  # noqa: PLR0913 - keyword-only, each with a default
         self,
@@ -155,11 +176,11 @@ class RedisClient:
         policy: WindowPolicy,
         link: SessionLink,
     ) -> Prepared:
-        drafters = [await self._drafter(draft) for draft in drafts]
+        drafters = [await self._models.drafter(draft) for draft in drafts]
         # A device without a tokenizer of its own borrows the target's.
         named = zip(drafts, drafters, strict=True)
         models = [model_of(name) for name, one in named if isinstance(name, str) and one.fingerprint]
-        tokenizer = await self._tokenizer(models[0] if models else found.worker.tokenizer)
+        tokenizer = await self._models.tokenizer(models[0] if models else found.worker.tokenizer)
         fingerprints = {one.fingerprint for one in drafters if one.fingerprint}
         if len(fingerprints) > 1:
             msg = f"drafters: expected one tokenizer for all, got fingerprints {', '.join(sorted(fingerprints))}"
@@ -220,20 +241,6 @@ class RedisClient:
     def _doubt(self) -> None:
         if self._directory is not None:
             self._directory.doubt()
-
-    async def _drafter(self, name: str | Drafter) -> Drafter:
-        if not isinstance(name, str):
-            return name
-        async with self._loading:
-            if name not in self._drafters:
-                self._drafters[name] = await asyncio.to_thread(load_drafter, name)
-        return self._drafters[name]
-
-    async def _tokenizer(self, name: str) -> Tokenizer:
-        async with self._loading:
-            if name not in self._tokenizers:
-                self._tokenizers[name] = await asyncio.to_thread(Tokenizer.load, name)
-        return self._tokenizers[name]
 
 
 def _seed(given: int | None) -> int:

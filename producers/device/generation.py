@@ -44,28 +44,42 @@ class RedisGeneration:
         self._on_failure = on_failure
         self._keep = keep
         self._tokens: AsyncGeneratorType[Token, None] | None = None
+        self._bursts: AsyncGeneratorType[list[Token], None] | None = None
         self._link: SessionLink | None = None
 
     def __aiter__(self) -> AsyncIterator[Token]:
         """Yield every committed token, in order, once."""
         if self._tokens is None:
-            self._tokens = cast("AsyncGeneratorType[Token, None]", self._run())
+            self._tokens = cast("AsyncGeneratorType[Token, None]", self._single())
         return self._tokens
+
+    def bursts(self) -> AsyncIterator[list[Token]]:
+        """Yield what was committed together, in order, once."""
+        if self._bursts is None:
+            self._bursts = cast("AsyncGeneratorType[list[Token], None]", self._run())
+        return self._bursts
 
     async def aclose(self) -> None:
         """Cancel what still runs and free the session."""
         self._closing = True
-        if self._tokens is None:
-            return
-        if not self._tokens.ag_running:
+        if self._tokens is not None and not self._tokens.ag_running:
             await self._tokens.aclose()
+        if self._bursts is None:
+            return
+        if not self._bursts.ag_running:
+            await self._bursts.aclose()
         elif self._link is not None:  # another task waits for its next token: end its wait
             await self._link.close(cancel=self.finish_reason is None)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ENDS_S):
                     await self._ended.wait()
 
-    async def _run(self) -> AsyncGenerator[Token, None]:
+    async def _single(self) -> AsyncGenerator[Token, None]:
+        async for tokens in self.bursts():
+            for token in tokens:
+                yield token
+
+    async def _run(self) -> AsyncGenerator[list[Token], None]:
         started = perf_counter()
         prepared = await self._prepare(self.stats)
         if self._closing:
@@ -80,12 +94,15 @@ class RedisGeneration:
             async for verdict in rounds.verdicts():
                 self.finish_reason = rounds.finish_reason
                 last = None if self.finish_reason is None else len(verdict.tokens) - 1
+                burst = list[Token]()
                 for place in range(self._shown(verdict), len(verdict.tokens)):
                     self._show(verdict.tokens[place], started)
                     text = pieces.push(verdict.tokens[place])
                     if place == last:
                         text += pieces.finish()
-                    yield _token(verdict, place, text)
+                    burst.append(_token(verdict, place, text))
+                if burst:
+                    yield burst
             self.finish_reason = rounds.finish_reason
         except DsdqError:
             self._on_failure()

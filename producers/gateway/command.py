@@ -1,0 +1,80 @@
+"""``dsdq gateway``: OpenAI's HTTP endpoints over the service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from dsdq.bus.address import shown
+from dsdq.errors import ConfigError
+from dsdq.settings import Settings, settings
+from dsdq.threads import share_cores
+from producers.gateway.app import assemble
+from producers.openai.drafts import NAMES
+
+
+def gateway(
+    redis: Annotated[str | None, typer.Option(help="The service's Redis URL.", show_default="DSDQ_REDIS_URL")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
+    draft: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What it drafts with for its clients; the first that fits the target.", show_default=", ".join(NAMES)
+        ),
+    ] = None,
+) -> None:
+    """Serve OpenAI's HTTP API, and draft for clients that have no draft model, until interrupted."""
+    share_cores()
+    asyncio.run(_serve(redis or settings().redis_url, host, port, tuple(draft or NAMES), settings()))
+
+
+class Server(uvicorn.Server):
+    """Says where it listens, and ends at a signal as any command does: not by the signal that it has dealt with."""
+
+    def __init__(self, config: uvicorn.Config, over: str) -> None:
+        super().__init__(config)
+        self.port = config.port
+        self.listening = asyncio.Event()
+        self._over = over
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen; ``port`` is the real one then."""
+        await super().startup(sockets)
+        if self.started:
+            host, self.port = self.servers[0].sockets[0].getsockname()[:2]
+            typer.echo(f"ready: http://{host}:{self.port}/v1 over {self._over}")
+            self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let a signal end the server."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+async def _serve(url: str, host: str, port: int, drafts: tuple[str, ...], chosen: Settings) -> None:
+    server: Server | None = None
+
+    def draining() -> bool:
+        return server is not None and server.should_exit
+
+    async with assemble(url, chosen, drafts, draining) as app:
+        grace_s = chosen.drain_ms // 1000 + 1
+        config = uvicorn.Config(
+            app, host, port, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=grace_s
+        )
+        server = Server(config, shown(url))
+        try:
+            await server.serve()
+        except SystemExit:  # how uvicorn says that it cannot listen
+            raise ConfigError(f"gateway: expected an address to listen at, got {host}:{port}, which is taken") from None

@@ -1,0 +1,51 @@
+"""A gateway over a real Redis and a real verifier, asked by OpenAI's own client over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import openai
+import pytest
+import uvicorn
+
+from dsdq.models.names import HASH_TARGET
+from dsdq.settings import Settings
+from producers.gateway.app import assemble
+from producers.gateway.command import Server
+from tests.conftest import Serve
+
+DRAFTS = ("hash:0.8",)
+OpenGateway = Callable[..., AbstractAsyncContextManager[str]]
+
+
+@pytest.fixture
+def open_gateway(redis_url: str) -> OpenGateway:
+    """Return a context manager that serves HTTP for its block and gives the address of ``/v1``."""
+
+    @asynccontextmanager
+    async def run(drafts: tuple[str, ...] = DRAFTS, **changed: object) -> AsyncIterator[str]:
+        chosen = Settings(**{"redis_url": redis_url, "allow_unsafe_redis": True, **changed})  # type: ignore[arg-type]
+        async with assemble(redis_url, chosen, drafts, lambda: False) as app:
+            server = Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"), "a test's redis")
+            serving = asyncio.create_task(server.serve())
+            await server.listening.wait()
+            try:
+                yield f"http://127.0.0.1:{server.port}/v1"
+            finally:
+                server.should_exit = True
+                await serving
+
+    return run
+
+
+@pytest.fixture
+async def client(serve: Serve, open_gateway: OpenGateway) -> AsyncIterator[openai.AsyncOpenAI]:
+    """Give OpenAI's client of a gateway over the hash target."""
+    async with (
+        serve(HASH_TARGET, allow_unsafe_redis=True),
+        open_gateway() as url,
+        openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as asking,
+    ):
+        yield asking
