@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, over: str) -> None:
         super().__init__(config)
-        self.port = config.port
+        self.port = 0
         self.listening = asyncio.Event()
         self._over = over
 
@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
         """Begin to listen; ``port`` is the real one then."""
         await super().startup(sockets)
         if self.started:
-            host, self.port = self.servers[0].sockets[0].getsockname()[:2]
+            host, self.port = (sockets or self.servers[0].sockets)[0].getsockname()[:2]
             typer.echo(f"ready: http://{host}:{self.port}/v1 over {self._over}")
             self.listening.set()
 
@@ -68,13 +68,18 @@ async def _serve(url: str, host: str, port: int, drafts: tuple[str, ...], chosen
     def draining() -> bool:
         return server is not None and server.should_exit
 
-    async with assemble(url, chosen, drafts, draining) as app:
-        grace_s = chosen.drain_ms // 1000 + 1
-        config = uvicorn.Config(
-            app, host, port, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=grace_s
-        )
-        server = Server(config, shown(url))
-        try:
-            await server.serve()
-        except SystemExit:  # how uvicorn says that it cannot listen
-            raise ConfigError(f"gateway: expected an address to listen at, got {host}:{port}, which is taken") from None
+    with _listen(host, port) as listening:
+        async with assemble(url, chosen, drafts, draining) as app:
+            grace_s = chosen.drain_ms // 1000 + 1
+            config = uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=grace_s
+            )
+            server = Server(config, shown(url))
+            await server.serve([listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ConfigError(f"gateway: expected an address to listen at, got {host}:{port}: {error.strerror}") from None
