@@ -45,6 +45,7 @@ def test_no_room_imports_one_that_it_must_not_know(room: str) -> None:
         "producers.device.client",
         "producers.drafters",
         "dsdq.models.tokenizer",
+        "producers.gateway.app",
     ],
 )
 def test_a_device_imports_this_without_torch(module: str) -> None:

@@ -13,7 +13,7 @@ import uvicorn
 from dsdq.models.names import HASH_TARGET
 from dsdq.settings import Settings
 from producers.gateway.app import assemble
-from producers.gateway.command import Server
+from producers.gateway.server import Server
 from tests.conftest import Serve
 
 DRAFTS = ("hash:0.8",)
