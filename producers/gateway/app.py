@@ -22,6 +22,7 @@ from dsdq.tenants import Tenant
 from producers.device.models import Models
 from producers.gateway.doors import Doors
 from producers.gateway.metrics import CONTENT_TYPE, Metrics
+from producers.gateway.page import PATHS, page
 from producers.gateway.texts import Texts
 from producers.openai.answering import Answering, failure
 from producers.openai.clients import Clients
@@ -91,6 +92,7 @@ class Gateway:
             ("GET", "/health", self.health),
             ("GET", "/ready", self.ready),
             ("GET", "/metrics", self.figures),
+            *(("GET", path, page) for path in PATHS),
         )
 
     def application(self) -> Starlette:

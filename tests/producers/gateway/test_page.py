@@ -1,0 +1,79 @@
+"""The page in a real browser: a prompt's text, each token coloured by where it came from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+from playwright.async_api import Page, async_playwright, expect
+from redis.asyncio import Redis
+
+from dsdq.bus.tenants import TenantStore
+from dsdq.models.names import HASH_TARGET
+from dsdq.models.tokenizer import Tokenizer
+from dsdq.tenants import Tenant, fresh_key
+from dsdq.testing.hashed import decode
+from tests.conftest import Serve
+from tests.producers.gateway.conftest import OpenGateway
+
+PROMPT, TOKENS = "def fib(n):", 48
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[Page]:
+    """Give a page of a headless Chromium; whatever it complains about fails the test."""
+    browser_path = shutil.which("chromium")
+    if browser_path is None:
+        pytest.skip("no chromium on the PATH (.ci/run installs one)")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        shown = await browser.new_page(viewport={"width": 1280, "height": 800})
+        complaints = list[str]()
+        shown.on("pageerror", lambda error: complaints.append(str(error)))
+        yield shown
+        await browser.close()
+    assert complaints == []
+
+
+async def test_a_prompt_gets_the_targets_text_with_every_token_coloured(
+    serve: Serve, open_gateway: OpenGateway, page: Page
+) -> None:
+    tokenizer = Tokenizer.load(HASH_TARGET)
+    async with serve(HASH_TARGET, allow_unsafe_redis=True), open_gateway() as url:
+        await page.goto(url.removesuffix("v1"))
+        await expect(page.locator("#model")).to_have_value(HASH_TARGET)
+        await page.fill("#prompt", PROMPT)
+        await page.fill("#tokens", str(TOKENS))
+        await page.click("#run")
+        await expect(page.locator("#figures")).to_contain_text(f"{TOKENS} tokens")
+        text = await page.locator("#text").text_content()
+        counts = [int(await page.locator(f"#count-{kind}").inner_text()) for kind in ("accepted", "correction")]
+        coloured = [await page.locator(f"#text .{kind}").count() for kind in ("accepted", "correction")]
+    assert text == PROMPT + tokenizer.decode(decode(tokenizer.encode(PROMPT), TOKENS))
+    assert counts == coloured
+    assert min(counts) > 0
+
+
+async def test_a_text_can_be_stopped_and_errors_are_shown(
+    serve: Serve, open_gateway: OpenGateway, page: Page, redis: Redis
+) -> None:
+    key, record = fresh_key("acme")
+    await TenantStore(redis).add(Tenant(name="acme", created=datetime.now(UTC), keys=(record,)))
+    async with serve(HASH_TARGET, allow_unsafe_redis=True, hash_step_ms=20) as verifier, open_gateway() as url:
+        await page.goto(url.removesuffix("v1"))
+        await expect(page.locator("#state")).to_contain_text("API key")
+        await page.click("#run")
+        await expect(page.locator("#text .error")).to_contain_text("API key")
+        await page.fill("#key", key)
+        await page.locator("#key").blur()
+        await expect(page.locator("#model")).to_have_value(HASH_TARGET)
+        await page.fill("#tokens", "1000")
+        await page.click("#run")
+        await expect(page.locator("#text .accepted").first).to_be_visible()
+        await page.click("#run")
+        await expect(page.locator("#run")).to_have_text("Generate")
+        while len(verifier._sessions):
+            await page.wait_for_timeout(20)
+        assert await page.locator("#text .error").count() == 0
