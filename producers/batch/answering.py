@@ -7,21 +7,19 @@ import random
 from collections.abc import Awaitable, Callable
 
 from dsdq.errors import (
+    BusError,
     BusyError,
     ConfigError,
-    DeniedError,
     DsdqError,
-    FencedError,
-    GoneError,
     ModelError,
     PromptError,
     QuotaError,
-    RedisUnavailableError,
     RefusedError,
     SessionError,
 )
 from dsdq.policies.retry import Backoff
 from dsdq.telemetry.logs import get_logger
+from dsdq.wire import ErrorCode
 from producers.batch.runner import Answer
 
 log = get_logger("batch")
@@ -29,7 +27,8 @@ log = get_logger("batch")
 FIRST_MS, MOST_MS = 100.0, 10_000.0
 MOST_FAILURES = 3
 """Times that a line may fail for a reason of its own, and leases of it that may lapse, before it is given up."""
-_PASSING = (BusyError, RedisUnavailableError, GoneError, FencedError, ConfigError, ModelError)
+_PASSING = (BusError, ConfigError, ModelError)
+_PASSING_CODES = {ErrorCode.TENANT_DISABLED, ErrorCode.NO_ANSWER, ErrorCode.EXPIRED, ErrorCode.LOG_LOST}
 
 
 def pause_of(error: DsdqError) -> float | None:
@@ -41,10 +40,17 @@ def pause_of(error: DsdqError) -> float | None:
             return None if error.retry_after_ms < 0 else float(error.retry_after_ms)
         case BusyError():
             return float(error.retry_after_ms)
-        case DeniedError() | RefusedError():
-            return None
+        case RefusedError():
+            return 0.0 if error.code in _PASSING_CODES else None
         case _:
             return 0.0
+
+
+def passes(error: DsdqError) -> bool:
+    """Say whether what went wrong is no fault of the line: it is tried for as long as it is leased."""
+    if isinstance(error, (RefusedError, SessionError)) and not isinstance(error, QuotaError):
+        return error.code in _PASSING_CODES
+    return isinstance(error, (QuotaError, *_PASSING))
 
 
 async def answer_of(ask: Callable[[], Awaitable[Answer]], rng: random.Random) -> Answer:
@@ -57,7 +63,7 @@ async def answer_of(ask: Callable[[], Awaitable[Answer]], rng: random.Random) ->
             pause_ms = pause_of(error)
             if pause_ms is None:
                 return _refusal(error)
-            failures += not isinstance(error, (QuotaError, *_PASSING))
+            failures += not passes(error)
             if failures >= MOST_FAILURES:
                 return Answer.refused(500, str(error), error.code if isinstance(error, SessionError) else "internal")
             log.info("line waits", reason=str(error))

@@ -24,6 +24,7 @@ from dsdq.client import DEFAULT_DRAFT
 from dsdq.errors import ConfigError
 from dsdq.settings import settings
 from producers.batch.following import figures_of, follow
+from producers.batch.runner import COMPLETIONS, ENDPOINTS
 
 T = TypeVar("T")
 Url = Annotated[str | None, typer.Option("--redis", help="The service's Redis URL.", show_default="DSDQ_REDIS_URL")]
@@ -64,10 +65,12 @@ def submit(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A request on each line, as JSON.")],
     tenant: Of = "default",
     redis: Url = None,
-    endpoint: Annotated[str, typer.Option(help="What all of its requests are for.")] = "/v1/completions",
+    endpoint: Annotated[str, typer.Option(help="What all of its requests are for.")] = COMPLETIONS,
     wait: Annotated[bool, typer.Option("--wait", help="Show how far it is until it has ended.")] = False,  # noqa: FBT002
 ) -> None:
     """Upload FILE and begin a batch with it; print its id."""
+    if endpoint not in ENDPOINTS:
+        raise ConfigError(f"endpoint: expected {', '.join(ENDPOINTS)}, got {endpoint!r}")
     if not file.is_file():
         raise ConfigError(f"expected a file of requests, got {file}, which there is not")
 

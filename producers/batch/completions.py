@@ -12,11 +12,9 @@ from dsdq.client import Client, Generation
 from dsdq.contract import MAX_SEED, MAX_TOKENS, Sampling
 from dsdq.drafting import Drafter
 from dsdq.errors import ConfigError, PromptError
-from producers.batch.runner import Answer
+from producers.batch.runner import COMPLETIONS, Answer
 from producers.drafters import load_drafter
 
-ENDPOINT = "/v1/completions"
-ENDPOINTS = (ENDPOINT,)
 DEFAULT_TOKENS = 16  # OpenAI's
 
 
@@ -31,10 +29,19 @@ class CompletionsRunner:
         self._opening = asyncio.Lock()
         self._stack = AsyncExitStack()
 
+    async def load(self) -> None:
+        """Load the drafter.
+
+        Raises:
+            ConfigError, ModelError: there is none of that name, or it cannot be loaded.
+        """
+        if self._drafter is None:
+            self._drafter = await asyncio.to_thread(load_drafter, self._draft)
+
     async def __call__(self, tenant: str, endpoint: str, body: dict[str, Any], seed: int) -> Answer:
         """Return what becomes of a request."""
-        if endpoint != ENDPOINT:
-            return Answer.refused(400, f"url: expected {ENDPOINT}, got {endpoint}", "invalid_url")
+        if endpoint != COMPLETIONS:
+            return Answer.refused(400, f"url: expected {COMPLETIONS}, got {endpoint}", "invalid_url")
         try:
             options = _options(body, seed)
         except ConfigError as error:
@@ -49,13 +56,12 @@ class CompletionsRunner:
         """Disconnect."""
         await self._stack.aclose()
 
-    async def _connected(self, tenant: str) -> tuple[Client, Drafter]:
+    async def _connected(self, tenant: str) -> tuple[Client, Drafter | str]:
         async with self._opening:
-            if self._drafter is None:
-                self._drafter = await asyncio.to_thread(load_drafter, self._draft)
+            await self.load()
             if tenant not in self._clients:
                 self._clients[tenant] = await self._stack.enter_async_context(dsdq.connect(self._url, tenant=tenant))
-        return self._clients[tenant], self._drafter
+        return self._clients[tenant], self._drafter or self._draft
 
 
 def _options(body: dict[str, Any], seed: int) -> dict[str, Any]:

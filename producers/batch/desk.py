@@ -24,8 +24,10 @@ log = get_logger("batch")
 
 LEASE_MS = 10_000
 BEAT_S = 2.0
-TURN_S = 10.0
-"""How long a turn goes on claiming: whatever else is queued gets its place then."""
+LOOK_S = 0.5
+"""How long a turn that has room left waits before it looks for more lines."""
+TURN_S = 600.0
+"""How long a turn goes on claiming: well below arq's time limit for a job."""
 
 Key = tuple[str, str]
 """Tenant, and name among its leases, of a line."""
@@ -56,7 +58,8 @@ class Desk:
                     mine |= await self._take_if_possible(size - len(mine))
                 if not mine:
                     return
-                await asyncio.wait([stop, *mine.values()], return_when=asyncio.FIRST_COMPLETED)
+                room = LOOK_S if len(mine) < size else None
+                await asyncio.wait([stop, *mine.values()], timeout=room, return_when=asyncio.FIRST_COMPLETED)
                 mine = {key: task for key, task in mine.items() if not task.done()}
         finally:
             stop.cancel()

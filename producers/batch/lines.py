@@ -82,7 +82,7 @@ def read_line(line: bytes, endpoint: str) -> Request | Fault:
     if found is None:
         return Fault("invalid_json", "expected a JSON object on each line")
     custom_id = found.get("custom_id")
-    if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MOST_CUSTOM_ID or not custom_id.isprintable():
+    if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MOST_CUSTOM_ID:
         return Fault("invalid_custom_id", f"custom_id: expected a text of 1 to {MOST_CUSTOM_ID} characters")
     expected = {"method": "POST", "url": endpoint}
     for name, value in expected.items():

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 from arq.connections import ArqRedis
-from arq.worker import Worker, func
+from arq.worker import Retry, Worker, func
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -38,6 +38,7 @@ POLL_S = 0.1
 TEND_S = 1.0
 PURGE_S = 60.0
 AGAIN_S = 1.0
+RETRY_S = 0.2
 JOB_TIMEOUT_S = 3600
 STOP_S = 15.0
 TRIES = 1 << 30  # a job that was cancelled is there again; nobody counts
@@ -96,13 +97,17 @@ class Tender:
         for outlook in outlooks:
             await self._tend_tenant(outlook)
         waiting = sum(one.waiting for one in outlooks if one.tenant not in self._desk.shut)
-        for number in range(min(self.turns - self._taking, math.ceil(waiting / self._size))):
+        for number in range(min(self.turns, self._taking + math.ceil(waiting / self._size)) if waiting else 0):
             await self._arq.enqueue_job("turn", _job_id=f"turn:{self._desk.token}:{number}")
 
     async def turn(self, _: dict[str, Any]) -> None:
-        """Do lines for a while, unless enough turns are under way here."""
+        """Do lines while there are some.
+
+        Raises:
+            Retry: enough turns are under way here; another worker may have room.
+        """
         if self._taking >= self.turns:
-            return
+            raise Retry(defer=RETRY_S)
         self._taking += 1
         try:
             await self._desk.turn(self._size)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+COMPLETIONS = "/v1/completions"
+ENDPOINTS = (COMPLETIONS,)
+"""What a batch may be for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

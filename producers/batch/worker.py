@@ -21,15 +21,17 @@ async def serve(url: str, draft: str, sessions: int, stop: asyncio.Event, ready:
     """Do batches until ``stop``, ``sessions`` lines at once; ``ready`` is called when it begins.
 
     Raises:
-        ConfigError: the address is that of a cluster, or none.
+        ConfigError: the address is that of a cluster, or none, or there is no such drafter.
+        ModelError: the drafter cannot be loaded.
         DeniedError: the server is not fit, or this user may not do this.
         RedisUnavailableError: nothing answers.
     """
     check_address(url)
     chosen, redis, runner = settings(), open_redis(url), CompletionsRunner(url, draft)
     try:
-        await check_server(redis, role=Role.DEVICE, allow_unsafe=chosen.allow_unsafe_redis)
+        await check_server(redis, role=Role.BATCHES, allow_unsafe=chosen.allow_unsafe_redis)
         await scripts.load(redis)
+        await runner.load()
         desk, arq = Desk(BatchStore(redis, chosen.file_ttl_ms), runner, sessions), arq_of(redis)
         tender = Tender(desk, FileStore(redis, FileBounds.of(chosen)), TenantStore(redis), arq, sessions)
         await work(tender, desk, arq, stop, ready)
