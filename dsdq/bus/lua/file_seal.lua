@@ -9,5 +9,6 @@ if redis.call("HSETNX", KEYS[2], "meta", ARGV[2]) == 1 then
   redis.call("HSET", KEYS[2], "count", ARGV[3])
   redis.call("PEXPIREAT", KEYS[2], ARGV[4])
   redis.call("ZADD", KEYS[1], ARGV[4], ARGV[1])
+  return ARGV[2]
 end
 return redis.call("HGET", KEYS[2], "meta")
