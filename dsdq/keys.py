@@ -13,9 +13,11 @@ from hashlib import blake2b
 from dsdq.errors import ConfigError
 
 NAME = re.compile(r"[a-z0-9-]{1,64}")
+BATCH_ID, FILE_ID = re.compile(r"batch_[a-z0-9]{24}"), re.compile(r"file-[a-z0-9]{24}")
 MODELS = "{models}:served"
 TENANTS = "{tenants}:records"
 TENANTS_VERSION = "{tenants}:version"
+BATCH_TENANTS = "{batches}:tenants"
 DEAD_LETTERS = "{dead}:letters"
 DEAD_COUNTS = "{dead}:counts"
 DEAD_SEEN = "{dead}:seen"
@@ -111,6 +113,54 @@ def quota_reserved(tenant: str) -> str:
     return f"{{t.{_name(tenant)}}}:reserved"
 
 
+def files(tenant: str) -> str:
+    """Return the sorted set of a tenant's files by when they expire, in Redis milliseconds."""
+    return f"{_batch_slot(tenant)}:files"
+
+
+def file_sizes(tenant: str) -> str:
+    """Return the hash from file to the bytes that it takes in Redis."""
+    return f"{_batch_slot(tenant)}:sizes"
+
+
+def stored_bytes(tenant: str) -> str:
+    """Return the counter of what all files of a tenant take in Redis."""
+    return f"{_batch_slot(tenant)}:stored"
+
+
+def file(tenant: str, file_id: str) -> str:
+    """Return the hash of a file: `meta` and `count` once it is whole, and its chunks by number."""
+    return f"{_batch_slot(tenant)}:file:{_id(FILE_ID, file_id)}"
+
+
+def batches(tenant: str) -> str:
+    """Return the sorted set of a tenant's batches by when they were made, in Redis milliseconds."""
+    return f"{_batch_slot(tenant)}:batches"
+
+
+def active_batches(tenant: str) -> str:
+    """Return the sorted set of those that have not ended, by when they were made."""
+    return f"{_batch_slot(tenant)}:active"
+
+
+def line_leases(tenant: str) -> str:
+    """Return the sorted set of `<batch>/<line>` that are being done, by when their lease lapses."""
+    return f"{_batch_slot(tenant)}:leases"
+
+
+def line_owners(tenant: str) -> str:
+    """Return the hash from `<batch>/<line>` to the token of who does it."""
+    return f"{_batch_slot(tenant)}:owners"
+
+
+def batch(tenant: str, batch_id: str) -> str:
+    """Return the hash of what is known of a batch.
+
+    What it works with lies at this key and ``:todo``, ``:lines``, ``:results``, ``:errors``, ``:tries``, ``:chore``.
+    """
+    return f"{_batch_slot(tenant)}:batch:{_id(BATCH_ID, batch_id)}"
+
+
 def slug(model: str) -> str:
     """Return a model's name as it may stand in a key; names that would collide keep apart by a short hash."""
     plain = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")[:40]
@@ -126,3 +176,14 @@ def _name(name: str) -> str:
         msg = f"expected a name of 1 to 64 of a-z, 0-9 and -, got {name!r}"
         raise ConfigError(msg)
     return name
+
+
+def _batch_slot(tenant: str) -> str:
+    return f"{{b.{_name(tenant)}}}"
+
+
+def _id(kind: re.Pattern[str], given: str) -> str:
+    if not kind.fullmatch(given):
+        msg = f"expected an id such as {kind.pattern.partition('[')[0]}…, got {given[:80]!r}"
+        raise ConfigError(msg)
+    return given

@@ -92,6 +92,13 @@ class Settings(BaseSettings):
     dead_letters_bytes: int = Field(default=64 << 20, ge=1 << 20, description="bytes of such messages kept")
     dead_letters_ttl_ms: int = Field(default=604_800_000, ge=1000, description="such a message is kept for")
 
+    file_bytes: int = Field(default=100_000_000, ge=1, description="bytes of one file that a tenant may upload")
+    tenant_file_bytes: int = Field(
+        default=256 << 20, ge=1 << 10, description="bytes that all files of a tenant may take in Redis, compressed"
+    )
+    file_ttl_ms: int = Field(default=2_592_000_000, ge=1000, description="a file, and a batch that ended, is kept for")
+    batch_sessions: int = Field(default=32, ge=1, description="lines of batches that one batch worker does at once")
+
     routing: Literal["power-of-two", "jsq", "round-robin", "random", "prefix"] = Field(
         default="power-of-two", description="how a device chooses among verifiers"
     )

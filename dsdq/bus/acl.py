@@ -111,8 +111,12 @@ def _speak(tenant: str, scripts: str = "+evalsha") -> tuple[str, ...]:
 
 
 def _keep() -> tuple[str, ...]:
-    """Return the selectors for what a gateway keeps itself, the jobs of arq, and for who the tenants are."""
+    """Return the selectors for what a gateway keeps itself, and for who the tenants are.
+
+    Tenants' files and batches, and the jobs of arq that carry them: each by itself, since no script touches both.
+    """
     return (
+        f"({_VALUES} {_EXPIRY} +pexpireat +eval +evalsha -@dangerous ~{{b.*}}:* ~{{batches}}:*)",
         f"({_VALUES} {_EXPIRY} +eval +evalsha -@dangerous ~arq:*)",
         "(+get +hget +hgetall +zcard %R~{tenants}:* %R~{t.*}:*)",
     )

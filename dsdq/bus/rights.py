@@ -14,18 +14,21 @@ _NAME = "probe"
 
 
 class Role(StrEnum):
-    """Who asks: a verifier, which writes everything, or a device, which may be allowed little."""
+    """Who asks: a verifier, which writes everything, a device, which may be allowed little, or who does batches."""
 
     WORKER = "worker"
     DEVICE = "device"
+    BATCHES = "batch worker"
 
 
 def needed(role: Role) -> list[Command]:
     """Return one command of each kind that a role sends, on keys of the kind that it touches."""
     # What else a device may touch depends on its tenant, and is tried by using it.
-    return (
-        _of_the_registry() if role is Role.DEVICE else [*_of_the_registry(), *_of_inboxes(), *_of_logs(), *_of_leases()]
-    )
+    if role is Role.DEVICE:
+        return _of_the_registry()
+    if role is Role.BATCHES:
+        return [*_of_the_registry(), *_of_batches()]
+    return [*_of_the_registry(), *_of_inboxes(), *_of_logs(), *_of_leases()]
 
 
 def _of_the_registry() -> list[Command]:
@@ -94,6 +97,23 @@ def _of_leases() -> list[Command]:
         ("ZADD", keys.quota_sessions(_NAME), "0", _NAME),
         ("GET", keys.TENANTS_VERSION),
         ("HGETALL", keys.TENANTS),
+    ]
+
+
+def _of_batches() -> list[Command]:
+    active, leases, owners = (make(_NAME) for make in (keys.active_batches, keys.line_leases, keys.line_owners))
+    return [
+        ("HGETALL", keys.TENANTS),
+        ("SMEMBERS", keys.BATCH_TENANTS),
+        ("SCRIPT", "LOAD", "return 1"),
+        ("EVAL", "return 1", "2", active, leases),
+        ("EVALSHA", "0" * 40, "2", active, leases),
+        ("ZRANGE", active, "0", "1"),
+        ("ZADD", leases, "0", _NAME),
+        ("HSET", owners, _NAME, "0"),
+        ("GET", keys.stored_bytes(_NAME)),
+        ("ZRANGEBYSCORE", "arq:probe", "0", "1"),
+        ("PSETEX", "arq:probe:key", "1", "0"),
     ]
 
 

@@ -93,7 +93,26 @@ THE_WORKERS = [
     f"XRANGE {keys.DEAD_LETTERS} - +",
     f"XADD {keys.DEAD_LETTERS} * m x",
 ]
+BATCH_ID, FILE_ID = f"batch_{24 * 'a'}", f"file-{24 * 'a'}"
 THE_GATEWAYS = [
+    *(
+        command
+        for tenant in ("acme", "globex")
+        for command in (
+            f"HGET {keys.file(tenant, FILE_ID)} 0",
+            f"HSET {keys.file(tenant, FILE_ID)} 0 x",
+            f"ZRANGE {keys.files(tenant)} 0 -1",
+            f"SET {keys.stored_bytes(tenant)} 0",
+            f"HGETALL {keys.batch(tenant, BATCH_ID)}",
+            f"HSET {keys.batch(tenant, BATCH_ID)} status cancelling",
+            f"HGET {keys.batch(tenant, BATCH_ID)}:lines 1",
+            f"HSET {keys.batch(tenant, BATCH_ID)}:results 1 x",
+            f"ZREM {keys.line_leases(tenant)} {BATCH_ID}/1",
+            f"UNLINK {keys.active_batches(tenant)}",
+        )
+    ),
+    f"SMEMBERS {keys.BATCH_TENANTS}",
+    f"SADD {keys.BATCH_TENANTS} acme",
     f"HGETALL {keys.quota('acme')}",
     f"HGET {keys.TENANTS} acme",
     f"HGETALL {keys.TENANTS}",

@@ -14,14 +14,18 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from dsdq import keys
+from dsdq.batches import Status
 from dsdq.bus import scripts
 from dsdq.bus.acl import GATEWAY, VERIFIER, check_tenancy, device_name, users, version_of
-from dsdq.bus.connection import open_redis
+from dsdq.bus.batches import BatchStore, Entry
+from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.dead import DeadLetters, Kind
 from dsdq.bus.feed import FeedReader
+from dsdq.bus.files import FileBounds, FileStore
 from dsdq.bus.inbox import Bounds, Inbox
 from dsdq.bus.publishing import publish
 from dsdq.bus.registry import Registry, WorkerInfo
+from dsdq.bus.rights import Role
 from dsdq.bus.sessions import Commit, CommitStatus, Owned, SessionStore, place_of, read_head, read_log
 from dsdq.bus.tenants import TenantStore
 from dsdq.contract import Contract
@@ -96,6 +100,11 @@ async def service(login: Login) -> Inbox:
         await store.open(contract(tenant), length=3, digest=b"d", answer=b"opened", request=b"prompt")
         await publish(redis, WORKER, tenant, b"unread")
     return inbox
+
+
+async def pieces(*given: bytes) -> AsyncIterator[bytes]:
+    for piece in given:
+        yield piece
 
 
 async def state_of(admin: Redis) -> State:
@@ -280,6 +289,8 @@ async def test_a_verifier_may_touch_dsdqs_keys_and_nothing_else(admin: Redis, lo
     for command in [
         *others,
         "GET arq:queue",
+        f"GET {keys.stored_bytes('acme')}",
+        f"SMEMBERS {keys.BATCH_TENANTS}",
         "CONFIG GET requirepass",
         "SWAPDB 0 1",
         "SORT {w.w1}:x",
@@ -309,6 +320,35 @@ async def test_a_gateway_speaks_for_every_tenant_knows_who_they_are_and_keeps_jo
         pipeline.psetex("arq:job:1", 1_000, b"job")
         pipeline.zadd("arq:queue", {"1": 1})
         await pipeline.execute()
+
+
+async def test_a_gateway_keeps_every_tenants_files_and_batches(admin: Redis, login: Login) -> None:
+    redis = login(GATEWAY)
+    await admin.script_flush()
+    await check_server(redis, role=Role.BATCHES, allow_unsafe=True)
+    files, batches = FileStore(redis, FileBounds(1 << 20, 1 << 20, 60_000)), BatchStore(redis, 60_000)
+    for tenant in ("acme", "globex"):
+        info = await files.add(tenant, pieces(b"a line\n"), filename="f", purpose="batch")
+        assert await files.newest(tenant) == [info]
+        begun = await batches.create(tenant, input_file_id=info.id, endpoint="/v1/completions")
+        assert await batches.add_lines(
+            tenant, begun.id, [(1, "good", b"work"), (2, "good", b"more"), (3, "bad", b"no")]
+        )
+        assert await batches.hold(tenant, begun.id, "me", 1_000)
+        await batches.let_go(tenant, begun.id, "me")
+        assert await batches.move(tenant, begun.id, Status.IN_PROGRESS, [Status.VALIDATING])
+        one, other = await batches.claim(tenant, "me", 2, 60_000)
+        assert await batches.finish(one, Entry(completed=True, text=b"result", costs={"prompt_tokens": 1}))
+        assert await batches.renew("me", {tenant: [other.member]}, 60_000) == set()
+        await batches.release(tenant, "me", [other.member])
+        assert (await batches.cancel(tenant, begun.id)).status is Status.CANCELLING
+        assert await batches.freeze(tenant, begun.id)
+        assert await batches.move(tenant, begun.id, Status.CANCELLED, [Status.CANCELLING])
+        assert [one.status for one in await batches.newest(tenant)] == [Status.CANCELLED]
+        await batches.forget(tenant)
+        assert await files.delete(tenant, info.id)
+    assert await batches.tenants() == ["acme", "globex"]
+    assert [one.batches for one in await batches.look(["acme", "globex"])] == [(), ()]
 
 
 @pytest.mark.usefixtures("service")

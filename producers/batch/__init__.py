@@ -1,0 +1,1 @@
+"""Batch jobs: files of requests that are done once each, whatever dies meanwhile."""
