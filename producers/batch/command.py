@@ -20,11 +20,11 @@ from dsdq.bus.address import shown
 from dsdq.bus.batches import BatchStore
 from dsdq.bus.connection import open_redis
 from dsdq.bus.files import CHUNK_BYTES, FileBounds, FileStore
-from dsdq.client import DEFAULT_DRAFT
 from dsdq.errors import ConfigError
 from dsdq.settings import settings
 from producers.batch.following import figures_of, follow
-from producers.batch.runner import COMPLETIONS, ENDPOINTS
+from producers.openai.drafts import NAMES
+from producers.openai.requests import COMPLETIONS, ENDPOINTS
 
 T = TypeVar("T")
 Url = Annotated[str | None, typer.Option("--redis", help="The service's Redis URL.", show_default="DSDQ_REDIS_URL")]
@@ -39,7 +39,10 @@ batch = typer.Typer(no_args_is_help=True, help="Files of requests, each done onc
 @batch.command()
 def worker(
     redis: Url = None,
-    draft: Annotated[str, typer.Option(help="What it drafts with: see `dsdq generate`.")] = DEFAULT_DRAFT,
+    draft: Annotated[
+        list[str] | None,
+        typer.Option(help="What it drafts with; the first that fits the target.", show_default=", ".join(NAMES)),
+    ] = None,
     sessions: Annotated[
         int | None, typer.Option(min=1, help="Lines done at once.", show_default="DSDQ_BATCH_SESSIONS")
     ] = None,
@@ -55,7 +58,13 @@ def worker(
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        await serve(url, draft, count, stop, lambda: typer.echo(f"ready: does {count} lines at once at {shown(url)}"))
+        await serve(
+            url,
+            tuple(draft or NAMES),
+            count,
+            stop,
+            lambda: typer.echo(f"ready: does {count} lines at once at {shown(url)}"),
+        )
 
     asyncio.run(_serve())
 

@@ -5,17 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-COMPLETIONS = "/v1/completions"
-ENDPOINTS = (COMPLETIONS,)
-"""What a batch may be for."""
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What an HTTP gateway would have answered: status and body.
 
-    ``usage`` of the body and, beyond OpenAI's format, ``metrics`` (``drafted_tokens``, ``judged_tokens``,
-    ``accepted_tokens``) are summed over the batch.
+    ``usage`` of the body and, beyond OpenAI's format, ``metrics`` (``judged_tokens``, ``accepted_tokens``) are summed over the batch.
     """
 
     status: int

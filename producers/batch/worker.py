@@ -12,12 +12,14 @@ from dsdq.bus.files import FileBounds, FileStore
 from dsdq.bus.rights import Role
 from dsdq.bus.tenants import TenantStore
 from dsdq.settings import settings
-from producers.batch.completions import CompletionsRunner
+from producers.batch.asking import Asking
 from producers.batch.desk import Desk
 from producers.batch.queue import Tender, arq_of, check_address, work
 
 
-async def serve(url: str, draft: str, sessions: int, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+async def serve(
+    url: str, drafts: tuple[str, ...], sessions: int, stop: asyncio.Event, ready: Callable[[], None]
+) -> None:
     """Do batches until ``stop``, ``sessions`` lines at once; ``ready`` is called when it begins.
 
     Raises:
@@ -27,13 +29,15 @@ async def serve(url: str, draft: str, sessions: int, stop: asyncio.Event, ready:
         RedisUnavailableError: nothing answers.
     """
     check_address(url)
-    chosen, redis, runner = settings(), open_redis(url), CompletionsRunner(url, draft)
+    chosen, redis = settings(), open_redis(url)
+    tenants = TenantStore(redis)
+    runner = Asking(url, chosen, tenants, drafts)
     try:
         await check_server(redis, role=Role.BATCHES, allow_unsafe=chosen.allow_unsafe_redis)
         await scripts.load(redis)
         await runner.load()
         desk, arq = Desk(BatchStore(redis, chosen.file_ttl_ms), runner, sessions), arq_of(redis)
-        tender = Tender(desk, FileStore(redis, FileBounds.of(chosen)), TenantStore(redis), arq, sessions)
+        tender = Tender(desk, FileStore(redis, FileBounds.of(chosen)), tenants, arq, sessions)
         await work(tender, desk, arq, stop, ready)
     finally:
         await runner.aclose()

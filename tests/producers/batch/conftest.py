@@ -17,7 +17,8 @@ from dsdq.bus.batches import BatchStore
 from dsdq.bus.files import FileBounds, FileStore
 from producers.batch.assembling import assemble
 from producers.batch.preparing import prepare
-from producers.batch.runner import COMPLETIONS, Answer
+from producers.batch.runner import Answer
+from producers.openai.requests import COMPLETIONS
 
 
 def request_of(custom_id: str, prompt: str = "x", **body: object) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from producers.batch.lines import (
     seed_of,
     unpack_entry,
 )
-from producers.batch.runner import COMPLETIONS, Answer
+from producers.batch.runner import Answer
+from producers.openai.requests import COMPLETIONS
 
 GOOD: dict[str, Any] = {"custom_id": "a", "method": "POST", "url": COMPLETIONS, "body": {"prompt": "x"}}
 CLAIM = Claim("acme", "batch_x", COMPLETIONS, 7, 0, b"")
