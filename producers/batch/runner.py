@@ -10,7 +10,8 @@ from typing import Any, Protocol
 class Answer:
     """What an HTTP gateway would have answered: status and body.
 
-    ``usage`` of the body and, beyond OpenAI's format, ``metrics`` (``judged_tokens``, ``accepted_tokens``) are summed over the batch.
+    ``usage`` of the body and, beyond OpenAI's format, ``metrics`` (``judged_tokens``, ``accepted_tokens``) are summed
+    over the batch.
     """
 
     status: int
