@@ -12,7 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from dsdq.bus.batches import BatchStore
 from dsdq.bus.connection import check_server, open_redis
+from dsdq.bus.files import FileBounds, FileStore
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.rights import Role
 from dsdq.bus.tenants import TenantStore
@@ -21,6 +23,7 @@ from dsdq.settings import Settings
 from dsdq.tenants import Tenant
 from producers.device.models import Models
 from producers.gateway.doors import Doors
+from producers.gateway.jobs import Jobs
 from producers.gateway.metrics import CONTENT_TYPE, Metrics
 from producers.gateway.page import PATHS, page
 from producers.gateway.texts import Texts
@@ -40,6 +43,7 @@ class Gateway:
     doors: Doors
     answering: Answering
     texts: Texts
+    jobs: Jobs
     registry: Registry
     metrics: Metrics
     draining: Callable[[], bool]
@@ -89,6 +93,15 @@ class Gateway:
             ("POST", CHAT, self.chat),
             ("GET", "/v1/models", self.models),
             ("GET", "/v1/models/{model:path}", self.model),
+            ("POST", "/v1/files", self.jobs.add_file),
+            ("GET", "/v1/files", self.jobs.list_files),
+            ("GET", "/v1/files/{id}", self.jobs.file),
+            ("DELETE", "/v1/files/{id}", self.jobs.file),
+            ("GET", "/v1/files/{id}/content", self.jobs.content),
+            ("POST", "/v1/batches", self.jobs.add_batch),
+            ("GET", "/v1/batches", self.jobs.list_batches),
+            ("GET", "/v1/batches/{id}", self.jobs.batch),
+            ("POST", "/v1/batches/{id}/cancel", self.jobs.cancel),
             ("GET", "/health", self.health),
             ("GET", "/ready", self.ready),
             ("GET", "/metrics", self.figures),
@@ -127,7 +140,9 @@ async def assemble(
         await drafting.load()
         answering = Answering(clients, models, drafting)
         texts = Texts(answering, metrics, at_once=chosen.gateway_requests, drain_s=chosen.drain_ms / 1000)
-        yield Gateway(Doors(store), answering, texts, Registry(redis), metrics, draining).application()
+        doors, files = Doors(store), FileStore(redis, FileBounds.of(chosen))
+        jobs = Jobs(doors, files, BatchStore(redis, chosen.file_ttl_ms), chosen.file_bytes)
+        yield Gateway(doors, answering, texts, jobs, Registry(redis), metrics, draining).application()
     finally:
         await clients.aclose()
         await redis.aclose()

@@ -177,7 +177,7 @@ def parse(endpoint: str, body: Mapping[str, Any]) -> TextRequest:
         asked = _Completion.model_validate(wanted)
         return _request(asked, _prompts(asked.prompt), (), asked.logprobs, asked.max_tokens or DEFAULT_TOKENS)
     except ValidationError as error:
-        raise _objection(error) from None
+        raise objection(error) from None
 
 
 def _asks_for_nothing(name: str, value: object) -> bool:
@@ -288,7 +288,8 @@ def _out_of_range(error: ConfigError) -> ApiError:
     return invalid(str(error), {"stop_strings": "stop", "stop_ids": "stop_token_ids"}.get(field, field))
 
 
-def _objection(error: ValidationError) -> ApiError:
+def objection(error: ValidationError) -> ApiError:
+    """Return what a client is told of a body that is not what was expected: of the first thing that is wrong."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part.islower())
     name = str(first["loc"][0])

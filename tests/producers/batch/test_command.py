@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,8 @@ async def test_who_waits_sees_it_end(shop: Shop) -> None:
     console = Console(record=True, width=120, force_terminal=True)
     following = asyncio.create_task(follow(shop.batches, "acme", batch.id, console))
     for claim in await shop.batches.claim("acme", "me", 5, 60_000):
-        await shop.batches.finish(
-            claim, Entry(completed=True, text=b"", costs={"judged_tokens": 4, "accepted_tokens": 3})
-        )
+        done = Entry(completed=True, text=zlib.compress(b"{}\n"), costs={"judged_tokens": 4, "accepted_tokens": 3})
+        await shop.batches.finish(claim, done)
     await shop.assembled(batch)
     assert (await following).status is Status.COMPLETED
     shown = console.export_text()
