@@ -18,6 +18,18 @@ from tests.producers.gateway.conftest import OpenGateway
 from tests.producers.gateway.test_refusals import JSON
 
 EXAMPLES = 300
+OTHERS = (
+    "/",
+    "/v1/models",
+    "/v1/models/%00",
+    "/v1/files",
+    "/v1/files/%00",
+    "/v1/files/x/content",
+    "/v1/batches",
+    "/v1/batches?limit=x&after=%00",
+    "/v1/batches/x",
+    "/v1/batches/x/cancel",
+)
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
 IDS = st.lists(st.integers(-1, 3000), max_size=8)
 LIKELY: dict[str, st.SearchStrategy[Any]] = {
@@ -61,7 +73,7 @@ def _fuzz(place: str) -> set[int]:
     @settings(max_examples=EXAMPLES, deadline=None)
     @given(
         method=st.just("POST") | st.sampled_from(("GET", "PUT", "DELETE")),
-        path=st.sampled_from((COMPLETIONS, CHAT, "/v1/models", "/v1/models/%00", "/")),
+        path=st.sampled_from((COMPLETIONS, CHAT, *OTHERS)),
         body=BODIES | JSON.map(lambda one: json.dumps(one).encode()) | st.binary(max_size=50),
     )
     def send(method: str, path: str, body: bytes) -> None:
