@@ -152,6 +152,7 @@ def _counted(metrics: Metrics, path: str, handle: Handler) -> Handler:
     """Return a handler that answers errors in OpenAI's shape, and counts what it answers with."""
 
     async def handler(request: Request) -> Response:
+        """Answer in any case."""
         try:
             response = await handle(request)
         except DsdqError as error:

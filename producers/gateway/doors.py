@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -46,15 +47,14 @@ class Doors:
         return self._owner(key.strip())
 
     def _owner(self, key: str) -> Tenant:
-        try:
+        tenant = None
+        with suppress(DeniedError):  # nobody is told whether form, name or secret was wrong
             tenant = self._tenants.get(owner_of(key))
-            if tenant is not None and any(one.is_of(key) for one in tenant.keys):
-                if tenant.enabled:
-                    return tenant
-                raise ApiError(403, f"tenant {tenant.name} is disabled", "tenant_disabled", kind="permission_error")
-        except DeniedError:
-            pass  # nobody is told whether form, name or secret was wrong
-        raise unauthorized("Incorrect API key provided; `dsdq tenant add` or `rotate` printed the right one, once")
+        if tenant is None or not any(one.is_of(key) for one in tenant.keys):
+            raise unauthorized("Incorrect API key provided; `dsdq tenant add` or `rotate` printed the right one, once")
+        if not tenant.enabled:
+            raise ApiError(403, f"tenant {tenant.name} is disabled", "tenant_disabled", kind="permission_error")
+        return tenant
 
     async def _follow(self) -> None:
         """Read the records if one has changed, at most once in a while."""

@@ -54,6 +54,7 @@ async def serve(url: str, host: str, port: int, drafts: tuple[str, ...], chosen:
     server: Server | None = None
 
     def draining() -> bool:
+        """Say whether the server takes no more requests."""
         return server is not None and server.should_exit
 
     with _listen(host, port) as listening:

@@ -115,6 +115,7 @@ class Answering:
 
     async def _prompts(self, tokenizer: Tokenizer, request: TextRequest) -> list[list[int]]:
         def encoded() -> list[list[int]]:
+            """Return the prompts' ids."""
             if request.is_chat:
                 return [chat.render(tokenizer, request.messages, request.model)]
             return [tokenizer.encode(one) if isinstance(one, str) else list(one) for one in request.prompts]

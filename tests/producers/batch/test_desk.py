@@ -85,6 +85,7 @@ async def test_a_turn_with_room_left_finds_a_batch_that_comes_later(shop: Shop) 
         await until(lambda: echo.busy == 1)
         await shop.prepared([request_of("b", prompt="b")])
         await until(lambda: echo.busy == 2)
+        assert [prompt for _, prompt in echo.began] == ["a", "b"]
 
 
 async def test_a_worker_that_stops_gives_its_lines_back_at_once(redis: Redis, shop: Shop) -> None:

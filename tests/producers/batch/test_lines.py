@@ -89,7 +89,7 @@ def test_a_bad_line_says_why(bad: bytes, code: str, custom_id: str | None) -> No
     | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps).map(str.encode)
 )
 def test_no_bytes_make_reading_a_line_fail(given_: bytes) -> None:
-    read_line(given_, COMPLETIONS)
+    assert isinstance(read_line(given_, COMPLETIONS), Fault)
 
 
 def test_an_id_that_is_no_text_in_utf_8_can_be_told_apart_like_any() -> None:

@@ -104,7 +104,7 @@ async def test_after_arqs_keys_are_lost_everything_is_done_all_the_same(redis: R
     await tender_of(redis, shop, echo).tend_once()
     await redis.delete(*await redis.keys("arq:*"))
     async with at_work(redis, shop, echo):
-        await shop.until(batch, Status.COMPLETED)
+        assert (await shop.until(batch, Status.COMPLETED)).completed == 20
 
 
 async def test_jobs_of_a_worker_that_was_killed_hold_nobody_up(redis: Redis, shop: Shop, echo: Echo) -> None:
@@ -114,7 +114,7 @@ async def test_jobs_of_a_worker_that_was_killed_hold_nobody_up(redis: Redis, sho
     for job in await redis.zrange(QUEUE, 0, -1):
         await redis.set(f"arq:in-progress:{job.decode()}", "1")
     async with at_work(redis, shop, echo):
-        await shop.until(batch, Status.COMPLETED)
+        assert (await shop.until(batch, Status.COMPLETED)).completed == 20
 
 
 async def test_jobs_are_msgpack_under_arqs_keys_and_as_many_as_there_is_to_do(
