@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import Any
 
-from dsdq.bus.tenants import TenantStore
 from dsdq.errors import BusyError, SessionError
 from dsdq.settings import Settings
-from dsdq.tenants import Tenant
 from dsdq.wire import ErrorCode
 from producers.batch.runner import Answer
 from producers.device.models import Models
@@ -18,6 +15,7 @@ from producers.openai.clients import Clients
 from producers.openai.drafts import Drafts
 from producers.openai.errors import ApiError, invalid
 from producers.openai.requests import parse
+from producers.openai.tenants import Tenants
 
 FAULT = 500  # from there on it was not the request's
 
@@ -25,11 +23,11 @@ FAULT = 500  # from there on it was not the request's
 class Asking:
     """See :class:`producers.batch.runner.Runner`. ``drafts`` are names; the first that fits a target drafts."""
 
-    def __init__(self, url: str, chosen: Settings, store: TenantStore, drafts: tuple[str, ...]) -> None:
+    def __init__(self, url: str, chosen: Settings, tenants: Tenants, drafts: tuple[str, ...]) -> None:
         models = Models()
-        self._store = store
+        self._tenants = tenants
         self._drafts = Drafts(models, drafts)
-        self._clients = Clients(url, chosen, store, models, kind="batch")
+        self._clients = Clients(url, chosen, models, kind="batch")
         self._answering = Answering(self._clients, models, self._drafts)
 
     async def load(self) -> None:
@@ -46,7 +44,9 @@ class Asking:
             request = parse(endpoint, body)
             if request.stream:
                 raise invalid("stream is not supported in a batch; leave it out", "stream", "unsupported_parameter")
-            async with aclosing(await self._answering.begin(await self._tenant(tenant), request, seed)) as answer:
+            async with aclosing(
+                await self._answering.begin(await self._tenants.named(tenant), request, seed)
+            ) as answer:
                 return Answer(200, await answer.whole())
         except ApiError as error:
             if error.retry_after_s is not None:
@@ -58,7 +58,3 @@ class Asking:
     async def aclose(self) -> None:
         """Disconnect."""
         await self._clients.aclose()
-
-    async def _tenant(self, name: str) -> Tenant:
-        records = await self._store.all()
-        return records.get(name) or Tenant(name=name, created=datetime.fromtimestamp(0, UTC))

@@ -15,6 +15,7 @@ from dsdq.settings import settings
 from producers.batch.asking import Asking
 from producers.batch.desk import Desk
 from producers.batch.queue import Tender, arq_of, check_address, work
+from producers.openai.tenants import Tenants
 
 
 async def serve(
@@ -31,7 +32,7 @@ async def serve(
     check_address(url)
     chosen, redis = settings(), open_redis(url)
     tenants = TenantStore(redis)
-    runner = Asking(url, chosen, tenants, drafts)
+    runner = Asking(url, chosen, Tenants(tenants), drafts)
     try:
         await check_server(redis, role=Role.BATCHES, allow_unsafe=chosen.allow_unsafe_redis)
         await scripts.load(redis)

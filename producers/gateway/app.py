@@ -32,6 +32,7 @@ from producers.openai.clients import Clients
 from producers.openai.drafts import Drafts
 from producers.openai.errors import ApiError, api_error, unknown_model
 from producers.openai.requests import CHAT, COMPLETIONS
+from producers.openai.tenants import Tenants
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -133,14 +134,13 @@ async def assemble(
     """
     redis = open_redis(url)
     models, metrics = Models(), Metrics()
-    drafting, store = Drafts(models, drafts), TenantStore(redis)
-    clients = Clients(url, chosen, store, models, kind="gateway")
+    drafting, clients = Drafts(models, drafts), Clients(url, chosen, models, kind="gateway")
     try:
         await check_server(redis, role=Role.DEVICE, allow_unsafe=chosen.allow_unsafe_redis)
         await drafting.load()
         answering = Answering(clients, models, drafting)
         texts = Texts(answering, metrics, at_once=chosen.gateway_requests, drain_s=chosen.drain_ms / 1000)
-        doors, files = Doors(store), FileStore(redis, FileBounds.of(chosen))
+        doors, files = Doors(Tenants(TenantStore(redis))), FileStore(redis, FileBounds.of(chosen))
         jobs = Jobs(doors, files, BatchStore(redis, chosen.file_ttl_ms), chosen.file_bytes)
         yield Gateway(doors, answering, texts, jobs, Registry(redis), metrics, draining).application()
     finally:

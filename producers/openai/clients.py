@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from dsdq.bus.tenants import TenantStore
 from dsdq.errors import ConfigError
 from dsdq.sealing import producer_key
 from dsdq.settings import Settings
@@ -23,8 +22,8 @@ class Clients:
     needs ``DSDQ_SERVICE_KEY``. ``kind`` begins the producer's name, which is by chance.
     """
 
-    def __init__(self, url: str, chosen: Settings, store: TenantStore, models: Models, *, kind: str) -> None:
-        self._url, self._chosen, self._store, self._models = url, chosen, store, models
+    def __init__(self, url: str, chosen: Settings, models: Models, *, kind: str) -> None:
+        self._url, self._chosen, self._models = url, chosen, models
         self._producer = f"{kind}-{secrets.token_hex(6)}"
         self._making = asyncio.Lock()
         self._clients: dict[tuple[str, str], RedisClient] = {}

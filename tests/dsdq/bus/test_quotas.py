@@ -63,9 +63,11 @@ async def test_a_refusal_says_which_limit_what_is_left_and_when_to_come_back(quo
     tenant = bounded(committed_per_minute=1000)
     await quotas.reserve(tenant, a_use("s1", 900))
     refusal = await refused(quotas, tenant, a_use("s2", 250))
-    assert (refusal.limit, refusal.left) == ("committed_per_minute", 100)
-    assert 8_000 < refusal.retry_after_ms <= 9_000  # 150 more come in 9 seconds
-    assert "limit committed_per_minute of 1000 leaves 100, this session needs 250; come back in" in str(refusal)
+    assert refusal.limit == "committed_per_minute"
+    assert 100 <= refusal.left < 250  # one comes back every 60 ms
+    assert 60 * (249 - refusal.left) < refusal.retry_after_ms <= 60 * (250 - refusal.left)
+    left = f"leaves {refusal.left}, this session needs 250; come back in"
+    assert f"limit committed_per_minute of 1000 {left}" in str(refusal)
     await quotas.reserve(tenant, a_use("s2", 100))
 
 

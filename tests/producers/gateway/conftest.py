@@ -17,7 +17,13 @@ from producers.gateway.server import Server
 from tests.conftest import Serve
 
 DRAFTS = ("hash:0.8",)
+PATIENCE_S = 200.0  # everything runs on the test's own loop, which may be busy
 OpenGateway = Callable[..., AbstractAsyncContextManager[str]]
+
+
+def asking_at(url: str, key: str = "none") -> openai.AsyncOpenAI:
+    """Return OpenAI's client, which asks once and waits."""
+    return openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=PATIENCE_S)
 
 
 @pytest.fixture
@@ -46,6 +52,6 @@ async def client(serve: Serve, open_gateway: OpenGateway) -> AsyncIterator[opena
     async with (
         serve(HASH_TARGET, allow_unsafe_redis=True),
         open_gateway() as url,
-        openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as asking,
+        asking_at(url) as asking,
     ):
         yield asking

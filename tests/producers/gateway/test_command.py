@@ -6,12 +6,11 @@ import signal
 import sys
 from typing import Any
 
-import openai
-
 from dsdq.models.names import HASH_TARGET
 from dsdq.processes import spawn
 from dsdq.testing.hashed import decode
 from tests.conftest import Serve
+from tests.producers.gateway.conftest import asking_at
 from tests.producers.gateway.test_texts import TOKENIZER
 
 TOKENS = 300
@@ -24,7 +23,7 @@ async def test_told_to_stop_it_finishes_what_it_has_begun(serve: Serve, redis_ur
         try:
             ready = await gateway.read_line()
             url = ready.split()[1]
-            async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+            async with asking_at(url) as client:
                 asked: dict[str, Any] = {"model": HASH_TARGET, "prompt": [1, 2, 3], "max_tokens": TOKENS}
                 stream = await client.completions.create(stream=True, temperature=0, **asked)
                 text = (await anext(aiter(stream))).choices[0].text

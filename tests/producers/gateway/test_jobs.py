@@ -18,7 +18,7 @@ from dsdq.processes import spawn
 from dsdq.tenants import Tenant, fresh_key
 from dsdq.testing.hashed import decode
 from tests.producers.batch.conftest import request_of
-from tests.producers.gateway.conftest import OpenGateway
+from tests.producers.gateway.conftest import OpenGateway, asking_at
 from tests.producers.gateway.test_texts import TOKENIZER
 
 WORKER = ("batch", "worker", "--draft", "hash:0.8")
@@ -94,8 +94,8 @@ async def test_nobody_sees_anothers_files(redis: Redis, open_gateway: OpenGatewa
         await TenantStore(redis).add(Tenant(name=name, created=datetime.now(UTC), keys=(key,)))
     async with (
         open_gateway(file_bytes=1000, tenant_file_bytes=2000) as url,
-        openai.AsyncOpenAI(base_url=url, api_key=keys["acme"], max_retries=0) as acme,
-        openai.AsyncOpenAI(base_url=url, api_key=keys["globex"], max_retries=0) as globex,
+        asking_at(url, keys["acme"]) as acme,
+        asking_at(url, keys["globex"]) as globex,
     ):
         file = await acme.files.create(file=("in.jsonl", b"{}\n"), purpose="batch")
         batch = await acme.batches.create(input_file_id=file.id, endpoint="/v1/completions", completion_window="24h")

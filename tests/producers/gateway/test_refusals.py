@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
@@ -18,7 +18,7 @@ from dsdq.tenants import Limits, Tenant, fresh_key
 from producers.openai.errors import ApiError
 from producers.openai.requests import CHAT, COMPLETIONS, parse, read_body
 from tests.conftest import Serve
-from tests.producers.gateway.conftest import OpenGateway
+from tests.producers.gateway.conftest import OpenGateway, asking_at
 
 ASKED: dict[str, Any] = {"model": HASH_TARGET, "prompt": "a"}
 
@@ -79,7 +79,7 @@ async def test_models_and_routes_that_there_are_not(client: openai.AsyncOpenAI) 
 
 async def test_nobody_serves(redis: Redis, open_gateway: OpenGateway) -> None:
     del redis
-    async with open_gateway() as url, openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+    async with open_gateway() as url, asking_at(url) as client:
         with pytest.raises(openai.InternalServerError) as refused:
             await client.completions.create(**ASKED)
         assert refused.value.status_code == 503
@@ -95,7 +95,7 @@ async def test_keys_open_what_is_their_tenants(redis: Redis, serve: Serve, open_
     async with serve(HASH_TARGET, allow_unsafe_redis=True), open_gateway() as url:
 
         def client(key: str) -> openai.AsyncOpenAI:
-            return openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0)
+            return asking_at(url, key)
 
         async with client(keys["acme"]) as acme, client(keys["globex"]) as globex:
             for wrong in ("wrong", keys["acme"][:-1] + "x", keys["acme"].replace("acme", "globex")):
@@ -123,12 +123,14 @@ NAMES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, JSON, max_size=6), st.sampled_from((COMPLETIONS, CHAT)))
 def test_whatever_is_asked_is_a_request_or_refused(body: dict[str, Any], endpoint: str) -> None:
     refused = refusal(lambda: parse(endpoint, {"model": "m", "prompt": "p"} | body))
     assert refused is None or (refused.status == 400 and refused.message)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60) | JSON.map(lambda one: repr(one).encode()))
 def test_whatever_is_sent_is_an_object_or_refused(body: bytes) -> None:
     refused = refusal(lambda: read_body(body))

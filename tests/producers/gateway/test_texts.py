@@ -14,7 +14,7 @@ from dsdq.testing.hashed import decode
 from producers.openai.chat import render
 from producers.openai.requests import ChatMessage
 from tests.conftest import Serve
-from tests.producers.gateway.conftest import OpenGateway
+from tests.producers.gateway.conftest import OpenGateway, asking_at
 
 PROMPT, TOKENS = "def fib(n):", 40
 TOKENIZER = Tokenizer.load(HASH_TARGET)
@@ -97,7 +97,7 @@ async def test_log_probabilities_of_the_real_target(serve: Serve, open_gateway: 
     async with (
         serve("builtin/target", allow_unsafe_redis=True),
         open_gateway(drafts=("builtin/draft",)) as url,
-        openai.AsyncOpenAI(base_url=url, api_key="none") as client,
+        asking_at(url) as client,
     ):
         asked: dict[str, Any] = {"model": "builtin/target", "temperature": 0, "max_tokens": 12}
         found = await client.completions.create(prompt=PROMPT, logprobs=3, **asked)
@@ -121,7 +121,7 @@ async def test_who_goes_away_ends_the_session(serve: Serve, open_gateway: OpenGa
     async with (
         serve(HASH_TARGET, allow_unsafe_redis=True, hash_step_ms=5) as verifier,
         open_gateway() as url,
-        openai.AsyncOpenAI(base_url=url, api_key="none") as client,
+        asking_at(url) as client,
     ):
         asked: dict[str, Any] = {"model": HASH_TARGET, "max_tokens": 3000, "prompt": [1, 2], "n": 3}
         stream = await client.completions.create(stream=True, **asked)

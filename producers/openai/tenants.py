@@ -1,0 +1,48 @@
+"""Who the tenants are, as it was a moment ago: a request must not cost Redis a look at every record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from time import monotonic
+
+from dsdq.bus.tenants import TenantStore
+from dsdq.tenants import DEFAULT_TENANT, Tenant
+
+FRESH_S = 1.0  # a key that was rotated or a tenant that was disabled opens nothing any more after
+
+
+class Tenants:
+    """Tenants' records, read again when one has changed, at most once in a while."""
+
+    def __init__(self, store: TenantStore) -> None:
+        self._store = store
+        self._reading = asyncio.Lock()
+        self._version = -1
+        self._read_s = -FRESH_S
+        self._records: Mapping[str, Tenant] = {}
+
+    async def records(self) -> Mapping[str, Tenant]:
+        """Return all records by name.
+
+        Raises:
+            BusError: they cannot be read.
+        """
+        async with self._reading:
+            if monotonic() - self._read_s >= FRESH_S:
+                version = await self._store.version()
+                if version != self._version:
+                    self._records = await self._store.all()
+                    self._version = version
+                self._read_s = monotonic()
+            return self._records
+
+    async def named(self, name: str) -> Tenant:
+        """Return a tenant's record, or what stands for one that has none."""
+        return (await self.records()).get(name) or unrecorded(name)
+
+
+def unrecorded(name: str = DEFAULT_TENANT) -> Tenant:
+    """Return a tenant without keys, secrets and limits."""
+    return Tenant(name=name, created=datetime.fromtimestamp(0, UTC))
