@@ -178,7 +178,7 @@ async def test_settling_one_session_lets_no_other_lapse(quotas: Quotas, redis: R
         await leaky.reserve(tenant, a_use(session, 500))
     await asyncio.sleep(0.05)  # Redis was away for longer than reservations last
     await quotas.settle(tenant, [spent("s1", 500), spent("s2", 400)])
-    assert (await refused(quotas, tenant, a_use("s3", 200))).left in range(100, 120)
+    assert (await refused(quotas, tenant, a_use("s3", 200))).left == 100
 
 
 async def test_an_owner_that_has_lost_the_session_is_not_heard(quotas: Quotas, redis: Redis) -> None:
@@ -187,7 +187,7 @@ async def test_an_owner_that_has_lost_the_session_is_not_heard(quotas: Quotas, r
     await quotas.renew(tenant, [replace(a_use("s1", 600), used_committed=50, epoch=2)])
     await quotas.settle(tenant, [spent("s1", 10)])
     await quotas.renew(tenant, [a_use("s1", 900)])
-    assert (await refused(quotas, tenant, a_use("s2", 500))).left in range(400, 420)
+    assert (await refused(quotas, tenant, a_use("s2", 500))).left == 400
     await quotas.settle(tenant, [spent("s1", 500, epoch=2)])
     assert await redis.hgetall(keys.quota_reserved("acme")) == {}
     await quotas.reserve(tenant, a_use("s2", 500))
