@@ -18,7 +18,7 @@ class Role(StrEnum):
 
     WORKER = "worker"
     DEVICE = "device"
-    BATCHES = "batch worker"
+    GATEWAY = "gateway"
 
 
 def needed(role: Role) -> list[Command]:
@@ -26,7 +26,7 @@ def needed(role: Role) -> list[Command]:
     # What else a device may touch depends on its tenant, and is tried by using it.
     if role is Role.DEVICE:
         return _of_the_registry()
-    if role is Role.BATCHES:
+    if role is Role.GATEWAY:
         return [*_of_the_registry(), *_of_batches()]
     return [*_of_the_registry(), *_of_inboxes(), *_of_logs(), *_of_leases()]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Any
 
-from dsdq.errors import BusyError, SessionError
+from dsdq.errors import BusyError, DsdqError
 from dsdq.settings import Settings
 from dsdq.wire import ErrorCode
 from producers.batch.runner import Answer
@@ -13,7 +13,7 @@ from producers.device.models import Models
 from producers.openai.answering import Answering
 from producers.openai.clients import Clients
 from producers.openai.drafts import Drafts
-from producers.openai.errors import ApiError, invalid
+from producers.openai.errors import BUSY_S, api_error, invalid
 from producers.openai.requests import parse
 from producers.openai.tenants import Tenants
 
@@ -48,12 +48,14 @@ class Asking:
                 await self._answering.begin(await self._tenants.named(tenant), request, seed)
             ) as answer:
                 return Answer(200, await answer.whole())
-        except ApiError as error:
-            if error.retry_after_s is not None:
-                raise BusyError(str(error), 1000 * error.retry_after_s) from error
-            if error.status >= FAULT:
-                raise SessionError(error.code or ErrorCode.INTERNAL, str(error)) from error
-            return Answer(error.status, error.body)
+        except DsdqError as error:
+            refused = api_error(error)
+            # A verifier may not have heard yet of a tenant that was added or enabled; lines of one that stays off wait.
+            if refused.may_pass or refused.code == ErrorCode.TENANT_DISABLED:
+                raise BusyError(str(refused), 1000 * (refused.retry_after_s or BUSY_S)) from error
+            if refused.status >= FAULT:
+                raise refused from error
+            return Answer.of(refused)
 
     async def aclose(self) -> None:
         """Disconnect."""

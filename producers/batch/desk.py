@@ -19,6 +19,7 @@ from producers.batch.answering import FIRST_MS, MOST_FAILURES, MOST_MS, answer_o
 from producers.batch.fair import divide, shares_of
 from producers.batch.lines import Request, entry_of, seed_of
 from producers.batch.runner import Answer, Runner
+from producers.openai.errors import ApiError
 
 log = get_logger("batch")
 
@@ -122,7 +123,8 @@ class Desk:
         request = Request.unpack(claim.work)
         seed = seed_of(claim.batch, request.custom_id)
         if claim.tries > MOST_FAILURES:
-            answer = Answer.refused(500, f"{claim.tries} workers ended while they did this line", "internal")
+            message = f"{claim.tries} workers ended while they did this line"
+            answer = Answer.of(ApiError(500, message, "internal", kind="server_error"))
         else:
             answer = await answer_of(lambda: self._runner(claim.tenant, claim.endpoint, request.body, seed), self._rng)
         return entry_of(claim, request, answer)

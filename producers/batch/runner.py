@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
+
+from producers.openai.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +20,9 @@ class Answer:
     body: dict[str, Any]
 
     @classmethod
-    def refused(cls, status: int, message: str, code: str) -> Answer:
-        """Return an answer with OpenAI's error object."""
-        kind = "invalid_request_error" if status < 500 else "server_error"
-        return cls(status, {"error": {"message": message, "type": kind, "param": None, "code": code}})
+    def of(cls, error: ApiError) -> Self:
+        """Return what an error of the API is."""
+        return cls(error.status, error.body)
 
 
 class Runner(Protocol):
@@ -33,10 +34,8 @@ class Runner(Protocol):
         Ends when it is cancelled, and leaves nothing running then.
 
         Raises:
-            BusError: the service cannot be asked just now, or is full.
-            QuotaError: a limit of the tenant; later there may be enough.
-            ConfigError: nobody serves the model just now.
-            PromptError, RefusedError: it will never be done.
+            BusyError: not now: nobody serves the model, the service or a limit of the tenant is full, Redis is away.
+            ApiError: it failed, and that was not the request's fault.
         """
         ...
 

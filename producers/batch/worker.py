@@ -34,7 +34,7 @@ async def serve(
     tenants = TenantStore(redis)
     runner = Asking(url, chosen, Tenants(tenants), drafts)
     try:
-        await check_server(redis, role=Role.BATCHES, allow_unsafe=chosen.allow_unsafe_redis)
+        await check_server(redis, role=Role.GATEWAY, allow_unsafe=chosen.allow_unsafe_redis)
         await scripts.load(redis)
         await runner.load()
         desk, arq = Desk(BatchStore(redis, chosen.file_ttl_ms), runner, sessions), arq_of(redis)

@@ -24,9 +24,10 @@ class Models:
         """
         if not isinstance(name, str):
             return name
-        async with self._loading:
-            if name not in self._drafters:
-                self._drafters[name] = await asyncio.to_thread(load_drafter, name)
+        if name not in self._drafters:
+            async with self._loading:
+                if name not in self._drafters:
+                    self._drafters[name] = await asyncio.to_thread(load_drafter, name)
         return self._drafters[name]
 
     async def tokenizer(self, name: str) -> Tokenizer:
@@ -35,7 +36,8 @@ class Models:
         Raises:
             ModelError: it cannot be loaded.
         """
-        async with self._loading:
-            if name not in self._tokenizers:
-                self._tokenizers[name] = await asyncio.to_thread(Tokenizer.load, name)
+        if name not in self._tokenizers:
+            async with self._loading:
+                if name not in self._tokenizers:
+                    self._tokenizers[name] = await asyncio.to_thread(Tokenizer.load, name)
         return self._tokenizers[name]

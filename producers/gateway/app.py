@@ -20,17 +20,16 @@ from dsdq.bus.rights import Role
 from dsdq.bus.tenants import TenantStore
 from dsdq.errors import DsdqError
 from dsdq.settings import Settings
-from dsdq.tenants import Tenant
 from producers.device.models import Models
 from producers.gateway.doors import Doors
 from producers.gateway.jobs import Jobs
 from producers.gateway.metrics import CONTENT_TYPE, Metrics
 from producers.gateway.page import PATHS, page
 from producers.gateway.texts import Texts
-from producers.openai.answering import Answering, failure
+from producers.openai.answering import Answering
 from producers.openai.clients import Clients
 from producers.openai.drafts import Drafts
-from producers.openai.errors import ApiError, api_error, unknown_model
+from producers.openai.errors import ApiError, api_error, failure, unknown_model
 from producers.openai.requests import CHAT, COMPLETIONS
 from producers.openai.tenants import Tenants
 
@@ -51,21 +50,21 @@ class Gateway:
 
     async def completions(self, request: Request) -> Response:
         """Continue texts."""
-        return await self.texts.serve(request, await self._tenant(request), COMPLETIONS)
+        return await self.texts.serve(request, await self.doors.enter(request), COMPLETIONS)
 
     async def chat(self, request: Request) -> Response:
         """Continue a conversation."""
-        return await self.texts.serve(request, await self._tenant(request), CHAT)
+        return await self.texts.serve(request, await self.doors.enter(request), CHAT)
 
     async def models(self, request: Request) -> Response:
         """List the models that are served."""
-        served = await self.answering.models(await self._tenant(request))
+        served = await self.answering.models(await self.doors.enter(request))
         return JSONResponse({"object": "list", "data": [_model(one) for one in served]})
 
     async def model(self, request: Request) -> Response:
         """Show one of them."""
         name = request.path_params["model"]
-        for one in await self.answering.models(await self._tenant(request)):
+        for one in await self.answering.models(await self.doors.enter(request)):
             if one.model == name:
                 return JSONResponse(_model(one))
         raise unknown_model(name)
@@ -118,9 +117,6 @@ class Gateway:
             exception_handlers={HTTPException: _no_route},
         )
 
-    async def _tenant(self, request: Request) -> Tenant:
-        return await self.doors.enter(request.headers.get("authorization"))
-
 
 @asynccontextmanager
 async def assemble(
@@ -136,7 +132,7 @@ async def assemble(
     models, metrics = Models(), Metrics()
     drafting, clients = Drafts(models, drafts), Clients(url, chosen, models, kind="gateway")
     try:
-        await check_server(redis, role=Role.DEVICE, allow_unsafe=chosen.allow_unsafe_redis)
+        await check_server(redis, role=Role.GATEWAY, allow_unsafe=chosen.allow_unsafe_redis)
         await drafting.load()
         answering = Answering(clients, models, drafting)
         texts = Texts(answering, metrics, at_once=chosen.gateway_requests, drain_s=chosen.drain_ms / 1000)

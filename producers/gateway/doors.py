@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
+from starlette.requests import Request
+
 from dsdq.errors import DeniedError
 from dsdq.tenants import Tenant, owner_of
 from producers.openai.errors import ApiError, unauthorized
@@ -20,8 +22,8 @@ class Doors:
     def __init__(self, tenants: Tenants) -> None:
         self._tenants = tenants
 
-    async def enter(self, authorization: str | None) -> Tenant:
-        """Return the tenant of an ``Authorization`` header.
+    async def enter(self, request: Request) -> Tenant:
+        """Return the tenant whose key a request carries.
 
         Raises:
             ApiError: the key opens nothing (401), or its tenant is disabled (403).
@@ -30,7 +32,7 @@ class Doors:
         records = await self._tenants.records()
         if not records:
             return unrecorded()
-        scheme, _, key = (authorization or "").partition(" ")
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise unauthorized("expected an API key as `Authorization: Bearer KEY`, got none")
         return _owner(records, key.strip())

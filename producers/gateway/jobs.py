@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
@@ -15,14 +16,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from dsdq.bus.batches import BatchStore
 from dsdq.bus.files import CHUNK_BYTES, FileStore
 from dsdq.errors import ConfigError
-from dsdq.tenants import Tenant
 from producers.gateway.doors import Doors
 from producers.gateway.texts import read
+from producers.openai.answers import Json
 from producers.openai.errors import ApiError, invalid
 from producers.openai.requests import ENDPOINTS, objection, read_body
 
 ENVELOPE_BYTES = 1 << 16  # of a form, around its file
-MOST_LISTED = 100
+MOST_BATCHES, MOST_FILES = 100, 10_000  # of one list
 
 
 class _Create(BaseModel):
@@ -43,10 +44,12 @@ class Jobs:
 
     async def add_file(self, request: Request) -> Response:
         """Keep an uploaded file."""
-        tenant = await self._tenant(request)
+        tenant = await self._doors.enter(request)
         self._check_length(request)
         try:
             async with request.form(max_files=1, max_fields=8) as form:
+                for name in form.keys() - {"file", "purpose"}:
+                    raise invalid(f"{name:.80} is not supported here; leave it out", name, "unsupported_parameter")
                 file, purpose = form.get("file"), form.get("purpose")
                 if not isinstance(file, UploadFile):
                     raise invalid("file: expected a file in a multipart form, got none", "file")
@@ -61,12 +64,17 @@ class Jobs:
 
     async def list_files(self, request: Request) -> Response:
         """List a tenant's files, the newest first."""
-        found = await self._files.newest((await self._tenant(request)).name)
-        return JSONResponse(_listed([one.document() for one in found], more=False))
+        tenant, query = await self._doors.enter(request), _query(request, "purpose", "limit", "after")
+        purpose, limit = query.get("purpose"), _limit(query, MOST_FILES, MOST_FILES)
+        found = [one for one in await self._files.newest(tenant.name) if purpose in (None, one.purpose)]
+        ids = [one.id for one in found]
+        behind = found[ids.index(query["after"]) + 1 :] if query.get("after") in ids else []
+        shown = (behind if "after" in query else found)[: limit + 1]
+        return JSONResponse(_listed([one.document() for one in shown], limit))
 
     async def file(self, request: Request) -> Response:
         """Show a file, or delete it."""
-        tenant, file_id = (await self._tenant(request)).name, request.path_params["id"]
+        tenant, file_id = (await self._doors.enter(request)).name, request.path_params["id"]
         with _or(404, "file_id"):
             if request.method == "DELETE":
                 await self._files.get(tenant, file_id)
@@ -76,14 +84,14 @@ class Jobs:
 
     async def content(self, request: Request) -> Response:
         """Give a file's content."""
-        tenant, file_id = (await self._tenant(request)).name, request.path_params["id"]
+        tenant, file_id = (await self._doors.enter(request)).name, request.path_params["id"]
         with _or(404, "file_id"):
             await self._files.get(tenant, file_id)
         return StreamingResponse(self._files.read(tenant, file_id), media_type="application/jsonl")
 
     async def add_batch(self, request: Request) -> Response:
         """Begin a batch."""
-        tenant = await self._tenant(request)
+        tenant = await self._doors.enter(request)
         try:
             wanted = _Create.model_validate(read_body(await read(request)))
         except ValidationError as error:
@@ -100,29 +108,22 @@ class Jobs:
 
     async def list_batches(self, request: Request) -> Response:
         """List a tenant's batches, the newest first."""
-        tenant, query = await self._tenant(request), request.query_params
-        limit = query.get("limit", "20")
-        if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= MOST_LISTED:
-            raise invalid(f"limit: expected 1 to {MOST_LISTED}, got {limit!r:.80}", "limit")
-        with _or(404, "after"):
-            found = await self._batches.newest(tenant.name, after=query.get("after"), limit=int(limit) + 1)
-        shown = found[: int(limit)]
-        return JSONResponse(_listed([one.document() for one in shown], more=len(found) > len(shown)))
+        tenant, query = await self._doors.enter(request), _query(request, "limit", "after")
+        limit = _limit(query, 20, MOST_BATCHES)
+        found = await self._batches.newest(tenant.name, after=query.get("after"), limit=limit + 1)
+        return JSONResponse(_listed([one.document() for one in found], limit))
 
     async def batch(self, request: Request) -> Response:
         """Show how far a batch is."""
-        tenant = await self._tenant(request)
+        tenant = await self._doors.enter(request)
         with _or(404, "batch_id"):
             return JSONResponse((await self._batches.get(tenant.name, request.path_params["id"])).document())
 
     async def cancel(self, request: Request) -> Response:
         """End a batch; what is done of it is kept."""
-        tenant = await self._tenant(request)
+        tenant = await self._doors.enter(request)
         with _or(404, "batch_id"):
             return JSONResponse((await self._batches.cancel(tenant.name, request.path_params["id"])).document())
-
-    async def _tenant(self, request: Request) -> Tenant:
-        return await self._doors.enter(request.headers.get("authorization"))
 
     def _check_length(self, request: Request) -> None:
         """Refuse what is too long before it is read: a form's file is written to disk meanwhile."""
@@ -149,6 +150,26 @@ async def _pieces(file: UploadFile) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _listed(found: list[dict[str, object]], *, more: bool) -> dict[str, object]:
-    ends = {"first_id": found[0]["id"], "last_id": found[-1]["id"]} if found else {"first_id": None, "last_id": None}
-    return {"object": "list", "data": found, "has_more": more} | ends
+def _query(request: Request, *known: str) -> Mapping[str, str]:
+    """Return a request's query.
+
+    Raises:
+        ApiError: it asks for something else than what is ``known``.
+    """
+    for name in request.query_params.keys() - set(known):
+        raise invalid(f"Unknown parameter: {name:.80}", name, "unknown_parameter")
+    return request.query_params
+
+
+def _limit(query: Mapping[str, str], usual: int, most: int) -> int:
+    given = query.get("limit", str(usual))
+    if not re.fullmatch("[0-9]{1,5}", given) or not 1 <= int(given) <= most:
+        raise invalid(f"limit: expected 1 to {most}, got {given!r:.80}", "limit")
+    return int(given)
+
+
+def _listed(found: Sequence[Json], limit: int) -> Json:
+    """Return a page of a list, of which one more was found if there is more."""
+    shown = found[:limit]
+    ends = {"first_id": shown[0]["id"], "last_id": shown[-1]["id"]} if shown else {"first_id": None, "last_id": None}
+    return {"object": "list", "data": shown, "has_more": len(found) > limit} | ends

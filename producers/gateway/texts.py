@@ -18,9 +18,9 @@ from starlette.types import Receive, Scope, Send
 from dsdq.tasks import end
 from dsdq.tenants import Tenant
 from producers.gateway.metrics import Metrics
-from producers.openai.answering import Answer, Answering, failure
+from producers.openai.answering import Answer, Answering
 from producers.openai.answers import Json
-from producers.openai.errors import ApiError, invalid
+from producers.openai.errors import ApiError, failure, invalid
 from producers.openai.requests import parse, read_body
 
 T = TypeVar("T")

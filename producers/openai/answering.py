@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from time import monotonic
 
 from dsdq.bus.registry import WorkerInfo
@@ -12,20 +11,16 @@ from dsdq.client import GenerationStats, Token
 from dsdq.errors import ConfigError, DsdqError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.tasks import end, run_all
-from dsdq.telemetry.logs import get_logger
 from dsdq.tenants import Tenant
 from producers.device.choosing import WIDEST
-from producers.device.client import RedisClient
 from producers.device.generation import RedisGeneration
 from producers.device.models import Models
 from producers.openai import chat
 from producers.openai.answers import Json, Shape, finish_reason
 from producers.openai.clients import Clients
 from producers.openai.drafts import Drafts
-from producers.openai.errors import ApiError, api_error, too_long, unknown_model
+from producers.openai.errors import api_error, failure, too_long, unknown_model
 from producers.openai.requests import TextRequest
-
-log = get_logger("openai")
 
 BURSTS_AHEAD = 16  # of one request: a client that reads slowly makes its texts wait
 KNOWN_S = 600.0  # a model that nobody serves just now may come back
@@ -42,18 +37,15 @@ class Answering:
         self._served: dict[str, tuple[float, WorkerInfo]] = {}  # by model, with when it was seen
 
     async def models(self, tenant: Tenant) -> list[WorkerInfo]:
-        """Return a verifier of each model that is served.
+        """Return a verifier of each model that is served, or was until a moment ago: it may come back.
 
         Raises:
-            ApiError: that cannot be known now.
+            DsdqError: that cannot be known now.
         """
-        try:
-            client = await self._clients.of(tenant)
-            workers = await client.workers()
-        except DsdqError as error:
-            raise api_error(error) from error
-        self._served |= {worker.model: (monotonic(), worker) for worker in workers}
-        return [one for seen_s, one in self._served.values() if monotonic() - seen_s < KNOWN_S]
+        now_s, client = monotonic(), await self._clients.of(tenant)
+        self._served |= {worker.model: (now_s, worker) for worker in await client.workers()}
+        self._served = {name: seen for name, seen in self._served.items() if now_s - seen[0] < KNOWN_S}
+        return [worker for _, worker in self._served.values()]
 
     async def begin(self, tenant: Tenant, request: TextRequest, seed: int | None = None) -> Answer:
         """Begin to answer; ``seed`` is for a request that names none. Return when the first tokens are here.
@@ -68,24 +60,23 @@ class Answering:
 
     async def _begin(self, tenant: Tenant, request: TextRequest, seed: int | None) -> Answer:
         client = await self._clients.of(tenant)
-        worker = await self._worker(tenant, client, request.model)
+        worker = await self._worker(tenant, request.model)
         tokenizer = await self._models.tokenizer(worker.tokenizer)
         prompts = await self._prompts(tokenizer, request)
         tokens = _bounded(request, prompts, worker.context_tokens)
-        asked = replace(request, seed=seed if request.seed is None else request.seed)
         drafter = await self._drafts.of(worker)
         generations = [
             client.generate(
                 prompt,
                 draft=drafter,
                 model=request.model,
-                sampling=asked.sampling,
+                sampling=request.sampling,
                 max_tokens=most,
-                seed=asked.seed,
-                stop=asked.stop,
-                stop_ids=asked.stop_ids,
-                ignore_eos=asked.ignore_eos,
-                logprobs=asked.logprobs,
+                seed=seed if request.seed is None else request.seed,
+                stop=request.stop,
+                stop_ids=request.stop_ids,
+                ignore_eos=request.ignore_eos,
+                logprobs=request.logprobs,
                 choice=choice,
             )
             for prompt, most in zip(prompts, tokens, strict=True)
@@ -99,19 +90,19 @@ class Answering:
             raise
         return answer
 
-    async def _worker(self, tenant: Tenant, client: RedisClient, model: str) -> WorkerInfo:
-        """Return a verifier of a model as it was seen last: texts find theirs by themselves."""
-        workers = await client.workers(model)
-        if workers:
-            self._served[model] = monotonic(), workers[0]
-            return workers[0]
-        await self.models(tenant)
-        seen_s, worker = self._served.get(model, (0.0, None))
-        if worker is None or monotonic() - seen_s > KNOWN_S:
-            if not self._served:
-                raise ConfigError("expected a verifier, found none; start one with `dsdq verifier`")
-            raise unknown_model(model)
-        return worker
+    async def _worker(self, tenant: Tenant, model: str) -> WorkerInfo:
+        """Return a verifier of a model; texts find theirs by themselves. Redis is not asked about names by clients.
+
+        Raises:
+            ApiError: nobody serves it.
+        """
+        served = await self.models(tenant)
+        if not served:
+            raise ConfigError("expected a verifier, found none; start one with `dsdq verifier`")
+        for worker in served:
+            if worker.model == model:
+                return worker
+        raise unknown_model(model)
 
     async def _prompts(self, tokenizer: Tokenizer, request: TextRequest) -> list[list[int]]:
         def encoded() -> list[list[int]]:
@@ -120,7 +111,7 @@ class Answering:
                 return [chat.render(tokenizer, request.messages, request.model)]
             return [tokenizer.encode(one) if isinstance(one, str) else list(one) for one in request.prompts]
 
-        characters = sum(len(one) for one in request.prompts) + sum(len(one.content) for one in request.messages)
+        characters = sum(len(one) for one in request.prompts) + sum(len(one.text) for one in request.messages)
         return await asyncio.to_thread(encoded) if characters > LONG_CHARACTERS else encoded()
 
 
@@ -215,6 +206,8 @@ class Answer:
             await self._bursts.put((index, []))
         except DsdqError as error:
             await self._bursts.put(error)
+        except Exception as error:  # noqa: BLE001 - whoever waits for tokens is to hear of it
+            await self._bursts.put(failure(error))
 
     async def _next(self) -> Burst:
         found = await self._bursts.get()
@@ -238,9 +231,3 @@ def _bounded(request: TextRequest, prompts: list[list[int]], context_tokens: int
             raise too_long(len(prompt), wanted, context_tokens - WIDEST)
         tokens.append(wanted)
     return tokens
-
-
-def failure(error: BaseException) -> ApiError:
-    """Return what a client is told of an error that nobody expected; it is logged with where it came from."""
-    log.error("request failed", exc_info=error)
-    return ApiError(500, "The server failed on this request; it has been logged", "internal", kind="server_error")

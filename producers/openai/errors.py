@@ -17,7 +17,10 @@ from dsdq.errors import (
     SessionError,
     WireError,
 )
+from dsdq.telemetry.logs import get_logger
 from dsdq.wire import ErrorCode
+
+log = get_logger("openai")
 
 BUSY_S = 1  # when to come back, where nobody knows better
 
@@ -93,6 +96,12 @@ def api_error(error: DsdqError) -> ApiError:
     if isinstance(error, BusError | ConfigError | ModelError):
         return _unavailable(str(error), math.ceil(getattr(error, "retry_after_ms", 0) / 1000))
     return ApiError(500, str(error), "internal", kind=_SERVER)
+
+
+def failure(error: BaseException) -> ApiError:
+    """Return what a client is told of an error that nobody expected; it is logged with where it came from."""
+    log.error("request failed", exc_info=error)
+    return ApiError(500, "The server failed on this request; it has been logged", "internal", kind=_SERVER)
 
 
 def _over_quota(error: QuotaError) -> ApiError:

@@ -99,10 +99,14 @@ class ChatMessage(_Strict):
     name: str | None = None
 
     @property
+    def text(self) -> str:
+        """Return what it says, whole."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+    @property
     def plain(self) -> dict[str, str]:
         """Return it as chat templates take it."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": self.role, "content": text}
+        return {"role": self.role, "content": self.text}
 
 
 class _Chat(_Asked):

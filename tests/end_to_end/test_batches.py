@@ -1,82 +1,129 @@
-"""Batches of three tenants while their workers and verifiers are killed: each line is answered once, as in quiet."""
+"""Batches of three tenants while worker and verifier are killed: each line once, with the quiet run's text."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
-from dsdq.batches import Batch
+from dsdq import keys
+from dsdq.batches import Batch, Status
 from dsdq.bus.batches import BatchStore
+from dsdq.bus.connection import open_redis
 from dsdq.bus.files import FileBounds, FileStore
 from dsdq.bus.tenants import TenantStore
+from dsdq.contract import Sampling
 from dsdq.models.names import HASH_TARGET
 from dsdq.models.tokenizer import Tokenizer
-from dsdq.processes import Child, spawn
-from dsdq.settings import Settings
 from dsdq.tenants import Tenant
 from dsdq.testing.hashed import decode
+from dsdq.testing.killer import Killer, Victim
+from dsdq.testing.servers import RealServer
+from producers.batch.lines import seed_of
+from tests.conftest import newest_server
 from tests.producers.batch.conftest import Shop, request_of
 
-TENANTS, LINES, TOKENS = ("acme", "globex", "initech"), 60, 24
-SETTINGS = ("env", "DSDQ_ALLOW_UNSAFE_REDIS=1", "DSDQ_LEASE_MS=1000", "DSDQ_HASH_STEP_MS=40", "DSDQ_SLOTS=16")
-VERIFIER = ("verifier", "--target", HASH_TARGET)
-WORKER = ("batch", "worker", "--draft", "hash:0.6", "--sessions", "12")
-KILLS = 2
+TENANTS, LINES, TOKENS, KILLS, LATEST_S = ("acme", "globex", "initech"), 100, 24, 2, 200
 
 
-def lines() -> list[dict[str, Any]]:
-    return [
-        request_of(f"line {number}", f"text {number}", model=HASH_TARGET, max_tokens=TOKENS, temperature=0)
-        for number in range(LINES)
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RealServer]:
+    async with RealServer(tmp_path, program=newest_server()) as started:
+        yield started
+
+
+@pytest.fixture
+async def client(server: RealServer) -> AsyncIterator[Redis]:
+    redis = open_redis(server.url)
+    yield redis
+    await redis.aclose()
+
+
+def command(url: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dsdq", *arguments, "--redis", url]
+
+
+async def started(killer: Killer) -> Victim:
+    victim = await killer.start()
+    assert await victim.until_ready()
+    return victim
+
+
+def lines_of(tenant: str) -> list[dict[str, Any] | bytes]:
+    """Return a tenant's lines: half of them greedy, half drawn with the seed of the line; and a bad one."""
+    good = [
+        request_of(f"{tenant}-{n}", [n + 1, len(tenant)], model=HASH_TARGET, max_tokens=TOKENS, temperature=n % 2)
+        for n in range(LINES)
     ]
+    return [*good, b"oops"]
 
 
-async def test_each_line_is_answered_once_while_workers_and_verifiers_are_killed(redis: Redis, redis_url: str) -> None:
-    for name in TENANTS:
-        await TenantStore(redis).add(Tenant(name=name, created=datetime.now(UTC)))
-    bounds = FileBounds.of(Settings())
-    shop = Shop(FileStore(redis, bounds), BatchStore(redis, bounds.ttl_ms))
-    async with AsyncExitStack() as stack:
-        running = [await start(stack, redis_url, what) for what in (VERIFIER, VERIFIER, WORKER, WORKER)]
-        batches = {name: await shop.hand_in(lines(), name) for name in TENANTS}
-        for kill in range(KILLS):
-            await until_done(shop, batches, (1 + kill) * len(TENANTS) * LINES // (KILLS + 2))
-            for place in (kill, 2 + kill):  # a verifier and a worker
-                running[place].send_signal(signal.SIGKILL)
-                await running[place].wait()
-            running += [await start(stack, redis_url, what) for what in (VERIFIER, WORKER)]
-        ended = {name: await shop.until(batch, "completed", tenant=name) for name, batch in batches.items()}
-        entries = {name: await shop.entries(ended[name].output_file_id, name) for name in TENANTS}
-    tokenizer = Tokenizer.load(HASH_TARGET)
-    expected = [tokenizer.decode(decode(tokenizer.encode(line["body"]["prompt"]), TOKENS)) for line in lines()]
-    for name in TENANTS:
-        assert [entry["custom_id"] for entry in entries[name]] == [line["custom_id"] for line in lines()]
-        assert texts(entries[name]) == expected
-        assert (ended[name].completed, ended[name].failed, ended[name].error_file_id) == (LINES, 0, None)
-
-
-def texts(entries: Sequence[dict[str, Any]]) -> list[str]:
-    return [entry["response"]["body"]["choices"][0]["text"] for entry in entries]
-
-
-async def start(stack: AsyncExitStack, url: str, what: Sequence[str]) -> Child:
-    child = await spawn([*SETTINGS, sys.executable, "-m", "dsdq", *what, "--redis", url], stdout=True)
-    stack.push_async_callback(child.stop)
-    assert (await child.read_line()).startswith("ready")
-    return child
+async def progress(shop: Shop, batches: dict[str, Batch]) -> int:
+    return sum([(await shop.batches.get(tenant, one.id)).completed for tenant, one in batches.items()])
 
 
 async def until_done(shop: Shop, batches: dict[str, Batch], count: int) -> None:
-    """Wait until so many lines are done in all."""
-    while True:
-        found = [await shop.batches.get(name, batch.id) for name, batch in batches.items()]
-        if sum(one.completed for one in found) >= count:
-            return
-        await asyncio.sleep(0.05)
+    while await progress(shop, batches) < count:
+        await asyncio.sleep(0.02)
+
+
+async def test_each_line_is_answered_once_with_its_text_though_workers_and_verifiers_are_killed(
+    server: RealServer, client: Redis
+) -> None:
+    shop = Shop(FileStore(client, FileBounds(1 << 22, 1 << 22, 600_000)), BatchStore(client, 600_000))
+    for tenant in TENANTS:
+        await TenantStore(client).add(Tenant(name=tenant, created=datetime.now(UTC)))
+    batches = {tenant: await shop.hand_in(lines_of(tenant), tenant) for tenant in TENANTS}
+    async with (
+        asyncio.timeout(LATEST_S),
+        Killer(command(server.url, "verifier", "--target", HASH_TARGET)) as verifiers,
+        Killer(command(server.url, "batch", "worker", "--draft", "hash:0.8", "--sessions", "8")) as workers,
+    ):
+        verifier, _, worker = await asyncio.gather(started(verifiers), started(verifiers), started(workers))
+        for kill in range(KILLS):
+            await until_done(shop, batches, (1 + 2 * kill) * LINES // 2)
+            verifier.kill()
+            verifier = await started(verifiers)
+            await until_done(shop, batches, (2 + 2 * kill) * LINES // 2)
+            worker.kill()
+            await worker.wait()
+            held = [await client.zcard(keys.line_leases(tenant)) for tenant in TENANTS]
+            assert sum(held) > 0
+            worker = await started(workers)
+        ended = {tenant: await shop.until(one, Status.COMPLETED, tenant=tenant) for tenant, one in batches.items()}
+    tokenizer = Tokenizer.load("builtin/target")
+    for tenant, batch in ended.items():
+        assert (batch.total, batch.completed, batch.failed) == (LINES + 1, LINES, 1)
+        assert batch.sums["completion_tokens"] == LINES * TOKENS
+        entries = await shop.entries(batch.output_file_id, tenant)
+        assert [one["custom_id"] for one in entries] == [f"{tenant}-{n}" for n in range(LINES)]
+        for n, one in enumerate(entries):
+            seed = seed_of(batch.id, one["custom_id"])
+            ids = decode([n + 1, len(tenant)], TOKENS, Sampling(temperature=n % 2), seed)
+            assert one["response"]["body"]["choices"][0]["text"] == tokenizer.decode(ids)
+        assert [one["error"]["code"] for one in await shop.entries(batch.error_file_id, tenant)] == ["invalid_json"]
+
+
+async def test_a_worker_that_is_told_to_stop_gives_its_lines_back_at_once(server: RealServer, client: Redis) -> None:
+    shop = Shop(FileStore(client, FileBounds(1 << 22, 1 << 22, 600_000)), BatchStore(client, 600_000))
+    batch = await shop.hand_in(lines_of("default"), "default")
+    async with (
+        asyncio.timeout(LATEST_S),
+        Killer(command(server.url, "batch", "worker", "--draft", "hash:0.8", "--sessions", "8")) as workers,
+    ):
+        worker = await started(workers)  # nobody serves: its lines wait
+        while await client.zcard(keys.line_leases("default")) < 8:
+            await asyncio.sleep(0.02)
+        worker.terminate()
+        await worker.wait()
+        assert worker.exit_code == 0
+    assert await client.zcard(keys.line_leases("default")) == 0
+    (outlook,) = await shop.batches.look(["default"])
+    assert (outlook.waiting, outlook.running) == (LINES, 0)
+    assert (await shop.batches.get("default", batch.id)).failed == 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import msgpack
 import pytest
@@ -16,20 +18,25 @@ from redis.asyncio import Redis
 
 import dsdq
 from dsdq import keys
-from dsdq.bus.acl import VERIFIER, device_name, users
+from dsdq.bus.acl import GATEWAY, VERIFIER, device_name, users
 from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.bus.publishing import publish
+from dsdq.bus.tenants import TenantStore
 from dsdq.contract import Contract
 from dsdq.errors import ConfigError, DeniedError
 from dsdq.models.names import HASH_TARGET
+from dsdq.models.tokenizer import Tokenizer
+from dsdq.processes import spawn
 from dsdq.sealing import Seal, producer_key, sealed
 from dsdq.settings import settings
 from dsdq.tasks import end
+from dsdq.tenants import Tenant, fresh_key
 from dsdq.testing.hashed import decode
 from dsdq.versions import NEWEST
 from dsdq.wire import Cancel, Open, pack, pack_contract
 from tests.conftest import Serve, newest_server
+from tests.producers.gateway.conftest import asking_at, gateway_at
 
 TENANTS = ("acme", "globex")
 SECRETS = {"acme": SecretBytes(bytes(range(32)))}
@@ -88,6 +95,37 @@ async def test_devices_generate_under_users_that_may_do_no_more_than_that_takes(
                     assert [token.id async for token in generation] == decode(PROMPT, TOKENS)
     # A device asks how the server is, and is not told; nothing else was refused to anybody.
     assert {one["object"] for one in await place.admin.acl_log()} <= {"info"}
+
+
+async def test_gateways_and_batch_workers_speak_for_tenants_that_seal_under_a_user_of_their_own(
+    serve: Serve, place: Place
+) -> None:
+    key, record = fresh_key("acme")
+    await TenantStore(place.admin).add(Tenant(name="acme", created=datetime.now(UTC), keys=(record,)))
+    url, secret = place.url(GATEWAY), SECRETS["acme"].get_secret_value().hex()
+    line = {"model": HASH_TARGET, "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}
+    request = {"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": line}
+    worker = [sys.executable, "-m", "dsdq", "batch", "worker", "--redis", url, "--draft", "hash:0.5"]
+    async with (
+        serve(HASH_TARGET, redis_url=place.url(VERIFIER), tenants=TENANTS, tenant_secrets=SECRETS),
+        gateway_at(url, tenant_secrets=SECRETS) as address,
+        asking_at(address, key) as client,
+    ):
+        text = (await client.completions.create(**line)).choices[0].text  # type: ignore[call-overload]
+        file = await client.files.create(file=("in.jsonl", json.dumps(request).encode()), purpose="batch")
+        batch = await client.batches.create(input_file_id=file.id, endpoint="/v1/completions", completion_window="24h")
+        child = await spawn(["env", f"DSDQ_TENANT_SECRETS=acme={secret}", *worker], stdout=True)
+        try:
+            async with asyncio.timeout(60):
+                while (batch := await client.batches.retrieve(batch.id)).status != "completed":
+                    await asyncio.sleep(0.05)
+        finally:
+            await child.stop()
+        assert batch.output_file_id is not None
+        done = json.loads((await client.files.content(batch.output_file_id)).text)
+    assert done["response"]["body"]["choices"][0]["text"] == text
+    assert text == Tokenizer.load(HASH_TARGET).decode(decode(PROMPT, TOKENS))
+    assert {(one["object"], one["username"]) for one in await place.admin.acl_log()} == set()
 
 
 async def test_a_device_outlives_a_server_that_has_forgotten_its_scripts(serve: Serve, place: Place) -> None:

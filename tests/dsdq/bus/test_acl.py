@@ -325,7 +325,7 @@ async def test_a_gateway_speaks_for_every_tenant_knows_who_they_are_and_keeps_jo
 async def test_a_gateway_keeps_every_tenants_files_and_batches(admin: Redis, login: Login) -> None:
     redis = login(GATEWAY)
     await admin.script_flush()
-    await check_server(redis, role=Role.BATCHES, allow_unsafe=True)
+    await check_server(redis, role=Role.GATEWAY, allow_unsafe=True)
     files, batches = FileStore(redis, FileBounds(1 << 20, 1 << 20, 60_000)), BatchStore(redis, 60_000)
     for tenant in ("acme", "globex"):
         info = await files.add(tenant, pieces(b"a line\n"), filename="f", purpose="batch")

@@ -20,6 +20,7 @@ from producers.batch.lines import (
     unpack_entry,
 )
 from producers.batch.runner import Answer
+from producers.openai.errors import invalid
 from producers.openai.requests import COMPLETIONS
 
 GOOD: dict[str, Any] = {"custom_id": "a", "method": "POST", "url": COMPLETIONS, "body": {"prompt": "x"}}
@@ -117,7 +118,7 @@ def test_what_a_runner_answers_becomes_an_entry_of_one_of_two_files() -> None:
     assert written["response"]["status_code"] == 200
     assert written["response"]["body"] == body
     assert written["error"] is None
-    refused = entry_of(CLAIM, Request("a", {}), Answer.refused(400, "no", "bad"))
+    refused = entry_of(CLAIM, Request("a", {}), Answer.of(invalid("no", code="bad")))
     assert not refused.completed
     assert json.loads(unpack_entry(refused.text))["response"]["body"]["error"]["code"] == "bad"
 

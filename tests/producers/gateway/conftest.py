@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import openai
 import pytest
@@ -26,24 +27,25 @@ def asking_at(url: str, key: str = "none") -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=PATIENCE_S)
 
 
+@asynccontextmanager
+async def gateway_at(redis_url: str, drafts: tuple[str, ...] = DRAFTS, **changed: object) -> AsyncIterator[str]:
+    """Serve HTTP over a Redis for the block; give the address of ``/v1``."""
+    chosen = Settings(**{"redis_url": redis_url, **changed})  # type: ignore[arg-type]
+    async with assemble(redis_url, chosen, drafts, lambda: False) as app:
+        server = Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"), "a test's redis")
+        serving = asyncio.create_task(server.serve())
+        await server.listening.wait()
+        try:
+            yield f"http://127.0.0.1:{server.port}/v1"
+        finally:
+            server.should_exit = True
+            await serving
+
+
 @pytest.fixture
 def open_gateway(redis_url: str) -> OpenGateway:
-    """Return a context manager that serves HTTP for its block and gives the address of ``/v1``."""
-
-    @asynccontextmanager
-    async def run(drafts: tuple[str, ...] = DRAFTS, **changed: object) -> AsyncIterator[str]:
-        chosen = Settings(**{"redis_url": redis_url, "allow_unsafe_redis": True, **changed})  # type: ignore[arg-type]
-        async with assemble(redis_url, chosen, drafts, lambda: False) as app:
-            server = Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"), "a test's redis")
-            serving = asyncio.create_task(server.serve())
-            await server.listening.wait()
-            try:
-                yield f"http://127.0.0.1:{server.port}/v1"
-            finally:
-                server.should_exit = True
-                await serving
-
-    return run
+    """Return a context manager that serves HTTP over an empty server for its block and gives the address of ``/v1``."""
+    return partial(gateway_at, redis_url, allow_unsafe_redis=True)
 
 
 @pytest.fixture

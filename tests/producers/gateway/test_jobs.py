@@ -58,6 +58,9 @@ async def test_a_batch_from_the_upload_to_its_results(client: openai.AsyncOpenAI
     assert failed[1]["error"]["line"] == 7
     assert [one.id async for one in client.batches.list(limit=1)] == [batch.id]
     assert {one.id async for one in client.files.list()} == {file.id, batch.output_file_id, batch.error_file_id}
+    assert [one.id async for one in client.files.list(purpose="batch")] == [file.id]
+    pages = [one.id async for one in client.files.list(limit=1)]
+    assert sorted(pages) == sorted((file.id, batch.output_file_id, batch.error_file_id))
     await client.files.delete(file.id)
     with pytest.raises(openai.NotFoundError):
         await client.files.retrieve(file.id)
@@ -81,6 +84,13 @@ async def test_a_batch_can_be_cancelled_and_what_is_wrong_is_named(client: opena
     for missing in (client.batches.retrieve("batch_x"), client.batches.cancel("batch_x"), client.files.content("x")):
         with pytest.raises(openai.NotFoundError):
             await missing
+    for path in ("/files?order=asc", "/files?limit=0", "/batches?limit=x", "/batches?status=failed"):
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.get(path, cast_to=object)
+        assert refused.value.param == path.partition("?")[2].partition("=")[0]
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.files.create(file=b"x", purpose="batch", expires_after={"anchor": "created_at", "seconds": 3600})
+    assert "expires_after" in refused.value.message
     with pytest.raises(openai.BadRequestError):
         await client.files.create(file=b"x", purpose="fine-tune")
     with pytest.raises(openai.BadRequestError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import patch
 
 import openai
 import pytest
@@ -15,6 +16,9 @@ from redis.asyncio import Redis
 from dsdq.bus.tenants import TenantStore
 from dsdq.models.names import HASH_TARGET
 from dsdq.tenants import Limits, Tenant, fresh_key
+from producers.device import client as clients
+from producers.device import generation
+from producers.device.finding import Directory
 from producers.openai.errors import ApiError
 from producers.openai.requests import CHAT, COMPLETIONS, parse, read_body
 from tests.conftest import Serve
@@ -75,6 +79,30 @@ async def test_models_and_routes_that_there_are_not(client: openai.AsyncOpenAI) 
     with pytest.raises(openai.APIStatusError) as refused_method:
         await client.get("/completions", cast_to=object)
     assert refused_method.value.status_code == 405
+
+
+async def test_names_that_clients_make_up_are_not_kept(serve: Serve, open_gateway: OpenGateway) -> None:
+    found = list[Directory]()
+
+    class Watched(Directory):
+        def __init__(self, redis: Redis) -> None:
+            super().__init__(redis)
+            found.append(self)
+
+    with patch.object(clients, "Directory", Watched):
+        async with serve(HASH_TARGET, allow_unsafe_redis=True), open_gateway() as url, asking_at(url) as client:
+            for number in range(5):
+                with pytest.raises(openai.NotFoundError):
+                    await client.completions.create(model=f"made up {number}", prompt="a")
+            await client.completions.create(**ASKED)
+    assert [set(one._shown) for one in found] == [{None, HASH_TARGET}]
+
+
+async def test_what_nobody_expected_is_a_500_and_not_a_wait_without_an_end(client: openai.AsyncOpenAI) -> None:
+    failing = patch.object(generation, "ShownText", side_effect=ZeroDivisionError)
+    with failing, pytest.raises(openai.InternalServerError) as failed:
+        await client.completions.create(**ASKED)
+    assert (failed.value.status_code, failed.value.code) == (500, "internal")
 
 
 async def test_nobody_serves(redis: Redis, open_gateway: OpenGateway) -> None:
