@@ -16,7 +16,6 @@ import asyncio
 import json
 import os
 import platform
-import resource
 import signal
 import sys
 from collections import Counter
@@ -42,6 +41,7 @@ import dsdq
 from bench.options import options, write
 from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis
+from dsdq.descriptors import raise_limit
 from dsdq.errors import DsdqError
 from dsdq.processes import Child, spawn
 from dsdq.tasks import end
@@ -204,8 +204,7 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=1000)
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_limit()
     if arguments.serve:
         url, first, count = arguments.serve
         asyncio.run(devices(url, int(first), int(count)))

@@ -69,10 +69,26 @@ class _Leaves(BriskConnection):
     answers; a question that fell due in between would get one of those, which a server before 7.2 refuses.
     """
 
-    async def on_connect(self) -> None:
-        """Say what a new connection says first."""
+    async def _connect(self) -> None:
+        """Open the socket and say what a new connection says first: if it breaks meanwhile, all of that is repeated.
+
+        redis-py repeats only the first of both.
+        """
+        await super()._connect()
         self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval
         await super().on_connect()
+
+    async def on_connect(self) -> None:
+        """Do nothing: it was said."""
+
+    async def connect(self) -> None:
+        """Connect; a refusal is raised as it is, without what redis-py wraps it in."""
+        try:
+            await super().connect()
+        except exceptions.ConnectionError as error:
+            if isinstance(error.__cause__, exceptions.RedisError):
+                raise error.__cause__ from None
+            raise
 
     async def read_response(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         """Return the next answer; that the server has become a replica is an end of the connection."""

@@ -30,6 +30,7 @@ import typer
 from dsdq.bus.connection import open_redis
 from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.bus.usage import usage_of
+from dsdq.descriptors import raise_limit
 from dsdq.errors import ConfigError
 from dsdq.models.names import HASH_TARGET
 from dsdq.receipts import Signer
@@ -54,6 +55,8 @@ STEP_MS = 2
 SETTLE_S = 90.0
 STARTS_S = 120.0
 SHOWN = 5
+OWN_FILES = 256  # of this process, and what verifiers have to their proxy
+FILES_OF_A_DEVICE = 36  # a dozen connections over a slow link; each has three ends here, two of them the proxy's
 ALWAYS = ("--appendfsync", "always")  # on disk before it is answered: a killed server has lost nothing
 SERVICE_KEY = bytes(range(32))
 ON_VERIFIERS = (Act.KILL_VERIFIER, Act.END_VERIFIER, Act.STOP_VERIFIER)
@@ -119,9 +122,11 @@ class Chaos:
             await stack.enter_async_context(self._redis)
             await self._serve(stack)
             devices = self._devices()
-            running = [asyncio.create_task(device.run(lambda: self._enough)) for device in devices]
+            running: list[asyncio.Task[None]] = []
             try:
-                await self._until_connected(devices, running)
+                for device in devices:
+                    running.append(asyncio.create_task(device.run(lambda: self._enough)))
+                    await _connected(device, running[-1])
                 await self._break_things()
                 await self._settle(running)
             finally:
@@ -143,12 +148,6 @@ class Chaos:
             msg = f"expected verifiers to start, they ended with {dict(self._killer.exits)}"
             raise ConfigError(msg)
         self._keeping = asyncio.create_task(self._killer.keep(self._plan.verifiers))
-
-    async def _until_connected(self, devices: Sequence[EmulatedDevice], running: Sequence[asyncio.Task[None]]) -> None:
-        """Let every device begin before anything goes wrong, or one of them fail."""
-        connecting = asyncio.ensure_future(_all_connected(devices))
-        await asyncio.wait([connecting, *running], return_when=asyncio.FIRST_COMPLETED)
-        connecting.cancel()
 
     def _command(self) -> list[str | Path]:
         module = "dsdq" if self._plan.fenced else "dsdq.testing.unfenced"
@@ -253,9 +252,11 @@ class Chaos:
             report.failures.append(("the bill is not what the logs say", f"expected {due}, got {told}"))
 
 
-async def _all_connected(devices: Sequence[EmulatedDevice]) -> None:
-    for device in devices:
-        await device.connected.wait()
+async def _connected(device: EmulatedDevice, running: asyncio.Task[None]) -> None:
+    """Return when a device has connected, or failed. One after another: a crowd takes each other for a slow link."""
+    connecting = asyncio.create_task(device.connected.wait())
+    await asyncio.wait([connecting, running], return_when=asyncio.FIRST_COMPLETED)
+    connecting.cancel()
 
 
 _USUAL = "as the target's scenario has it"
@@ -285,11 +286,12 @@ def main(
 ) -> None:
     """Break everything, then check every session. Exit with 1 when anything was found."""
     scenario = find_scenario(target)
+    affordable = (raise_limit() - OWN_FILES) // FILES_OF_A_DEVICE
     plan = Plan(
         scenario,
         secrets.randbits(32) if seed is None else seed,
         seconds or scenario.seconds,
-        devices or scenario.devices,
+        devices or min(scenario.devices, max(1, affordable)),
         verifiers or scenario.verifiers,
         not broken_fence,
     )

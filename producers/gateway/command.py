@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dsdq.descriptors import raise_limit
 from dsdq.errors import ConfigError
 from dsdq.settings import settings
 from dsdq.threads import share_cores
@@ -30,4 +31,5 @@ def gateway(
     except ModuleNotFoundError as error:
         raise ConfigError(f"gateway: expected {error.name} to be installed; install dsdq[gateway]") from error
     share_cores()
+    raise_limit()
     asyncio.run(serve(redis or settings().redis_url, host, port, tuple(draft or NAMES), settings()))

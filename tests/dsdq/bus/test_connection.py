@@ -5,9 +5,10 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from dsdq.bus.clients import Tcp
+from dsdq.bus.clients import RETRIES, Tcp
 from dsdq.bus.connection import check_server, open_redis, translated
 from dsdq.errors import ConfigError, DeniedError, RedisUnavailableError
+from dsdq.testing.resp import Splitter
 
 LIMIT_S = 30
 
@@ -70,18 +71,40 @@ async def test_a_connection_that_is_being_made_is_not_asked_whether_it_lives(
     await client.aclose()
 
 
+async def test_a_connection_that_breaks_before_its_first_answer_is_made_again() -> None:
+    broken = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal broken
+        splitter = Splitter()
+        while data := await reader.read(1 << 16):
+            if broken < RETRIES:
+                broken += 1
+                writer.transport.abort()
+                return
+            writer.writelines(b"+OK\r\n" for _ in splitter.feed(data))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        client = open_redis(f"redis://{host}:{port}/0")
+        with translated():
+            assert await client.set("name", "value")
+        await client.aclose()
+    assert broken == RETRIES
+
+
 async def test_connections_are_made_at_the_same_time_and_nobody_waits_who_finds_a_free_one(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = open_redis(redis_url)
     await client.ping()  # leaves a free one
-    together, say = asyncio.Barrier(4), Tcp.on_connect
+    together, make = asyncio.Barrier(4), Tcp._connect
 
-    async def on_connect(self: Tcp) -> None:
+    async def connect(self: Tcp) -> None:
         await together.wait()
-        await say(self)
+        await make(self)
 
-    monkeypatch.setattr(Tcp, "on_connect", on_connect)
+    monkeypatch.setattr(Tcp, "_connect", connect)
     async with asyncio.timeout(LIMIT_S):
         taken = await client.connection_pool.get_connection()
         three = [asyncio.create_task(client.ping()) for _ in range(3)]
