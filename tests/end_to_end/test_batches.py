@@ -97,6 +97,11 @@ async def test_each_line_is_answered_once_with_its_text_though_workers_and_verif
             assert sum(held) > 0
             worker = await started(workers)
         ended = {tenant: await shop.until(one, Status.COMPLETED, tenant=tenant) for tenant, one in batches.items()}
+    await check(shop, ended)
+
+
+async def check(shop: Shop, ended: dict[str, Batch]) -> None:
+    """Check that each line has its own text, once."""
     tokenizer = Tokenizer.load("builtin/target")
     for tenant, batch in ended.items():
         assert (batch.total, batch.completed, batch.failed) == (LINES + 1, LINES, 1)
@@ -108,6 +113,23 @@ async def test_each_line_is_answered_once_with_its_text_though_workers_and_verif
             ids = decode([n + 1, len(tenant)], TOKENS, Sampling(temperature=n % 2), seed)
             assert one["response"]["body"]["choices"][0]["text"] == tokenizer.decode(ids)
         assert [one["error"]["code"] for one in await shop.entries(batch.error_file_id, tenant)] == ["invalid_json"]
+
+
+async def test_a_batch_outlives_a_redis_that_is_killed(server: RealServer, client: Redis) -> None:
+    shop = Shop(FileStore(client, FileBounds(1 << 22, 1 << 22, 600_000)), BatchStore(client, 600_000))
+    batch = await shop.hand_in(lines_of("default"), "default")
+    async with (
+        asyncio.timeout(LATEST_S),
+        Killer(command(server.url, "verifier", "--target", HASH_TARGET)) as verifiers,
+        Killer(command(server.url, "batch", "worker", "--draft", "hash:0.8", "--sessions", "8")) as workers,
+    ):
+        await asyncio.gather(started(verifiers), started(workers))
+        for kill in range(KILLS):
+            await until_done(shop, {"default": batch}, (1 + kill) * LINES // 3)
+            await server.kill()
+            await server.start()
+        ended = await shop.until(batch, Status.COMPLETED, tenant="default")
+    await check(shop, {"default": ended})
 
 
 async def test_a_worker_that_is_told_to_stop_gives_its_lines_back_at_once(server: RealServer, client: Redis) -> None:
