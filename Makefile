@@ -41,6 +41,7 @@ bench: setup           ## the tables in README.md
 	$(BIN)/python bench/wan.py
 	$(BIN)/python bench/capacity.py
 	$(BIN)/python -m bench.gateway
+	$(BIN)/python -m bench.batches
 	$(BIN)/python -m bench.uplink
 
 pair: setup            ## train the built-in pair again, from scratch
