@@ -10,6 +10,7 @@ import typer
 
 from dsdq.errors import DsdqError
 from dsdq.settings import settings
+from dsdq.telemetry import traces
 from dsdq.telemetry.logs import LEVELS, configure
 
 BAD_INPUT = 2
@@ -23,6 +24,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback sig
 
 
 def _start(
+    context: typer.Context,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
     _version: Annotated[  # noqa: FBT002 - a flag of the command line
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
@@ -34,6 +36,7 @@ def _start(
         msg = f"expected one of {', '.join(LEVELS)}, got {level!r}"
         raise typer.BadParameter(msg, param_hint="--log-level")
     configure(level)
+    traces.configure(context.invoked_subcommand or "")
 
 
 def build() -> typer.Typer:

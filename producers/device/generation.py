@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from time import perf_counter
+from time import monotonic
 from types import AsyncGeneratorType
 from typing import cast
 
@@ -14,6 +14,7 @@ from dsdq.contract import FinishReason
 from dsdq.errors import DsdqError, GoneError, SessionError
 from dsdq.receipts import Receipt
 from dsdq.stopping import ShownText
+from dsdq.telemetry import traces
 from dsdq.wire import ErrorCode, Verdict
 from producers.device.link import SessionLink
 from producers.device.rounds import Prepared, Rounds
@@ -80,7 +81,7 @@ class RedisGeneration:
                 yield token
 
     async def _run(self) -> AsyncGenerator[list[Token], None]:
-        started = perf_counter()
+        started = monotonic()
         prepared = await self._prepare(self.stats)
         if self._closing:
             msg = "expected an open generation, it was closed"
@@ -111,13 +112,26 @@ class RedisGeneration:
             self.receipt = rounds.receipt
             await prepared.link.close(cancel=rounds.finish_reason is None)
             self._ended.set()
+            self._trace(prepared.contract.session, started)
             if self.receipt is not None:
                 self._keep(self.receipt)
+
+    def _trace(self, session: str, started: float) -> None:
+        stats, reason = self.stats, self.finish_reason
+        traces.record_text(
+            session,
+            started,
+            tokens=stats.committed_tokens,
+            acceptance=stats.acceptance_rate,
+            takeovers=stats.takeovers,
+            ttft_ms=stats.ttft_ms,
+            finish_reason="" if reason is None else str(reason),
+        )
 
     def _show(self, token: int, started: float) -> None:
         self.ids.append(token)
         self.stats.committed_tokens = len(self.ids)
-        self.stats.duration_ms = 1000 * (perf_counter() - started)
+        self.stats.duration_ms = 1000 * (monotonic() - started)
         if len(self.ids) == 1:
             self.stats.ttft_ms = self.stats.duration_ms
 

@@ -33,6 +33,7 @@ from dsdq.errors import (
 )
 from dsdq.policies.retry import AnswerTimeout, Backoff
 from dsdq.tasks import run_all
+from dsdq.telemetry import traces
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import (
     Cancel,
@@ -305,6 +306,7 @@ class SessionLink:
                 self.waited_ms = 1000 * (now_s - since_s)
                 if not asked.repeated:
                     self._timeout.observe(self.waited_ms)
+                traces.record_round(message, since_s)
             self._length = message.length
         self._read_s = now_s
         return message
