@@ -37,6 +37,7 @@ from workers.engine.planner import Planner
 from workers.engine.protocol import RoundEngine
 from workers.verifier.admission import Offer
 from workers.verifier.engine_thread import EngineThread
+from workers.verifier.figures import Figures
 from workers.verifier.limits import Limits
 from workers.verifier.service import Verifier
 from workers.verifier.tenancy import Tenancy
@@ -55,7 +56,7 @@ async def assemble(
         ModelError: the target cannot be loaded or served.
         ParallelError: another rank of a tensor-parallel target ended.
     """
-    thread = EngineThread()
+    thread, figures = EngineThread(), Figures()
     running = _running(thread, target_name, device, dtype, chosen)  # first: what is not installed is said at once
     redis = open_redis(url)
     try:
@@ -74,6 +75,7 @@ async def assemble(
                 tokenizer,
                 tenancy=tenancy_of(redis, version, chosen),
                 signer=None if chosen.service_key is None else Signer(chosen.service_key.get_secret_value()),
+                figures=figures,
                 limits=limits_of(chosen),
                 secret=int.from_bytes(blake2b(chosen.server_secret.encode(), digest_size=8).digest()),
             )
