@@ -63,6 +63,11 @@ def worker_sessions(worker: str) -> str:
     return f"{{w.{_name(worker)}}}:sessions"
 
 
+def worker_figures(worker: str) -> str:
+    """Return the key of what a worker says of its own work; it expires soon."""
+    return f"{{w.{_name(worker)}}}:figures"
+
+
 def session_log(producer: str, tenant: str, session: str) -> str:
     """Return the stream that is the truth about a session."""
     return f"{_session(producer, tenant, session)}:log"

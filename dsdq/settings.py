@@ -84,6 +84,10 @@ class Settings(BaseSettings):
         default=0, ge=0, description="the least time that a step of the target testing/hash takes: a known capacity"
     )
     hash_position_ms: float = Field(default=0, ge=0, description="what each position of such a step adds to it")
+    metrics_port: int = Field(
+        default=0, ge=0, le=65535, description="a verifier answers /metrics and /health there; 0: nowhere"
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="the address of that port")
     lease_ms: int = Field(default=2_000, ge=100, description="a verifier that is silent for longer is dead")
     idle_ttl_ms: int = Field(default=600_000, ge=1000, description="a session without a message is closed after")
     closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")

@@ -111,7 +111,7 @@ def _speak(tenant: str, scripts: str = "+evalsha") -> tuple[str, ...]:
 
 
 def _keep() -> tuple[str, ...]:
-    """Return the selectors for what a gateway keeps itself, and for who the tenants are.
+    """Return the selectors for what a gateway keeps itself, for who the tenants are, and for what verifiers do.
 
     Tenants' files and batches, and the jobs of arq that carry them: each by itself, since no script touches both.
     """
@@ -119,6 +119,7 @@ def _keep() -> tuple[str, ...]:
         f"({_VALUES} {_EXPIRY} +pexpireat +eval +evalsha -@dangerous ~{{b.*}}:* ~{{batches}}:*)",
         f"({_VALUES} {_EXPIRY} +eval +evalsha -@dangerous ~arq:*)",
         "(+get +hget +hgetall +zcard %R~{tenants}:* %R~{t.*}:*)",
+        "(+get +pttl %R~{w.*}:figures)",
     )
 
 

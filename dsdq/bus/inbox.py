@@ -375,6 +375,7 @@ async def with_tries(redis: Redis, worker: str, entries: Sequence[Entry]) -> lis
 async def forget_inboxes(redis: Redis, worker: str, tenants: Iterable[str]) -> None:
     """Remove all keys of a worker whose inboxes are empty; a device that still asks for it is told that it is gone."""
     names = [key for tenant in tenants for key in (keys.inbox(worker, tenant), keys.inbox_bytes(worker, tenant))]
-    others = [keys.worker_state(worker), keys.worker_sessions(worker), keys.worker_tries(worker)]
+    of_worker = (keys.worker_state, keys.worker_sessions, keys.worker_tries, keys.worker_figures)
+    others = [make(worker) for make in of_worker]
     with translated():
         await redis.delete(*names, *others)

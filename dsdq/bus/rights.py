@@ -27,7 +27,7 @@ def needed(role: Role) -> list[Command]:
     if role is Role.DEVICE:
         return _of_the_registry()
     if role is Role.GATEWAY:
-        return [*_of_the_registry(), *_of_batches()]
+        return [*_of_the_registry(), *_of_figures(), *_of_batches()]
     return [*_of_the_registry(), *_of_inboxes(), *_of_logs(), *_of_leases()]
 
 
@@ -38,6 +38,10 @@ def _of_the_registry() -> list[Command]:
         ("ZRANGEBYSCORE", keys.workers(_NAME), "0", "1"),
         ("HVALS", keys.worker_infos(_NAME)),
     ]
+
+
+def _of_figures() -> list[Command]:
+    return [("GET", keys.worker_figures(_NAME)), ("PTTL", keys.worker_figures(_NAME))]
 
 
 def _of_inboxes() -> list[Command]:
@@ -60,6 +64,7 @@ def _of_inboxes() -> list[Command]:
         ("SADD", sessions, _NAME),
         ("SREM", sessions, _NAME),
         ("SMEMBERS", sessions),
+        ("SET", keys.worker_figures(_NAME), "0", "PX", "1"),
         ("XADD", keys.DEAD_LETTERS, "NOMKSTREAM", "*", _NAME, _NAME),
         ("HINCRBY", keys.DEAD_COUNTS, _NAME, "0"),
     ]

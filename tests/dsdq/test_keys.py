@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from dsdq import keys
 from dsdq.errors import ConfigError
 
+OF_WORKER = (keys.worker_state, keys.worker_sessions, keys.worker_tries, keys.worker_figures)
+
 
 def slot_of(key: str) -> str:
     found = re.search(r"\{([^}]+)\}", key)
@@ -19,7 +21,7 @@ def slot_of(key: str) -> str:
 def test_what_one_script_touches_lies_in_one_slot() -> None:
     session = ("phone-1", "acme", "01j")
     of_session = (keys.session_log(*session), keys.session_head(*session), keys.feed(*session[:2]))
-    of_worker = (keys.inbox("w1", "acme"), keys.worker_state("w1"), keys.worker_sessions("w1"))
+    of_worker = (keys.inbox("w1", "acme"), *(make("w1") for make in OF_WORKER))
     assert {slot_of(key) for key in of_session} == {"p.phone-1"}
     assert {slot_of(key) for key in of_worker} == {"w.w1"}
     assert slot_of(keys.workers("a/b")) == slot_of(keys.worker_infos("a/b"))

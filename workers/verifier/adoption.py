@@ -135,6 +135,7 @@ class Adoption:
         if deaths:  # should this worker die before its first step with it, its heir must know as much
             await self._store.note_deaths({place: deaths if self._sessions.holds(held) else 0})
         await self._store.moved(place, former)
+        self._sessions.figures.takeovers += former != self._worker
         log.info("took over", session=place.session, former=former, epoch=taken.epoch)
         return held
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from hashlib import blake2b
 from types import ModuleType
@@ -37,6 +37,7 @@ from workers.engine.planner import Planner
 from workers.engine.protocol import RoundEngine
 from workers.verifier.admission import Offer
 from workers.verifier.engine_thread import EngineThread
+from workers.verifier.figures import Figures
 from workers.verifier.limits import Limits
 from workers.verifier.service import Verifier
 from workers.verifier.tenancy import Tenancy
@@ -51,35 +52,53 @@ async def assemble(
     Raises:
         RedisUnavailableError: no server, or it is not ready.
         DeniedError: a server that is not fit for use, or that refuses what a verifier does.
-        ConfigError: a package is missing for the target.
+        ConfigError: a package is missing for the target or the metrics, or their address is taken.
         ModelError: the target cannot be loaded or served.
         ParallelError: another rank of a tensor-parallel target ended.
     """
-    thread = EngineThread()
+    thread, figures = EngineThread(), Figures()
+    answering = exposed(figures, chosen)
     running = _running(thread, target_name, device, dtype, chosen)  # first: what is not installed is said at once
     redis = open_redis(url)
     try:
-        await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
-        version = await server_version(redis)
-        check_tenancy(version, chosen.tenants, allow_unsafe=chosen.allow_unsafe_redis)
-        await scripts.load(redis)
-        async with running:
-            tokenizer = await asyncio.to_thread(Tokenizer.load, target_name)
-            yield lambda: Verifier(
-                redis,
-                thread,
-                planner_of(thread.engine, chosen),
-                offer_of(thread.engine, tokenizer.fingerprint, chosen),
-                info_of(thread.engine, tokenizer.fingerprint, chosen),
-                tokenizer,
-                tenancy=tenancy_of(redis, version, chosen),
-                signer=None if chosen.service_key is None else Signer(chosen.service_key.get_secret_value()),
-                limits=limits_of(chosen),
-                secret=int.from_bytes(blake2b(chosen.server_secret.encode(), digest_size=8).digest()),
-            )
+        with answering:
+            await check_server(redis, allow_unsafe=chosen.allow_unsafe_redis)
+            version = await server_version(redis)
+            check_tenancy(version, chosen.tenants, allow_unsafe=chosen.allow_unsafe_redis)
+            await scripts.load(redis)
+            async with running:
+                tokenizer = await asyncio.to_thread(Tokenizer.load, target_name)
+                yield lambda: Verifier(
+                    redis,
+                    thread,
+                    planner_of(thread.engine, chosen),
+                    offer_of(thread.engine, tokenizer.fingerprint, chosen),
+                    info_of(thread.engine, tokenizer.fingerprint, chosen),
+                    tokenizer,
+                    tenancy=tenancy_of(redis, version, chosen),
+                    signer=None if chosen.service_key is None else Signer(chosen.service_key.get_secret_value()),
+                    figures=figures,
+                    limits=limits_of(chosen),
+                    secret=int.from_bytes(blake2b(chosen.server_secret.encode(), digest_size=8).digest()),
+                )
     finally:
         thread.stop()
         await redis.aclose()
+
+
+def exposed(figures: Figures, chosen: Settings) -> AbstractContextManager[None]:
+    """Return a block for the length of which the process answers ``/metrics`` and ``/health``, if it is to.
+
+    Raises:
+        ConfigError: prometheus_client is not installed.
+    """
+    if not chosen.metrics_port:
+        return nullcontext()
+    try:
+        from workers.verifier import exposition  # noqa: PLC0415 - it needs what only this setting needs
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"DSDQ_METRICS_PORT: expected {error.name} to be installed; install dsdq[metrics]") from error
+    return exposition.exposed(figures, chosen.metrics_host, chosen.metrics_port)
 
 
 def planner_of(engine: RoundEngine, chosen: Settings) -> Planner:

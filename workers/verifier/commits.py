@@ -17,8 +17,10 @@ from dsdq.bus.sessions import APPENDED, Commit, CommitStatus, Owned, Place, Sess
 from dsdq.errors import RedisUnavailableError
 from dsdq.session import SessionState
 from dsdq.telemetry.logs import get_logger
-from dsdq.wire import Message, pack
+from dsdq.tenants.usage import Usage
+from dsdq.wire import Closed, Message, pack
 from workers.verifier.held import Held
+from workers.verifier.step import Outcome
 
 log = get_logger("verifier")
 
@@ -138,4 +140,25 @@ def saying(state: SessionState, owned: Owned, entries: int, message: Message, *,
         branch=state.branch,
         closes=closes,
         messages=[pack(message, state.contract.version)],
+    )
+
+
+def deciding(outcome: Outcome, closed: Closed | None, grace_s: float) -> Commit:
+    """Return the commit of what a step decided, before it is taken in, with the receipt if the text ``closed`` with it.
+
+    For its keys and values a session is charged ``grace_s`` of silence at most.
+    """
+    held, verdict = outcome.ready.held, outcome.verdict
+    messages: list[Message] = [verdict] if closed is None else [verdict, closed]
+    return Commit(
+        owned=held.owned,
+        entries=held.entries,
+        expected_length=verdict.base,
+        length=verdict.length,
+        digest=verdict.digest,
+        round=verdict.last_round if outcome.final else held.state.answered,
+        branch=held.state.branch_after(verdict, granted=outcome.ready.granted),
+        closes=closed is not None,
+        messages=[pack(message, held.state.contract.version) for message in messages],
+        usage=Usage.of(verdict, held.keep_ms(grace_s)),
     )

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from structlog.contextvars import bind_contextvars
 
 from dsdq.bus.dead import DeadLetters
+from dsdq.bus.figures import FiguresStore
 from dsdq.bus.inbox import Entry, Inbox
 from dsdq.bus.quotas import Quotas
 from dsdq.bus.registry import Registry, WorkerInfo
@@ -25,6 +26,7 @@ from dsdq.models.tokenizer import Tokenizer
 from dsdq.receipts import Signer
 from dsdq.sealing import Keyring
 from dsdq.tasks import end
+from dsdq.telemetry.figures import Snapshot
 from dsdq.telemetry.logs import get_logger
 from dsdq.wire import ErrorCode
 from workers.engine.planner import Planner
@@ -32,6 +34,7 @@ from workers.verifier import admission
 from workers.verifier.adoption import Adoption
 from workers.verifier.blame import Blame
 from workers.verifier.engine_thread import EngineThread
+from workers.verifier.figures import Figures
 from workers.verifier.heap import give_back_free_pages
 from workers.verifier.held import Held
 from workers.verifier.limits import Limits
@@ -51,6 +54,7 @@ SWEEP_S = 5.0
 RETRY_S = 0.2
 BEATS_PER_LEASE = 8
 BEATS_LOST = 4  # so many heartbeats in a row may stay without an answer
+FIGURES_S, FIGURES_LEASES = 1.0, 3  # how often figures are written, and for how many leases they are kept
 RECENT = 0.2  # weight of the newest figure in a moving average
 
 
@@ -68,13 +72,12 @@ class Verifier:
         *,
         tenancy: Tenancy,
         signer: Signer | None,
+        figures: Figures,
         limits: Limits,
         secret: int,
     ) -> None:
-        self.info = info
-        self._engine = engine
-        self._limits = limits
-        self._registry = Registry(redis)
+        self.info, self._engine, self._limits = info, engine, limits
+        self._registry, self._shown = Registry(redis), FiguresStore(redis)
         self._inbox = Inbox(redis, info.wid, (), DeadLetters(redis, limits.dead_letters))
         self._planner, self._tenancy, self._keyring = planner, tenancy, Keyring({})
         tenancy.on_change = self._go_by
@@ -87,6 +90,7 @@ class Verifier:
             tokenizer,
             Spending(Quotas(redis), tenancy),
             signer,
+            figures,
             worker=info.wid,
             limits=limits,
             on_ready=work.set,
@@ -121,6 +125,8 @@ class Verifier:
         await self._inbox.serve(self._tenancy.roster.served)
         await self._inbox.beat(1, self._keys_ttl_ms)
         self._recovery.tell(await self._registry.join(self.info, self._limits.lease_ms))
+        self._lives()
+        self._measure()
         log.info("serving", target=self.info.model)
         if ready is not None:
             ready.set()
@@ -163,6 +169,7 @@ class Verifier:
     async def _leave(self) -> None:
         """End the lease, so that others take over what is left; if nothing is, leave no trace."""
         with contextlib.suppress(BusError):
+            await self._shown.forget(self.info.wid)
             await self._inbox.bury_condemned()
             if len(self._sessions) or await self._inbox.holds_any():
                 await self._registry.hand_over(self.info)
@@ -174,6 +181,15 @@ class Verifier:
     def _keys_ttl_ms(self) -> int:
         """Return how long a dead verifier's keys wait for one to take over: as long as its sessions' logs."""
         return 2 * self._limits.idle_ttl_ms
+
+    def _lives(self) -> None:
+        """Say for how long the lease is good."""
+        self._sessions.figures.alive_until_s = monotonic() + self._limits.lease_ms / 1000
+
+    def _measure(self) -> Snapshot:
+        """Return this process's figures as they are now."""
+        sessions, ttl_ms = self._sessions, FIGURES_LEASES * self._limits.lease_ms
+        return sessions.figures.take(self.info, self._planner, list(sessions), sessions.waiting, ttl_ms)
 
     def _go_by(self, roster: Roster) -> None:
         """Let tenants have what their records say from now on."""
@@ -218,7 +234,7 @@ class Verifier:
     async def _beat(self) -> None:
         lease_s = self._limits.lease_ms / 1000
         pause_s = lease_s / BEATS_PER_LEASE
-        silent_since, drained_per_s = monotonic(), 1.0
+        silent_since, shown_s, drained_per_s = monotonic(), 0.0, 1.0
         while True:
             settled = self._sessions.commits.settled
             await asyncio.sleep(pause_s)
@@ -232,12 +248,15 @@ class Verifier:
                 drafts=self._engine.engine.drafts,
             )
             drained_per_s += RECENT * ((self._sessions.commits.settled - settled) / pause_s - drained_per_s)
-            unowned = list(self._sessions.unowned)
+            unowned, due = list(self._sessions.unowned), None
+            if monotonic() >= shown_s + FIGURES_S:
+                shown_s, due = monotonic(), self._measure()
             try:
                 # An answer that is lost on its way must not be waited for as long as the lease lasts.
                 async with asyncio.timeout(lease_s / BEATS_LOST):
                     self._recovery.tell(await self._registry.renew(self.info, self._limits.lease_ms))
                     silent_since = monotonic()
+                    self._lives()
                     # With the lease the inboxes are still ours alone, and nobody else would take these out.
                     await self._inbox.settle(unowned)
                     del self._sessions.unowned[: len(unowned)]
@@ -245,6 +264,8 @@ class Verifier:
                     await self._inbox.beat(drained_per_s, self._keys_ttl_ms)
                     await self._tenancy.follow()
                     await self._inbox.serve(self._tenancy.roster.served)
+                    if due is not None:
+                        await self._shown.write(due)
             except (RedisUnavailableError, TimeoutError) as error:
                 if monotonic() - silent_since > lease_s:
                     msg = f"lease of verifier {self.info.wid}: could not be renewed in time; it must stop"

@@ -19,12 +19,14 @@ from dsdq.policies.fairness import guaranteed
 from dsdq.receipts import Signer
 from dsdq.session import SessionState, Transcript
 from dsdq.stopping import StopFinder
+from dsdq.telemetry.figures import FAILED
 from dsdq.telemetry.logs import get_logger
 from dsdq.tenants.usage import Usage
 from dsdq.wire import Closed, Decode, Draft, Error, ErrorCode, Message, Open, pack, unpack_contract
 from workers.engine.planner import Planner
 from workers.verifier import admission
-from workers.verifier.commits import Commits, saying
+from workers.verifier.commits import Commits, deciding, saying
+from workers.verifier.figures import Figures
 from workers.verifier.held import Held, Pending, key_of
 from workers.verifier.limits import Limits
 from workers.verifier.spending import Spending
@@ -54,12 +56,13 @@ class Sessions:
         tokenizer: Tokenizer,
         spending: Spending,
         signer: Signer | None,
+        figures: Figures,
         *,
         worker: str,
         limits: Limits,
         on_ready: Callable[[], None],
     ) -> None:
-        self.spending = spending
+        self.spending, self.figures = spending, figures
         self.commits = Commits(store, inbox, self._lose, spending.ended)
         self.astray: asyncio.Queue[tuple[Place, Sequence[Entry]]] = asyncio.Queue()
         self.unowned: list[Entry] = []
@@ -90,6 +93,11 @@ class Sessions:
     def room(self) -> int:
         """Return how many more sessions have a place here, whoever's they are."""
         return max(self._limits.slots - len(self._held), 0)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many opens wait for a place."""
+        return sum(map(self._waiting.count, self._waiting.tenants))
 
     def has_place(self, tenant: str) -> bool:
         """Say whether one more session of a tenant has a place here.
@@ -152,6 +160,7 @@ class Sessions:
     async def answer_with(self, message: Open, contract: Contract, refusal: RefusedError) -> None:
         """Answer an ``open`` with an error, where its device looks for it."""
         log.info("refused", session=message.session, code=refusal.code)
+        self.figures.refused(refusal.code)
         packed = pack(admission.error_of(message.session, refusal), contract.version)
         await self._store.refuse(contract, answer=packed, request=pack(message, contract.version))
 
@@ -308,17 +317,22 @@ class Sessions:
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
         """Take every verdict in and queue it for its log; what it answers is acknowledged once it is there."""
+        verdicts = []
         for outcome in outcomes:
             held, rounds = outcome.ready.held, outcome.ready.rounds
             # A session that was closed while its forward ran has no pending round any more.
             if not held.pending or held.pending[0] is not rounds[0]:
                 continue
-            commit = self._commit_of(outcome)
+            closed = None if outcome.closed is None else self._signed(outcome.closed)
+            commit = deciding(outcome, closed, self._planner.grace_s)
             self._take_in(outcome)
             answers = held.answer(len(rounds) if outcome.final else 0)
-            if outcome.closed is not None:
+            if closed is not None:
                 answers += self._drop(held)
+                self.figures.ended(closed.reason)
             self._queue(held, commit, answers)
+            verdicts.append((held.tenant, outcome.verdict))
+        self.figures.decided(verdicts)
 
     def _take_in(self, outcome: Outcome) -> None:
         held, verdict = outcome.ready.held, outcome.verdict
@@ -330,22 +344,6 @@ class Sessions:
         if not outcome.final:  # the rest of a grant waits from now on
             rest = outcome.ready.rounds[0]
             held.pending[0] = replace(rest, entry=replace(rest.entry, passed=True), received_s=monotonic())
-
-    def _commit_of(self, outcome: Outcome) -> Commit:
-        held, verdict = outcome.ready.held, outcome.verdict
-        messages: list[Message] = [verdict] if outcome.closed is None else [verdict, self._signed(outcome.closed)]
-        return Commit(
-            owned=held.owned,
-            entries=held.entries,
-            expected_length=verdict.base,
-            length=verdict.length,
-            digest=verdict.digest,
-            round=verdict.last_round if outcome.final else held.state.answered,
-            branch=held.state.branch_after(verdict, granted=outcome.ready.granted),
-            closes=outcome.closed is not None,
-            messages=[pack(message, held.state.contract.version) for message in messages],
-            usage=Usage.of(verdict, held.keep_ms(self._planner.grace_s)),
-        )
 
     # Closing
 
@@ -377,7 +375,8 @@ class Sessions:
     def _signed(self, closed: Closed) -> Closed:
         return closed if self._signer is None else self._signer.sign(closed)
 
-    def _close(self, held: Held, message: Message, answers: Sequence[Entry] = ()) -> None:
+    def _close(self, held: Held, message: Closed | Error, answers: Sequence[Entry] = ()) -> None:
+        self.figures.ended(message.reason if isinstance(message, Closed) else FAILED)
         commit = saying(held.state, held.owned, held.entries, message, closes=True)
         commit = replace(commit, usage=Usage(kv_token_ms=held.keep_ms(self._planner.grace_s)))
         self._queue(held, commit, [*answers, *self._drop(held)])

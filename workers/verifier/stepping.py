@@ -111,6 +111,7 @@ class Stepper:
         timing = Timing(started_s, monotonic(), len(verified))
         for row in rows:
             self._note(ready[row.session].held, row)
+        self._sessions.figures.stepped(rows, timing.took_s)
         self._charge(rows, ready, verified, judgements, timing)
         await self._blame.passed(begun)
         if verified:
@@ -179,8 +180,10 @@ class Stepper:
 
     def _note(self, held: Held, row: Row) -> None:
         """Take note of what a row has fed; what a verification has is noted with its verdict."""
-        text = held.state.transcript.tokens
+        text, prompt_tokens = held.state.transcript.tokens, held.state.transcript.prompt_tokens
         held.fed_from(row.start)
+        if row.start < prompt_tokens:
+            self._sessions.figures.prompt += min(row.end - row.keep, prompt_tokens) - row.start
         held.fed = held.fed or bool(row.keep) or row.end >= len(text) - 1  # the last token is fed with its round
         if not row.keep and self._sessions.holds(held):
             self._planner.computed(row.session, text, row.end)

@@ -14,6 +14,7 @@ OUR_LOG, OUR_HEAD = keys.session_log("phone", "acme", "s1"), keys.session_head("
 OUR_FEED = keys.feed("phone", "acme")
 THEIR_USAGE, OUR_USAGE = keys.usage("phone", "globex", "2026-01"), keys.usage("phone", "acme", "2026-01")
 STATE, SESSIONS = keys.worker_state(WORKER), keys.worker_sessions(WORKER)
+FIGURES = keys.worker_figures(WORKER)
 
 ANOTHER_TENANTS = [
     f"XADD {THEIRS} * m x",
@@ -78,6 +79,9 @@ THE_WORKERS = [
     f"SMEMBERS {SESSIONS}",
     f"SREM {SESSIONS} phone/acme/s1",
     f"HGETALL {keys.worker_tries(WORKER)}",
+    f"SET {FIGURES} x",
+    f"PEXPIRE {FIGURES} 1",
+    f"DEL {FIGURES}",
     f"ZADD {keys.workers(MODEL)} 9999999999999 evil",
     f"ZREM {keys.workers(MODEL)} {WORKER}",
     f"HSET {keys.worker_infos(MODEL)} {WORKER} x",
@@ -111,6 +115,8 @@ THE_GATEWAYS = [
             f"UNLINK {keys.active_batches(tenant)}",
         )
     ),
+    f"GET {FIGURES}",
+    f"PTTL {FIGURES}",
     f"SMEMBERS {keys.BATCH_TENANTS}",
     f"SADD {keys.BATCH_TENANTS} acme",
     f"HGETALL {keys.quota('acme')}",

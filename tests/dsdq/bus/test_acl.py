@@ -21,6 +21,7 @@ from dsdq.bus.batches import BatchStore, Entry
 from dsdq.bus.connection import check_server, open_redis
 from dsdq.bus.dead import DeadLetters, Kind
 from dsdq.bus.feed import FeedReader
+from dsdq.bus.figures import FiguresStore
 from dsdq.bus.files import FileBounds, FileStore
 from dsdq.bus.inbox import Bounds, Inbox
 from dsdq.bus.publishing import publish
@@ -30,6 +31,7 @@ from dsdq.bus.sessions import Commit, CommitStatus, Owned, SessionStore, place_o
 from dsdq.bus.tenants import TenantStore
 from dsdq.contract import Contract
 from dsdq.errors import BusError, ConfigError, GoneError, RedisUnavailableError
+from dsdq.telemetry.figures import Snapshot
 from dsdq.tenants import Tenant, fresh_key
 from tests.dsdq.bus.commands import (
     ANOTHER_TENANTS,
@@ -96,6 +98,7 @@ async def service(login: Login) -> Inbox:
     await inbox.open(Bounds(entries=10, kept=1, bytes_=1 << 20))
     await Registry(redis).join(INFO, 60_000)
     store = SessionStore(redis, WORKER, feed_entries=10, open_ttl_ms=60_000, closed_ttl_ms=60_000)
+    await FiguresStore(redis).write(Snapshot(worker=WORKER, model=MODEL, ttl_ms=60_000))
     for tenant in ("acme", "globex"):
         await store.open(contract(tenant), length=3, digest=b"d", answer=b"opened", request=b"prompt")
         await publish(redis, WORKER, tenant, b"unread")
@@ -250,7 +253,16 @@ def test_no_name_breaks_out_of_its_place_in_a_pattern(
     patterns = [part.partition("~")[2] for part in patterns if "~" in part]
     inbox, size = keys.inbox(worker, other), keys.inbox_bytes(worker, other)
     log, head = keys.session_log(producer, other, session), keys.session_head(producer, other, session)
-    for key in (inbox, size, log, head, keys.feed(producer, other), keys.worker_sessions(worker), keys.DEAD_LETTERS):
+    for key in (
+        inbox,
+        size,
+        log,
+        head,
+        keys.feed(producer, other),
+        keys.worker_sessions(worker),
+        keys.worker_figures(worker),
+        keys.DEAD_LETTERS,
+    ):
         assert [pattern for pattern in patterns if fnmatchcase(key, pattern)] == []
     assert any(fnmatchcase(keys.inbox(worker, tenant), pattern) for pattern in patterns)
 
@@ -276,6 +288,7 @@ async def test_a_verifier_serves(login: Login, service: Inbox) -> None:
     await Registry(redis).release(MODEL, "w0")
     await Registry(redis).forget(MODEL, WORKER)
     await service.close()
+    await FiguresStore(redis).forget(WORKER)
     await service.forget()
 
 
@@ -310,6 +323,7 @@ async def test_a_gateway_speaks_for_every_tenant_knows_who_they_are_and_keeps_jo
         await publish(redis, WORKER, tenant, b"a draft", producer="phone")
         assert await read_log(redis, contract(tenant), 0) == [b"opened"]
     assert len(await Registry(redis).list_workers(MODEL)) == 1
+    assert [one.worker for one in (await FiguresStore(redis).read()).snapshots] == [WORKER]
     text, key = fresh_key("acme")
     await TenantStore(admin).add(Tenant(name="acme", created=datetime.now(UTC), keys=(key,)))
     assert (await TenantStore(redis).authenticate(text)).name == "acme"
