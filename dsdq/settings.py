@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     )
     metrics_host: str = Field(default="127.0.0.1", description="the address of that port")
     lease_ms: int = Field(default=2_000, ge=100, description="a verifier that is silent for longer is dead")
+    quiet_ms: int = Field(
+        default=20_000, ge=100, description="a session whose device is silent for longer lends its place to who waits"
+    )
     idle_ttl_ms: int = Field(default=600_000, ge=1000, description="a session without a message is closed after")
     closed_ttl_ms: int = Field(default=600_000, ge=1000, description="a closed session's log is kept for")
     feed_entries: int = Field(default=10_000, ge=10, description="hints kept for one producer")

@@ -199,6 +199,7 @@ def limits_of(chosen: Settings) -> Limits:
         depth=chosen.session_rounds,
         step_tokens=chosen.step_tokens,
         lease_ms=chosen.lease_ms,
+        quiet_ms=chosen.quiet_ms,
         idle_ttl_ms=chosen.idle_ttl_ms,
         closed_ttl_ms=chosen.closed_ttl_ms,
         feed_entries=chosen.feed_entries,

@@ -18,6 +18,7 @@ class Limits:
     depth: int
     step_tokens: int
     lease_ms: int
+    quiet_ms: int
     idle_ttl_ms: int
     closed_ttl_ms: int
     feed_entries: int

@@ -282,10 +282,14 @@ class Verifier:
             self._end_disabled()
             with contextlib.suppress(RedisUnavailableError):
                 await self._registry.announce(self.info.model)
-            oldest = monotonic() - self._limits.idle_ttl_ms / 1000
+            now_s, quiet = monotonic(), 0
             for held in self._sessions:
-                if held.touched_s < oldest and not held.pending:
+                silent_ms = 0.0 if held.pending else 1000 * (now_s - held.touched_s)
+                if silent_ms > self._limits.idle_ttl_ms:
                     self._sessions.expire(held)
+                else:
+                    quiet += silent_ms > self._limits.quiet_ms
+            self._sessions.lend_places(quiet)
 
 
 def _store(redis: Redis, worker: str, limits: Limits) -> SessionStore:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from time import monotonic
@@ -15,10 +14,10 @@ from dsdq.bus.sessions import Commit, CommitStatus, Owned, Place, SessionStore, 
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import RedisUnavailableError, RefusedError, WireError
 from dsdq.models.tokenizer import Tokenizer
-from dsdq.policies.fairness import guaranteed
 from dsdq.receipts import Signer
 from dsdq.session import SessionState, Transcript
 from dsdq.stopping import StopFinder
+from dsdq.telemetry import traces
 from dsdq.telemetry.figures import FAILED
 from dsdq.telemetry.logs import get_logger
 from dsdq.tenants.usage import Usage
@@ -31,7 +30,7 @@ from workers.verifier.held import Held, Pending, key_of
 from workers.verifier.limits import Limits
 from workers.verifier.spending import Spending
 from workers.verifier.step import Outcome
-from workers.verifier.waiting import Turnover, Waiting, WaitingRoom, refusal_ms
+from workers.verifier.waiting import Places, Turnover, Waiting, WaitingRoom, refusal_ms
 
 log = get_logger("verifier")
 
@@ -77,6 +76,7 @@ class Sessions:
         self._on_ready = on_ready
         self._held: dict[str, Held] = {}
         self._waiting = WaitingRoom()
+        self._places = Places(limits.slots)
         self._turnover = Turnover(limits.slots)
         self._admitting = asyncio.Lock()
         self._vacant = asyncio.Event()
@@ -92,7 +92,7 @@ class Sessions:
     @property
     def room(self) -> int:
         """Return how many more sessions have a place here, whoever's they are."""
-        return max(self._limits.slots - len(self._held), 0)
+        return self._places.free(len(self._held))
 
     @property
     def waiting(self) -> int:
@@ -100,16 +100,15 @@ class Sessions:
         return sum(map(self._waiting.count, self._waiting.tenants))
 
     def has_place(self, tenant: str) -> bool:
-        """Say whether one more session of a tenant has a place here.
+        """Say whether one more session of a tenant has a place here."""
+        weigh, present = self._planner.fair.weight, self._waiting.tenants
+        return self._places.has_one(tenant, [held.tenant for held in self._held.values()], present, weigh)
 
-        Fewer than are the tenant's by weight have one, up to twice as many as there are: else one that has all places
-        would keep them from the others for as long as its sessions last.
-        """
-        if self.room or len(self._held) >= 2 * self._limits.slots:
-            return bool(self.room)
-        places, weigh = Counter(held.tenant for held in self._held.values()), self._planner.fair.weight
-        present = {tenant, *places, *self._waiting.tenants}
-        return places[tenant] < guaranteed(self._limits.slots, weigh(tenant), map(weigh, present))
+    def lend_places(self, quiet: int) -> None:
+        """Let whoever waits have the places of so many sessions, whose devices are silent."""
+        self._places.quiet = quiet
+        if quiet:
+            self._vacant.set()
 
     def holds(self, held: Held) -> bool:
         """Say whether a session is still open."""
@@ -332,6 +331,7 @@ class Sessions:
                 self.figures.ended(closed.reason)
             self._queue(held, commit, answers)
             verdicts.append((held.tenant, outcome.verdict))
+            traces.record_verdict(outcome.verdict, rounds[0].received_s, self._worker)
         self.figures.decided(verdicts)
 
     def _take_in(self, outcome: Outcome) -> None:

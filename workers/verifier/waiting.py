@@ -1,13 +1,17 @@
-"""Who waits for a place, and how long: first come first served within a tenant, one tenant after the other. Pure."""
+"""Who has a place, who waits for one, and how long.
+
+First come first served within a tenant, one tenant after the other. Pure.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dsdq.bus.inbox import Entry
 from dsdq.contract import Contract
+from dsdq.policies.fairness import guaranteed
 from dsdq.wire import Open
 
 RECENT = 0.1  # weight of the newest session in the moving average
@@ -70,6 +74,35 @@ class WaitingRoom:
         queue.remove(waiting)
         if queue:
             self._queues[tenant] = queue
+
+
+@dataclass(slots=True)
+class Places:
+    """The places of a verifier: ``slots``, and while others wait those of ``quiet`` sessions, whose devices are silent.
+
+    A quiet session stays as it is and goes on when its device does; it only costs nobody a place. There are never more
+    sessions than twice the slots.
+    """
+
+    slots: int
+    quiet: int = 0
+
+    def free(self, held: int) -> int:
+        """Return how many more sessions have a place, whoever's they are, beside so many."""
+        return max(min(self.slots + self.quiet, 2 * self.slots) - held, 0)
+
+    def has_one(
+        self, tenant: str, holders: Collection[str], waiting: Iterable[str], weigh: Callable[[str], float]
+    ) -> bool:
+        """Say whether one more session of a tenant has a place; ``holders`` are the tenants of those that there are.
+
+        Fewer than are the tenant's by weight have one, up to twice as many as there are: else one that has all places
+        would keep them from the others for as long as its sessions last.
+        """
+        if self.free(len(holders)) or len(holders) >= 2 * self.slots:
+            return bool(self.free(len(holders)))
+        places = Counter(holders)
+        return places[tenant] < guaranteed(self.slots, weigh(tenant), map(weigh, {tenant, *places, *waiting}))
 
 
 @dataclass(slots=True)

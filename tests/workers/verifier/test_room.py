@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from redis.asyncio import Redis
 
 from dsdq.bus.sessions import read_log
@@ -18,6 +19,7 @@ from dsdq.wire import Cancel, Closed, Decode, Error, ErrorCode, Open, Opened, Ve
 from tests.conftest import Serve
 from tests.workers.verifier.conftest import SETTINGS, Wire, another
 from tests.workers.verifier.mortals import device_of
+from workers.verifier import service
 
 
 async def test_an_open_beyond_the_slots_waits_for_its_turn(wire: Wire) -> None:
@@ -48,6 +50,23 @@ async def test_a_tenant_has_its_part_of_the_places_whoever_holds_them(serve: Ser
         assert [await read_log(redis, one.contract, 0) for one in waiting] == [[], [], []]  # no more than there are
         await crowd[1].send(Cancel("a1"))
         assert isinstance(await crowd[2].next(), Opened)
+
+
+async def test_silent_sessions_lend_their_places_and_go_on_when_their_devices_do(
+    serve: Serve, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SWEEP_S", 0.02)
+    async with serve(HASH_TARGET, tenants=("acme",), slots=2, quiet_ms=100, allow_unsafe_redis=True) as verifier:
+        devices = [device_of(redis, verifier, f"s{number}") for number in range(5)]
+        for one in devices[:4]:
+            await one.open()  # the last two as soon as the first have been silent for long enough
+        await devices[4].send(devices[4].opening)
+        await asyncio.sleep(0.5)
+        assert await read_log(redis, devices[4].contract, 0) == []  # never more than twice the places
+        await devices[0].send(devices[0].draft(()))
+        assert isinstance(await devices[0].next(), Verdict)
+        await devices[0].send(Cancel("s0"))
+        assert isinstance(await devices[4].next(), Opened)
 
 
 async def test_an_open_that_waits_can_be_cancelled(wire: Wire) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dsdq.bus.inbox import Entry
 from dsdq.contract import Contract
 from dsdq.wire import Open
-from workers.verifier.waiting import Turnover, Waiting, WaitingRoom, refusal_ms
+from workers.verifier.waiting import Places, Turnover, Waiting, WaitingRoom, refusal_ms
 
 ARRIVALS = st.lists(st.sampled_from(["acme", "globex", "initech"]), max_size=30)
 
@@ -121,3 +121,13 @@ def test_who_would_wait_too_long_is_told_when_a_quarter_of_the_others_has_got_pl
     turns: int, place_ms: float, ms: int
 ) -> None:
     assert refusal_ms(turns, place_ms, longest_ms=2000) == ms
+
+
+@pytest.mark.parametrize(
+    ("quiet", "held", "free"),
+    [(0, 0, 4), (0, 4, 0), (0, 6, 0), (1, 4, 1), (3, 5, 2), (8, 7, 1), (8, 8, 0)],
+)
+def test_quiet_sessions_lend_their_places_up_to_twice_as_many_as_there_are(quiet: int, held: int, free: int) -> None:
+    assert Places(4, quiet).free(held) == free
+    assert Places(4, quiet).has_one("acme", ["globex"] * held, (), lambda _: 1.0) == (held < 8)
+    assert Places(4, quiet).has_one("globex", ["globex"] * held, (), lambda _: 1.0) == bool(free)
