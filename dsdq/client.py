@@ -104,9 +104,11 @@ class GenerationStats:
 class Generation(Protocol):
     """One running generation: iterate over its tokens; afterwards read what it was.
 
-    ``receipt`` proves what may be charged for it: it has been held against all verdicts.
+    ``session`` names it in all logs and traces, and is empty until it has begun. ``receipt`` proves what may be charged
+    for it: it has been held against all verdicts.
     """
 
+    session: str
     ids: list[int]
     prompt_ids: tuple[int, ...]
     stats: GenerationStats

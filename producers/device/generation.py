@@ -34,6 +34,7 @@ class RedisGeneration:
         on_failure: Callable[[], None],
         keep: Callable[[Receipt], None],
     ) -> None:
+        self.session = ""
         self.ids: list[int] = []
         self.prompt_ids: tuple[int, ...] = ()
         self.stats = GenerationStats()
@@ -86,7 +87,7 @@ class RedisGeneration:
         if self._closing:
             msg = "expected an open generation, it was closed"
             raise GoneError(msg)
-        self._link = prepared.link
+        self._link, self.session = prepared.link, prepared.contract.session
         self.prompt_ids = prepared.prompt
         self.stats.prompt_tokens = len(prepared.prompt)
         rounds = Rounds(prepared, self.stats, self.ids)
@@ -112,14 +113,14 @@ class RedisGeneration:
             self.receipt = rounds.receipt
             await prepared.link.close(cancel=rounds.finish_reason is None)
             self._ended.set()
-            self._trace(prepared.contract.session, started)
+            self._trace(started)
             if self.receipt is not None:
                 self._keep(self.receipt)
 
-    def _trace(self, session: str, started: float) -> None:
+    def _trace(self, started: float) -> None:
         stats, reason = self.stats, self.finish_reason
         traces.record_text(
-            session,
+            self.session,
             started,
             tokens=stats.committed_tokens,
             acceptance=stats.acceptance_rate,

@@ -11,6 +11,7 @@ from dsdq.client import GenerationStats, Token
 from dsdq.errors import ConfigError, DsdqError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.tasks import end, run_all
+from dsdq.telemetry.logs import get_logger
 from dsdq.tenants import Tenant
 from producers.device.choosing import WIDEST
 from producers.device.generation import RedisGeneration
@@ -21,6 +22,8 @@ from producers.openai.clients import Clients
 from producers.openai.drafts import Drafts
 from producers.openai.errors import api_error, failure, too_long, unknown_model
 from producers.openai.requests import TextRequest
+
+log = get_logger("openai")
 
 BURSTS_AHEAD = 16  # of one request: a client that reads slowly makes its texts wait
 KNOWN_S = 600.0  # a model that nobody serves just now may come back
@@ -194,6 +197,8 @@ class Answer:
         """Cancel what still runs; its sessions are told."""
         await run_all(*(generation.aclose() for generation in self._generations))
         await end(*self._reading)
+        tokens = sum(one.committed_tokens for one in self.stats)
+        log.info("answered", answer=self.shape.name, sessions=[one.session for one in self._generations], tokens=tokens)
 
     def _says_something(self, tokens: list[Token]) -> bool:
         request = self.shape.request

@@ -27,6 +27,11 @@ class Shape:
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created: int = field(default_factory=lambda: int(time.time()))
 
+    @property
+    def name(self) -> str:
+        """Return the id by which its reader knows the answer."""
+        return f"{'chatcmpl' if self.request.is_chat else 'cmpl'}-{self.id}"
+
     def whole(self, texts: Sequence[Sequence[Token]], reasons: Sequence[str], stats: Sequence[GenerationStats]) -> Json:
         """Return the answer as one object: the tokens, finish reason and figures of each choice."""
         choices = [
@@ -69,7 +74,7 @@ class Shape:
     def _frame(self, choices: list[Json], *, streamed: bool = False) -> Json:
         kind = "chat.completion" if self.request.is_chat else "text_completion"
         return {
-            "id": f"{'chatcmpl' if self.request.is_chat else 'cmpl'}-{self.id}",
+            "id": self.name,
             "object": f"{kind}.chunk" if streamed and self.request.is_chat else kind,
             "created": self.created,
             "model": self.request.model,

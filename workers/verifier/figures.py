@@ -20,7 +20,7 @@ from dsdq.telemetry.figures import (
     Histogram,
     Snapshot,
 )
-from dsdq.wire import ErrorCode, Verdict
+from dsdq.wire import Closed, Error, ErrorCode, Verdict
 from workers.engine.planner import Planner
 from workers.engine.rows import Row
 from workers.verifier.held import Held
@@ -67,9 +67,9 @@ class Figures:
         self._positions += sum([len(row.tokens) for row in rows])
         self._seconds.add(took_s)
 
-    def ended(self, reason: str) -> None:
-        """Count the end of a session, for a reason of :class:`FinishReason` or :data:`FAILED`."""
-        self._ended[reason] += 1
+    def ended(self, message: Closed | Error) -> None:
+        """Count the end of a session by its last message."""
+        self._ended[message.reason if isinstance(message, Closed) else FAILED] += 1
 
     def refused(self, code: str) -> None:
         """Count an ``open`` that was refused."""

@@ -18,7 +18,6 @@ from dsdq.receipts import Signer
 from dsdq.session import SessionState, Transcript
 from dsdq.stopping import StopFinder
 from dsdq.telemetry import traces
-from dsdq.telemetry.figures import FAILED
 from dsdq.telemetry.logs import get_logger
 from dsdq.tenants.usage import Usage
 from dsdq.wire import Closed, Decode, Draft, Error, ErrorCode, Message, Open, pack, unpack_contract
@@ -101,14 +100,12 @@ class Sessions:
 
     def has_place(self, tenant: str) -> bool:
         """Say whether one more session of a tenant has a place here."""
-        weigh, present = self._planner.fair.weight, self._waiting.tenants
-        return self._places.has_one(tenant, [held.tenant for held in self._held.values()], present, weigh)
+        return self._places.has(tenant, [one.tenant for one in self], self._waiting.tenants, self._planner.fair.weight)
 
     def lend_places(self, quiet: int) -> None:
         """Let whoever waits have the places of so many sessions, whose devices are silent."""
         self._places.quiet = quiet
-        if quiet:
-            self._vacant.set()
+        self._vacant.set()
 
     def holds(self, held: Held) -> bool:
         """Say whether a session is still open."""
@@ -248,6 +245,7 @@ class Sessions:
             request=pack(message, contract.version),
         )
         if owned is not None:
+            log.info("opened", session=contract.session, tenant=contract.tenant, producer=contract.producer)
             return self.keep(SessionState(contract, transcript, owned.epoch, owned.owner), owned, entries=1)
         head = await self._store.head(place_of(contract))
         if head is not None and head.is_open and head.worker == self._worker:
@@ -328,7 +326,7 @@ class Sessions:
             answers = held.answer(len(rounds) if outcome.final else 0)
             if closed is not None:
                 answers += self._drop(held)
-                self.figures.ended(closed.reason)
+                self._ended(closed)
             self._queue(held, commit, answers)
             verdicts.append((held.tenant, outcome.verdict))
             traces.record_verdict(outcome.verdict, rounds[0].received_s, self._worker)
@@ -353,7 +351,6 @@ class Sessions:
 
     def fail(self, held: Held, code: str, reason: str, answers: Sequence[Entry] = ()) -> None:
         """End a session with an error, which also answers ``answers``."""
-        log.info("session failed", session=held.session, code=code, reason=reason)
         self._close(held, Error(held.session, code, reason), answers)
 
     async def keep_opening(self, place: Place, opening: bytes, reason: str, attempts: int) -> None:
@@ -376,10 +373,15 @@ class Sessions:
         return closed if self._signer is None else self._signer.sign(closed)
 
     def _close(self, held: Held, message: Closed | Error, answers: Sequence[Entry] = ()) -> None:
-        self.figures.ended(message.reason if isinstance(message, Closed) else FAILED)
+        self._ended(message)
         commit = saying(held.state, held.owned, held.entries, message, closes=True)
         commit = replace(commit, usage=Usage(kv_token_ms=held.keep_ms(self._planner.grace_s)))
         self._queue(held, commit, [*answers, *self._drop(held)])
+
+    def _ended(self, message: Closed | Error) -> None:
+        how = str(message.reason) if isinstance(message, Closed) else f"{message.code}: {message.message}"
+        log.info("ended", session=message.session, how=how)
+        self.figures.ended(message)
 
     def _queue(self, held: Held, commit: Commit, answers: Sequence[Entry] = ()) -> None:
         held.entries += len(commit.messages)

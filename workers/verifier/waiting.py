@@ -91,9 +91,7 @@ class Places:
         """Return how many more sessions have a place, whoever's they are, beside so many."""
         return max(min(self.slots + self.quiet, 2 * self.slots) - held, 0)
 
-    def has_one(
-        self, tenant: str, holders: Collection[str], waiting: Iterable[str], weigh: Callable[[str], float]
-    ) -> bool:
+    def has(self, tenant: str, holders: Collection[str], waiting: Iterable[str], weigh: Callable[[str], float]) -> bool:
         """Say whether one more session of a tenant has a place; ``holders`` are the tenants of those that there are.
 
         Fewer than are the tenant's by weight have one, up to twice as many as there are: else one that has all places

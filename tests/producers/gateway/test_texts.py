@@ -7,9 +7,12 @@ from typing import Any
 
 import openai
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from dsdq.models.names import HASH_TARGET
 from dsdq.models.tokenizer import Tokenizer
+from dsdq.telemetry.logs import configure
 from dsdq.testing.hashed import decode
 from producers.openai.chat import render
 from producers.openai.requests import ChatMessage
@@ -142,3 +145,19 @@ async def test_who_goes_away_ends_the_session(serve: Serve, open_gateway: OpenGa
 async def test_it_says_that_it_lives_and_serves(client: openai.AsyncOpenAI, path: str) -> None:
     answer = await client._client.get(str(client.base_url).removesuffix("/v1/") + path)
     assert answer.status_code == 200
+
+
+async def test_logs_lead_from_an_answer_to_its_sessions_at_the_verifier(client: openai.AsyncOpenAI) -> None:
+    before = structlog.get_config()
+    configure("info")
+    try:
+        with capture_logs() as events:
+            answer = await client.completions.create(model=HASH_TARGET, prompt="x", max_tokens=4, n=2)
+            while sum(event["event"] == "answered" for event in events) < 1:
+                await asyncio.sleep(0.01)
+    finally:
+        structlog.configure(**before)
+    (answered,) = [event for event in events if event["event"] == "answered"]
+    assert (answered["answer"], answered["tokens"], len(answered["sessions"])) == (answer.id, 8, 2)
+    for told in ("opened", "ended"):
+        assert sorted(answered["sessions"]) == sorted(e["session"] for e in events if e["event"] == told)

@@ -82,7 +82,7 @@ def test_a_snapshot_changes_no_more_once_it_is_taken() -> None:
     before = taken(figures)
     packed = before.pack()
     figures.decided([("acme", verdict(4, 2, 3))])
-    figures.ended("stop")
+    figures.ended(Error("s1", ErrorCode.MALFORMED, ""))
     figures.refused("quota")
     assert before.pack() == packed
     assert taken(figures).refusals == {"quota": 1}

@@ -129,5 +129,5 @@ def test_who_would_wait_too_long_is_told_when_a_quarter_of_the_others_has_got_pl
 )
 def test_quiet_sessions_lend_their_places_up_to_twice_as_many_as_there_are(quiet: int, held: int, free: int) -> None:
     assert Places(4, quiet).free(held) == free
-    assert Places(4, quiet).has_one("acme", ["globex"] * held, (), lambda _: 1.0) == (held < 8)
-    assert Places(4, quiet).has_one("globex", ["globex"] * held, (), lambda _: 1.0) == bool(free)
+    assert Places(4, quiet).has("acme", ["globex"] * held, (), lambda _: 1.0) == (held < 8)
+    assert Places(4, quiet).has("globex", ["globex"] * held, (), lambda _: 1.0) == bool(free)
