@@ -2,17 +2,20 @@
 # Build arguments named PIP_* are pip's own settings: a mirror, or an index that has torch without CUDA.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
+# What dsdq needs, by itself: while it is the same, torch is not fetched again.
+FROM ${PYTHON_IMAGE} AS requirements
+WORKDIR /src
+COPY pyproject.toml deploy/requirements.py ./
+RUN python requirements.py pyproject.toml torch gateway jobs >requirements.txt
+
 FROM ${PYTHON_IMAGE} AS build
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore PIP_CONSTRAINT=/src/constraints.txt
 WORKDIR /src
-RUN python -m venv --without-pip /opt/dsdq
-
-# What dsdq needs, before dsdq itself: a change of the code does not fetch torch again.
-COPY pyproject.toml constraints.txt ./
-COPY deploy/requirements.py deploy/
-RUN python deploy/requirements.py pyproject.toml torch gateway jobs >requirements.txt \
+COPY constraints.txt ./
+COPY --from=requirements /src/requirements.txt ./
+RUN python -m venv --without-pip /opt/dsdq \
  && python -m pip --python /opt/dsdq/bin/python install -r requirements.txt
 
 # Tests, headers and test programs of libraries, which nothing here opens: about 250 MB.
@@ -20,7 +23,7 @@ RUN cd /opt/dsdq/lib/python3*/site-packages \
  && rm -rf torch/test torch/include torch/share torch/bin/protoc* torch/lib/*.a numba/tests \
  && find numpy sympy networkx mpmath llvmlite tokenizers -type d -name tests -prune -exec rm -rf {} +
 
-COPY README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY dsdq dsdq
 COPY workers workers
 COPY producers producers
