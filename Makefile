@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check chaos bench pair clean
+.PHONY: setup demo test check chaos bench pair compose-test clean
 
 CHAOS_SECONDS ?= 180
 SEED ?=
@@ -46,6 +46,9 @@ bench: setup           ## the tables in README.md
 
 pair: setup            ## train the built-in pair again, from scratch
 	$(BIN)/python -m training.make_pair
+
+compose-test:          ## the service under a real Docker engine; IMAGE=... takes one that is built already
+	tests/compose/run.sh
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,7 +2,8 @@
 
 DsdqError
 ├── ConfigError            a setting, flag or path is not what was expected
-│   └── PromptError        a prompt is empty, too long, or not encodable
+│   ├── PromptError        a prompt is empty, too long, or not encodable
+│   └── NoVerifierError    nobody serves what was asked for; somebody may later
 ├── WireError              bytes that are not a message of this protocol
 ├── SealError              a message does not show who sent it
 ├── ModelError             a model or tokenizer cannot be loaded or is not supported
@@ -32,6 +33,10 @@ class ConfigError(DsdqError):
 
 class PromptError(ConfigError):
     """A prompt is empty, too long, or cannot be encoded by the target's tokenizer."""
+
+
+class NoVerifierError(ConfigError):
+    """No verifier serves what was asked for: none was started yet, or all have gone."""
 
 
 class WireError(DsdqError):

@@ -1,13 +1,18 @@
-"""Every setting of dsdq, in one place: environment variables ``DSDQ_*``, or a ``.env`` file, or a command's flag."""
+"""Every setting of dsdq, in one place: environment variables ``DSDQ_*``, or a ``.env`` file, or a command's flag.
+
+Or a file of the variable's name in the folder that ``DSDQ_SECRETS_DIR`` names: what is in the environment, others see.
+"""
 
 from __future__ import annotations
 
+import os
 import secrets
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from dsdq.credentials import Passwords, ProducerKey, PublicKey, TenantSecrets
 from dsdq.errors import ConfigError
@@ -143,6 +148,9 @@ class Settings(BaseSettings):
 SECRETS = frozenset({"server_secret", "service_key", "tenant_secrets", "producer_key", "acl_passwords"})
 """Settings whose values are never shown."""
 
+SECRETS_DIR = "DSDQ_SECRETS_DIR"
+"""The variable that names a folder of files, each named as a variable and holding its value. The environment wins."""
+
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
@@ -152,7 +160,10 @@ def settings() -> Settings:
         ConfigError: a variable is not what was expected; the message names it, and shows it unless it is secret.
     """
     try:
-        return Settings()
+        return Settings(_secrets_dir=_secrets_dir())
+    except SettingsError as error:
+        msg = f"{SECRETS_DIR}: expected files of UTF-8 that this user may read, got {error.__cause__}"
+        raise ConfigError(msg) from None
     except ValidationError as error:
         first = error.errors()[0]
         secret = first["loc"][0] in SECRETS
@@ -160,3 +171,13 @@ def settings() -> Settings:
         came = "something else (not shown: it is secret)" if secret else repr(first["input"])
         msg = f"{name}: {first['msg'].removeprefix('Value error, ')}, got {came}"
         raise ConfigError(msg) from (None if secret else error)
+
+
+def _secrets_dir() -> Path | None:
+    """Return the folder whose files hold settings, None where none is named."""
+    named = os.environ.get(SECRETS_DIR)
+    if not named:
+        return None
+    if not Path(named).is_dir():
+        raise ConfigError(f"{SECRETS_DIR}: expected a folder, got {named}, which is none")
+    return Path(named)

@@ -12,7 +12,7 @@ from typing import cast
 from redis.asyncio import Redis
 
 from dsdq.bus.registry import Registry, WorkerInfo
-from dsdq.errors import ConfigError, RedisUnavailableError
+from dsdq.errors import ConfigError, NoVerifierError, RedisUnavailableError
 from dsdq.policies.routing import Loaded, Policy
 from dsdq.versions import SPOKEN, agreed
 
@@ -120,7 +120,8 @@ class Finder:
         ``anew`` relies on nothing that was seen before.
 
         Raises:
-            ConfigError: there is none, or several models are served and none was named.
+            NoVerifierError: there is none.
+            ConfigError: several models are served and none was named.
         """
         for attempt in range(max(1, round(self._patience_ms / 1000 / POLL_S))):
             workers = await self._list(model, anew=anew or attempt > 0)
@@ -138,7 +139,7 @@ class Finder:
             f"expected {wanted} that speaks version {spoken} of the protocol at {self._where}, found none; "
             "start one with `dsdq verifier --redis URL`"
         )
-        raise ConfigError(msg)
+        raise NoVerifierError(msg)
 
     def _choose(self, workers: list[WorkerInfo], beginning: bytes, version: int | None) -> Found | None:
         wanted = agreed(worker.versions for worker in workers) if version is None else version

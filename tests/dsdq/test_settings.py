@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +83,41 @@ def test_a_bad_secret_is_named_and_never_shown(
     written = "".join(traceback.format_exception(refused.value))
     assert HEX[2:14] not in written
     assert "221133" not in written
+
+
+def test_a_secret_may_be_a_file_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "DSDQ_SERVICE_KEY").write_text(2 * HEX + "\n")
+    (tmp_path / "DSDQ_REDIS_URL").write_text("redis://dsdq-verifier:of-the-file@redis:6379/0\n")
+    monkeypatch.setenv("DSDQ_SECRETS_DIR", str(tmp_path))
+    chosen = settings()
+    assert chosen.service_key is not None
+    assert chosen.service_key.get_secret_value() == bytes.fromhex(2 * HEX)
+    assert chosen.redis_url == "redis://dsdq-verifier:of-the-file@redis:6379/0"
+    monkeypatch.setenv("DSDQ_REDIS_URL", "redis://127.0.0.1:1/0")
+    settings.cache_clear()
+    assert settings().redis_url == "redis://127.0.0.1:1/0"
+
+
+def test_a_bad_secret_in_a_file_is_named_and_never_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "DSDQ_SERVICE_KEY").write_text(HEX)
+    monkeypatch.setenv("DSDQ_SECRETS_DIR", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"DSDQ_SERVICE_KEY: .*32.*not shown") as refused:
+        settings()
+    assert HEX[2:14] not in "".join(traceback.format_exception(refused.value))
+
+
+def test_a_folder_of_secrets_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DSDQ_SECRETS_DIR", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match=r"DSDQ_SECRETS_DIR: expected a folder, got .*none"):
+        settings()
+
+
+def test_a_file_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> str:
+        raise PermissionError(13, os.strerror(13), str(path))
+
+    (tmp_path / "DSDQ_SERVICE_KEY").write_text(2 * HEX)
+    monkeypatch.setenv("DSDQ_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setattr(Path, "read_text", refuse)  # root, as which tests may run, may read anything
+    with pytest.raises(ConfigError, match=r"DSDQ_SECRETS_DIR: .*Permission denied: .*DSDQ_SERVICE_KEY"):
+        settings()
