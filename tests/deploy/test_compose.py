@@ -15,6 +15,7 @@ import yaml
 
 from dsdq.settings import SECRETS, Settings
 from producers.gateway.metrics import Metrics
+from workers.verifier.metrics import LABELS, METRICS, PREFIX, Family
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "compose.yaml").read_text()
@@ -23,24 +24,6 @@ ONCE = {"secrets", "admin"}
 FOREVER = {name: one for name, one in SERVICES.items() if name not in ONCE}
 OWN = {"secrets", "admin", "verifier", "gateway", "batch", "device"}
 VARIABLE = re.compile(r"\$\{([A-Z_]+):-([^}]*)\}")
-VERIFIERS_METRICS = {
-    "dsdq:generation_tokens_total",
-    "dsdq:prompt_tokens_total",
-    "dsdq:spec_decode_num_drafts_total",
-    "dsdq:spec_decode_num_draft_tokens_total",
-    "dsdq:spec_decode_num_accepted_tokens_total",
-    "dsdq:spec_decode_num_accepted_tokens_per_pos_total",
-    "dsdq:num_requests_running",
-    "dsdq:num_requests_waiting",
-    "dsdq:kv_cache_usage_perc",
-    "dsdq:num_preemptions_total",
-    "dsdq:request_success_total",
-    "dsdq:iteration_rows",
-    "dsdq:iteration_seconds",
-    "dsdq:takeovers_total",
-    "dsdq:refusals_total",
-    "dsdq:tenant_generation_tokens_total",
-}
 
 
 def value_of(text: object) -> str:
@@ -206,10 +189,21 @@ def queries() -> dict[str, str]:
 
 def test_alerts_and_panels_ask_for_metrics_that_somebody_has() -> None:
     gateways = set(re.findall(r"^# TYPE (\S+)", Metrics().page().decode(), flags=re.MULTILINE))
+    verifiers = {PREFIX + metric.name for metric in METRICS}
     assert gateways
+    assert verifiers
     for title, expr in queries().items():
         for name in re.findall(r"dsdq:\w+", expr):
-            assert {name, re.sub("_(bucket|sum|count)$", "", name)} & (gateways | VERIFIERS_METRICS), (title, name)
+            assert {name, re.sub("_(bucket|sum|count)$", "", name)} & (gateways | verifiers), (title, name)
+
+
+def test_alerts_and_panels_tell_series_apart_by_labels_that_there_are() -> None:
+    gateways = [name for metric in Metrics()._registry._collector_to_names for name in metric._labelnames]
+    ours = {*LABELS, *(metric.label for metric in METRICS if isinstance(metric, Family))}
+    for title, expr in queries().items():
+        grouped = [name.strip() for found in re.findall(r"\b(?:by|on) ?\(([^)]*)\)", expr) for name in found.split(",")]
+        chosen = re.findall(r"[{,] ?(\w+) ?[=!]", expr)
+        assert {*grouped, *chosen} <= {*ours, *gateways, "job", "instance", "le"}, title
 
 
 def test_every_alert_says_what_it_means_and_operators_are_told_what_to_do() -> None:
