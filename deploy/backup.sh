@@ -12,9 +12,9 @@ read -r -a compose <<<"${COMPOSE:-docker compose}"
 
 # As a replica is given it: the server goes on meanwhile. The password goes by standard input, where nobody sees it.
 "${compose[@]}" run --rm -T --no-deps --entrypoint cat admin /secrets/password </dev/null 2>/dev/null |
-  "${compose[@]}" exec -T redis sh -c \
-    'read -r REDISCLI_AUTH && export REDISCLI_AUTH && exec redis-cli --user dsdq-admin --rdb -' >"$folder/redis.rdb"
+  "${compose[@]}" exec -T redis sh -c 'read -r REDISCLI_AUTH && export REDISCLI_AUTH && trap "rm -f /data/backup.rdb" EXIT &&
+    redis-cli --user dsdq-admin --rdb /data/backup.rdb >/dev/null 2>&1 && cat /data/backup.rdb' >"$folder/redis.rdb" || true
 [ "$(head -c 5 "$folder/redis.rdb")" = REDIS ] || { echo "backup: expected a snapshot of Redis, got none" >&2; exit 1; }
-"${compose[@]}" run --rm -T --no-deps --entrypoint tar secrets -C /roles -cf - . </dev/null 2>/dev/null >"$folder/secrets.tar"
-tar -tf "$folder/secrets.tar" ./redis/users.acl >/dev/null
+"${compose[@]}" run --rm -T --no-deps --entrypoint sh secrets -c 'cd /roles && tar -cf - *' </dev/null 2>/dev/null >"$folder/secrets.tar"
+tar -tf "$folder/secrets.tar" redis/users.acl >/dev/null
 echo "backup: $(du -sh "$folder" | cut -f1) in $folder"

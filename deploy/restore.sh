@@ -3,7 +3,10 @@
 #   deploy/restore.sh FOLDER
 # Nothing that is there is replaced: take the old service down with `down -v` first, or give this one another name.
 set -euo pipefail
-[ $# = 1 ] && [ -f "$1/redis.rdb" ] && [ -f "$1/secrets.tar" ] || { echo "restore: expected a folder of backup.sh" >&2; exit 2; }
+if [ $# != 1 ] || [ ! -f "$1/redis.rdb" ] || [ ! -f "$1/secrets.tar" ]; then
+  echo "restore: expected a folder of backup.sh" >&2
+  exit 2
+fi
 folder=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
 read -r -a compose <<<"${COMPOSE:-docker compose}"
