@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from redis.asyncio import Redis
 
 from dsdq.bus.embedded import EmbeddedRedis
-from dsdq.bus.figures import FiguresStore, Reading
 from dsdq.bus.tenants import TenantStore
 from dsdq.models.names import HASH_TARGET
 from dsdq.tenants import Tenant, fresh_key
@@ -30,16 +28,25 @@ Events = AsyncIterator[dict[str, Any]]
 
 
 @asynccontextmanager
+async def asked(url: str, key: str = "none") -> AsyncIterator[tuple[int, Events]]:
+    """Ask to watch; give the status of the answer, and what each event says."""
+    place = urlsplit(url)
+    async with asyncio.timeout(LATEST_S):
+        reader, writer = await asyncio.open_connection(place.hostname, place.port)
+        try:
+            writer.write(f"GET /live HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n".encode())
+            status = int((await reader.readline()).split()[1])
+            yield status, (json.loads(line[6:]) async for line in reader if line.startswith(b"data: "))
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
 async def watching(url: str, key: str = "none") -> AsyncIterator[Events]:
     """Watch, and give what each event says."""
-    async with (
-        asyncio.timeout(LATEST_S),
-        httpx.AsyncClient(timeout=LATEST_S) as client,
-        client.stream("GET", f"{url.removesuffix('v1')}live", headers={"authorization": f"Bearer {key}"}) as answer,
-    ):
-        assert answer.status_code == 200
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        yield (json.loads(line[6:]) async for line in answer.aiter_lines() if line.startswith("data: "))
+    async with asked(url, key) as (status, events):
+        assert status == 200
+        yield events
 
 
 async def first(events: Events, wanted: Callable[[dict[str, Any]], object] = lambda _: True) -> dict[str, Any]:
@@ -49,20 +56,9 @@ async def first(events: Events, wanted: Callable[[dict[str, Any]], object] = lam
     raise AssertionError("it ended")
 
 
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Event]:
-    """Give the number of readings of figures, by length; each is set once the next begins."""
-    begun, read = list[asyncio.Event](), FiguresStore.read
-
-    async def counted(self: FiguresStore) -> Reading:
-        for one in begun:
-            one.set()
-        begun.append(asyncio.Event())
-        return await read(self)
-
-    monkeypatch.setattr(FiguresStore, "read", counted)
-    monkeypatch.setattr(live, "PAUSE_S", 0.1)
-    return begun
+def readers() -> int:
+    """Return how many tasks read figures."""
+    return sum("Live._read" in repr(task.get_coro()) for task in asyncio.all_tasks())
 
 
 async def added(redis: Redis, *names: str) -> list[str]:
@@ -98,8 +94,8 @@ async def test_a_tenant_sees_totals_and_itself_and_nothing_of_others(
 async def test_who_has_no_key_or_loses_it_sees_nothing(open_gateway: OpenGateway, redis: Redis) -> None:
     (key,) = await added(redis, "acme")
     async with open_gateway() as url:
-        async with httpx.AsyncClient() as client:
-            assert (await client.get(f"{url.removesuffix('v1')}live")).status_code == 401
+        async with asked(url) as (status, _):
+            assert status == 401
         async with watching(url, key) as events:
             assert (await first(events))["tenant"]["tenant"] == "acme"
             record = (await TenantStore(redis).all())["acme"]
@@ -108,40 +104,28 @@ async def test_who_has_no_key_or_loses_it_sees_nothing(open_gateway: OpenGateway
     assert told[-1]["error"]["code"] == "tenant_disabled"
 
 
-async def test_there_is_one_reader_for_all_who_watch_and_none_for_nobody(
-    open_gateway: OpenGateway, reads: list[asyncio.Event]
-) -> None:
+async def test_there_is_one_reader_for_all_who_watch_and_none_for_nobody(open_gateway: OpenGateway) -> None:
     async with open_gateway() as url:
-        assert reads == []
-        async with watching(url) as one:
-            await first(one)
-            begun = len(reads)
-            async with watching(url) as other, watching(url) as third:
-                for events in (other, third, one, other, third, one):
-                    await first(events)
-            assert len(reads) <= begun + 4  # of the six that three readers would have taken
-            await first(one)
-        live_tasks = [task for task in asyncio.all_tasks() if "Live._read" in repr(task.get_coro())]
-        async with asyncio.timeout(LATEST_S):
-            while [task for task in live_tasks if not task.done()]:
-                await asyncio.sleep(0.01)
-        ended = len(reads)
-        await asyncio.sleep(0.5)
-        assert len(reads) == ended
-        async with watching(url) as again:
-            await first(again)
-        assert len(reads) > ended
+        assert readers() == 0
+        for _ in range(2):
+            async with watching(url) as one, watching(url) as other, watching(url) as third:
+                for events in (one, other, third):
+                    assert (await first(events))["verifiers"] == 0
+                assert readers() == 1
+            async with asyncio.timeout(LATEST_S):
+                while readers():
+                    await asyncio.sleep(0.01)
 
 
 async def test_no_more_pages_watch_than_may_and_a_place_is_given_back(
     open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "MOST_OF_ONE", 2)
-    async with open_gateway() as url, httpx.AsyncClient() as client:
+    async with open_gateway() as url:
 
         async def status() -> int:
-            async with client.stream("GET", f"{url.removesuffix('v1')}live") as answer:
-                return answer.status_code
+            async with asked(url) as (found, _):
+                return found
 
         async with watching(url) as one, watching(url) as other:
             await first(one)
@@ -172,7 +156,6 @@ async def test_a_gateway_that_ends_waits_for_nobody_who_watches(redis_url: str) 
         async with watching(gateway.said.split()[1]) as events:
             await first(events)
             gateway.terminate()
-            with contextlib.suppress(httpx.RemoteProtocolError):  # cut off
-                async for _ in events:
-                    pass
+            async for _ in events:  # until it ends
+                pass
             await gateway.wait()
