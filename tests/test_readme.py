@@ -9,6 +9,7 @@ import dsdq
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.testing.reference import load_reference
 from tests.conftest import Serve
+from workers.verifier.metrics import NAMES
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -29,3 +30,7 @@ def test_every_file_that_the_readme_links_to_exists() -> None:
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert links
     assert [link for link in links if not (Path(__file__).parents[1] / link).exists()] == []
+
+
+def test_every_metric_of_a_verifier_is_listed_and_no_other() -> None:
+    assert re.findall(r"^\| `(dsdq:\w+)", README, flags=re.MULTILINE) == list(NAMES)

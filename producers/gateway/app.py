@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from dsdq.bus.batches import BatchStore
 from dsdq.bus.connection import check_server, open_redis
+from dsdq.bus.figures import FiguresStore
 from dsdq.bus.files import FileBounds, FileStore
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.rights import Role
@@ -23,6 +24,7 @@ from dsdq.settings import Settings
 from producers.device.models import Models
 from producers.gateway.doors import Doors
 from producers.gateway.jobs import Jobs
+from producers.gateway.live import Live
 from producers.gateway.metrics import CONTENT_TYPE, Metrics
 from producers.gateway.page import PATHS, page
 from producers.gateway.texts import Texts
@@ -44,6 +46,7 @@ class Gateway:
     answering: Answering
     texts: Texts
     jobs: Jobs
+    live: Live
     registry: Registry
     metrics: Metrics
     draining: Callable[[], bool]
@@ -102,6 +105,7 @@ class Gateway:
             ("GET", "/v1/batches", self.jobs.list_batches),
             ("GET", "/v1/batches/{id}", self.jobs.batch),
             ("POST", "/v1/batches/{id}/cancel", self.jobs.cancel),
+            ("GET", "/live", self.live.watch),
             ("GET", "/health", self.health),
             ("GET", "/ready", self.ready),
             ("GET", "/metrics", self.figures),
@@ -138,7 +142,8 @@ async def assemble(
         texts = Texts(answering, metrics, at_once=chosen.gateway_requests, drain_s=chosen.drain_ms / 1000)
         doors, files = Doors(Tenants(TenantStore(redis))), FileStore(redis, FileBounds.of(chosen))
         jobs = Jobs(doors, files, BatchStore(redis, chosen.file_ttl_ms), chosen.file_bytes)
-        yield Gateway(doors, answering, texts, jobs, Registry(redis), metrics, draining).application()
+        live = Live(doors, FiguresStore(redis), draining)
+        yield Gateway(doors, answering, texts, jobs, live, Registry(redis), metrics, draining).application()
     finally:
         await clients.aclose()
         await redis.aclose()

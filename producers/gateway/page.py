@@ -1,4 +1,4 @@
-"""The page that a gateway serves at its root: three files, which load nothing from anywhere else."""
+"""The page that a gateway serves at its root: four files, which load nothing from anywhere else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 _FOLDER = Path(__file__).parent / "static"
-PATHS = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
+PATHS = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/live.js": "live.js"}
 _HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "

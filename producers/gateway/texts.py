@@ -53,7 +53,7 @@ class Texts:
             answer = await _unless_gone(request, self._answering.begin(tenant, wanted))
             held.push_async_callback(self._close, answer, wanted.model, tenant.name, began_s)
             if wanted.stream:
-                return _Stream(_events(answer), held.pop_all(), self._drain_s)
+                return Stream(_events(answer), held.pop_all(), self._drain_s)
             return JSONResponse(await _unless_gone(request, answer.whole()))
 
     def _enter(self) -> None:
@@ -84,7 +84,7 @@ class Texts:
         self._metrics.whole_s.labels(model).observe(took_s)
 
 
-class _Stream(EventSourceResponse):
+class Stream(EventSourceResponse):
     """A stream of events that lets go of what it ``held`` however it ends, even before it began."""
 
     def __init__(self, events: AsyncIterator[bytes], held: AsyncExitStack, drain_s: float) -> None:
@@ -92,6 +92,7 @@ class _Stream(EventSourceResponse):
         self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all events, and let go."""
         async with self._held:
             await super().__call__(scope, receive, send)
 
@@ -99,11 +100,11 @@ class _Stream(EventSourceResponse):
 async def _events(answer: Answer) -> AsyncIterator[bytes]:
     try:
         async for chunk in answer.chunks():
-            yield _event(chunk)
+            yield event(chunk)
     except ApiError as error:
-        yield _event(error.body)
+        yield event(error.body)
     except Exception as error:  # noqa: BLE001 - the status is sent; what is left is to say it in the stream
-        yield _event(failure(error).body)
+        yield event(failure(error).body)
     yield _DONE
 
 
@@ -145,5 +146,6 @@ async def read(request: Request, most_bytes: int = MOST_BYTES) -> bytes:
     return bytes(body)
 
 
-def _event(content: Json) -> bytes:
+def event(content: Json) -> bytes:
+    """Return one event of a stream."""
     return b"data: " + to_json(content) + b"\n\n"

@@ -40,6 +40,8 @@ BAD = [
     (["dead", "show", "letter", "--redis", NOWHERE], "a letter's id"),
     (["dead", "list", "--redis", NOWHERE], "redis"),
     (["dead", "drop", "--redis", NOWHERE], "--all"),
+    (["top", "--once", "--redis", NOWHERE], "redis"),
+    (["top", "--interval-s", "0"], "--interval-s"),
     (["generate", "--window", "-1", "x"], "--window"),
     (["generate", "--temperature", "-0.5", "x"], "--temperature"),
     (["generate", "--top-p", "7", "x"], "top_p"),

@@ -8,6 +8,7 @@ at("key").value = sessionStorage.getItem("key") ?? "";
 at("key").addEventListener("change", () => {
   sessionStorage.setItem("key", at("key").value);
   listModels();
+  document.dispatchEvent(new Event("key"));
 });
 
 function headers() {

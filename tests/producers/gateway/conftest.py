@@ -28,11 +28,15 @@ def asking_at(url: str, key: str = "none") -> openai.AsyncOpenAI:
 
 
 @asynccontextmanager
-async def gateway_at(redis_url: str, drafts: tuple[str, ...] = DRAFTS, **changed: object) -> AsyncIterator[str]:
+async def gateway_at(
+    redis_url: str, drafts: tuple[str, ...] = DRAFTS, port: int = 0, **changed: object
+) -> AsyncIterator[str]:
     """Serve HTTP over a Redis for the block; give the address of ``/v1``."""
     chosen = Settings(**{"redis_url": redis_url, **changed})  # type: ignore[arg-type]
-    async with assemble(redis_url, chosen, drafts, lambda: False) as app:
-        server = Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"), "a test's redis")
+    servers: list[Server] = []
+    async with assemble(redis_url, chosen, drafts, lambda: any(one.should_exit for one in servers)) as app:
+        server = Server(uvicorn.Config(app, port=port, log_config=None, lifespan="off"), "a test's redis")
+        servers.append(server)
         serving = asyncio.create_task(server.serve())
         await server.listening.wait()
         try:
