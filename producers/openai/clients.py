@@ -10,8 +10,8 @@ from dsdq.sealing import producer_key
 from dsdq.settings import Settings
 from dsdq.tasks import run_all
 from dsdq.tenants import Tenant, unwrap
-from producers.device.client import RedisClient
 from producers.device.models import Models
+from producers.device.over_redis import RedisClient
 from producers.device.sealer import Sealer
 
 
