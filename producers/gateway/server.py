@@ -7,14 +7,30 @@ import contextlib
 import signal
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import typer
 import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
 from dsdq.bus.address import shown
 from dsdq.errors import ConfigError
 from dsdq.settings import Settings
+from dsdq.wire.frames import MAX_FRAME_BYTES
+from dsdq.wire.limits import MAX_OPEN_BYTES
 from producers.gateway.app import assemble
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket whose application can cut it off: ``state.abort()``. One that reads nothing ends no other way."""
+
+    def handle_connect(self, event: Request) -> None:
+        """Let the application know how."""
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            self.scope["state"]["abort"] = self.transport.abort
 
 
 class Server(uvicorn.Server):
@@ -59,12 +75,25 @@ async def serve(url: str, host: str, port: int, drafts: tuple[str, ...], chosen:
 
     with _listen(host, port) as listening:
         async with assemble(url, chosen, drafts, draining) as app:
-            grace_s = chosen.drain_ms // 1000 + 1
-            config = uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=grace_s
-            )
-            server = Server(config, shown(url))
+            server = Server(configured(app, chosen), shown(url))
             await server.serve([listening])
+
+
+def configured(app: Starlette, chosen: Settings, **changed: Any) -> uvicorn.Config:  # noqa: ANN401 - uvicorn's own
+    """Return how the application is served."""
+    ping_s = chosen.device_ping_ms / 1000
+    options: dict[str, Any] = {
+        "log_config": None,
+        "access_log": False,
+        "lifespan": "off",
+        "timeout_graceful_shutdown": chosen.drain_ms // 1000 + 1,
+        "ws": SocketProtocol,
+        "ws_max_size": chosen.device_message_bytes + MAX_FRAME_BYTES - MAX_OPEN_BYTES,
+        "ws_ping_interval": ping_s,
+        "ws_ping_timeout": ping_s,
+        "ws_per_message_deflate": False,  # ids do not get smaller, and each connection would keep two windows
+    }
+    return uvicorn.Config(app, **(options | changed))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -9,12 +9,11 @@ from functools import partial
 
 import openai
 import pytest
-import uvicorn
 
 from dsdq.models.names import HASH_TARGET
 from dsdq.settings import Settings
 from producers.gateway.app import assemble
-from producers.gateway.server import Server
+from producers.gateway.server import Server, configured
 from tests.conftest import Serve
 
 DRAFTS = ("hash:0.8",)
@@ -32,7 +31,7 @@ async def gateway_at(redis_url: str, drafts: tuple[str, ...] = DRAFTS, **changed
     """Serve HTTP over a Redis for the block; give the address of ``/v1``."""
     chosen = Settings(**{"redis_url": redis_url, **changed})  # type: ignore[arg-type]
     async with assemble(redis_url, chosen, drafts, lambda: False) as app:
-        server = Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"), "a test's redis")
+        server = Server(configured(app, chosen, port=0, timeout_graceful_shutdown=None), "a test's redis")
         serving = asyncio.create_task(server.serve())
         await server.listening.wait()
         try:
@@ -57,3 +56,8 @@ async def client(serve: Serve, open_gateway: OpenGateway) -> AsyncIterator[opena
         asking_at(url) as asking,
     ):
         yield asking
+
+
+def socket_at(url: str) -> str:
+    """Return where devices connect to the gateway at ``/v1``."""
+    return url.replace("http://", "ws://").removesuffix("/v1")
