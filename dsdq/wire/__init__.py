@@ -1,4 +1,4 @@
-"""Messages as values, messages as bytes (and frames, in a module of their own); every limit of PROTOCOL.md is kept here and nowhere else.
+"""Messages as values, messages as bytes; every limit of PROTOCOL.md is kept here and nowhere else.
 
 Bytes in, values out: this package knows nothing of Redis, sessions or models. ``unpack`` raises
 :class:`dsdq.errors.WireError` and nothing else, whatever the bytes are.
