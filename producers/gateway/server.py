@@ -106,6 +106,10 @@ def _allow_connections() -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        made = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        # For its connections: asyncio sees to it only where a socket was made for TCP by name, and small writes would
+        # wait for the other side's delayed acknowledgement, up to 40 ms.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise ConfigError(f"gateway: expected an address to listen at, got {host}:{port}: {error.strerror}") from None
+    return made
