@@ -211,6 +211,6 @@ def _following(id_: int, subscription: Subscription) -> Follow:
 def _address(url: str) -> str:
     """Return the URL with the path that a gateway listens at, unless it names one."""
     parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise ConfigError(f"expected a gateway as ws://HOST:PORT or wss://HOST, got {url!r}")
+    if not parts.hostname or parts.username is not None:
+        raise ConfigError("expected a gateway as ws://HOST:PORT or wss://HOST, and its key as DSDQ_API_KEY, got others")
     return urlunsplit(parts if parts.path.strip("/") else parts._replace(path=PATH))

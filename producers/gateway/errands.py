@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -34,14 +35,14 @@ class NotDoneError(Exception):
         self.code = code
 
 
-@dataclass(slots=True)
 class Served:
     """Who serves, as it was a moment ago: devices that come together cost one look."""
 
-    registry: Registry
-    _at_s: float = -FRESH_S
-    _found: dict[str, list[WorkerInfo]] | None = None
-    _looking: asyncio.Lock | None = None
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._looking = asyncio.Lock()
+        self._found: dict[str, list[WorkerInfo]] | None = None
+        self._at_s = 0.0
 
     async def entries(self, model: str) -> tuple[bytes, ...]:
         """Return the entries of a model's workers, or of all, as far as they speak what this gateway does.
@@ -49,16 +50,27 @@ class Served:
         Raises:
             BusError: the registry cannot be read.
         """
-        self._looking = self._looking or asyncio.Lock()
-        async with self._looking:
-            if self._found is None or monotonic() - self._at_s >= FRESH_S:
-                self._found = await self.registry.list_served(self._found or ())
-                self._at_s = monotonic()
-        named = [self._found.get(model, [])] if model else self._found.values()
+        found = await self._look()
+        named = [found.get(model, [])] if model else found.values()
         packed = [pack_info(one) for workers in named for one in map(_spoken, workers) if one.versions]
         fitting = [one for one in packed if len(one) <= MAX_WORKER_BYTES]
         rng = random.Random(secrets.randbits(64))  # noqa: S311 - spreads load, guards nothing
         return tuple(fitting if len(fitting) <= MAX_ARRAY else rng.sample(fitting, MAX_ARRAY))
+
+    async def names(self) -> set[str]:
+        """Return the names of all workers that take sessions.
+
+        Raises:
+            BusError: the registry cannot be read.
+        """
+        return {one.wid for workers in (await self._look()).values() for one in workers}
+
+    async def _look(self) -> dict[str, list[WorkerInfo]]:
+        async with self._looking:
+            if self._found is None or monotonic() - self._at_s >= FRESH_S:
+                self._found = await self._registry.list_served(self._found or ())
+                self._at_s = monotonic()
+        return self._found
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +81,7 @@ class Errands:
     served: Served
     logs: Logs
 
-    async def publish(self, badge: Badge, asked: Publish, follows: frozenset[str] | dict[str, Cursor]) -> None:
+    async def publish(self, badge: Badge, asked: Publish, follows: Mapping[str, Cursor]) -> None:
         """Put a message into an inbox of the device's tenant, if it is one of the device's own sessions.
 
         Raises:
@@ -85,8 +97,10 @@ class Errands:
                 raise NotDoneError(RefusedCode.FORBIDDEN, sentence)
         elif not isinstance(message, Draft | Decode | Cancel):
             raise NotDoneError(RefusedCode.MALFORMED, f"expected a device's message, got {type(message).__name__}")
-        elif message.session not in follows:
+        elif (cursor := follows.get(message.session)) is None:
             raise NotDoneError(RefusedCode.FORBIDDEN, NOT_YOURS)
+        elif badge.seals_with is None:  # else the worker sees by the seal whose session it is
+            await self._check_owner(cursor, asked.worker)
         await publish(
             self.redis,
             asked.worker,
@@ -107,6 +121,7 @@ class Errands:
         try:
             head = await read_head(self.redis, cursor.place)
             if head is not None:
+                cursor.owner = head.worker if head.is_open else ""
                 has_room = await self.logs.look(cursor)
         except GoneError:  # it has just expired
             return None
@@ -114,6 +129,25 @@ class Errands:
             if has_room and cursor.live:
                 self.logs.follow(cursor)
         return head
+
+    async def _check_owner(self, cursor: Cursor, worker: str) -> None:
+        """Return if a worker owns a device's own session, or may inherit it since who does has gone.
+
+        Any other may have a sibling's session of that name.
+
+        Raises:
+            GoneError: the session is not there.
+            BusError: nobody can say.
+        """
+        if worker == cursor.owner:
+            return
+        head = await read_head(self.redis, cursor.place)
+        cursor.owner = head.worker if head is not None and head.is_open else ""
+        if worker == cursor.owner:
+            return
+        if not cursor.owner or cursor.owner in await self.served.names():
+            owner = cursor.owner or "nobody"
+            raise GoneError(f"session {cursor.place.session}: expected its owner, which is {owner}, got {worker}")
 
 
 def refusal(id_: int, error: DsdqError | NotDoneError) -> Refused:

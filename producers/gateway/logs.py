@@ -37,7 +37,7 @@ class Cursor:
     """One reader's place in a log: ``number`` and ``epoch`` are those of the last entry that was taken.
 
     ``take`` is given what comes, and says whether it has room for more; if not, whoever it is has the log followed
-    again. One that is not ``live`` gets nothing any more.
+    again. One that is not ``live`` gets nothing any more. ``owner`` is the worker that owned the session of late.
     """
 
     place: Place
@@ -45,6 +45,7 @@ class Cursor:
     epoch: int
     take: Callable[[Cursor, Sequence[LogEntry]], bool]
     live: bool = True
+    owner: str = ""
 
     def hand(self, entries: Sequence[LogEntry]) -> bool:
         """Give entries to whoever reads here; say whether there is room for more."""

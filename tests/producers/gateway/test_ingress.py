@@ -240,6 +240,22 @@ async def test_nobody_follows_a_session_of_another_device_or_tenant(
         assert not await redis.keys("{w.*:in:globex")
 
 
+async def test_nobody_speaks_in_a_session_but_at_the_owner_of_ones_own(
+    serve: Serve, redis: Redis, open_gateway: OpenGateway
+) -> None:
+    mine = Place(NAME, "default", "s1")
+    async with serve(HASH_TARGET) as verifier, open_gateway() as url, guest(socket_at(url)) as device:
+        owner, cancel = verifier.info.wid, pack(Cancel("s1"))
+        await device.asks(Follow(1, "s1", 0, 0), Followed)
+        assert (await device.asks(Publish(2, owner, cancel), Refused)).code == RefusedCode.GONE  # a sibling's, maybe
+        await redis.hset(mine.head, mapping={"epoch": 1, "worker": owner, "status": "open"})
+        assert "owner" in (await device.asks(Publish(3, "another", cancel), Refused)).sentence
+        await device.asks(Publish(4, owner, cancel), Done)
+        await redis.hset(mine.head, "worker", "gone")  # whoever is spoken to may take it over
+        await device.asks(Follow(5, "s1", 0, 0), Followed)
+        assert "inbox" in (await device.asks(Publish(6, "another", cancel), Refused)).sentence
+
+
 async def test_a_gateway_seals_for_a_device_that_has_no_key(
     serve: Serve, redis: Redis, open_gateway: OpenGateway
 ) -> None:
