@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
+from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from dsdq.bus.tenants import TenantStore
 from dsdq.contract import Contract
 from dsdq.sealing import name_made_of
 from dsdq.tasks import end, end_all_of, start_for
+from dsdq.tenants import Tenant, fresh_key, wrap
 from dsdq.wire import Open, pack, pack_contract
 from dsdq.wire.frames import (
     PATH,
@@ -32,6 +37,7 @@ from dsdq.wire.frames import (
 
 SECRET = bytes(range(32))
 NAME = name_made_of(SECRET)
+SERVICE_KEY, TENANT_SECRET = secrets.token_bytes(32), secrets.token_bytes(32)
 Kind = TypeVar("Kind")
 
 
@@ -81,6 +87,21 @@ async def raw(url: str, key: str = "", **changed: Any) -> AsyncIterator[Raw]:
     options = {"subprotocols": [Subprotocol(SUBPROTOCOL)], "additional_headers": headers, "compression": None}
     async with connect(url + PATH, **(options | changed), max_size=None, close_timeout=1) as socket:
         yield Raw(socket)
+
+
+@asynccontextmanager
+async def guest(place: str, hello: Hello | None = None, key: str = "") -> AsyncIterator[Raw]:
+    async with raw(place, key) as device:
+        await device.greets(hello)
+        yield device
+
+
+async def tenant(redis: Redis, name: str = "acme", *, seals: bool = False) -> str:
+    """Add a tenant and return its API key."""
+    text, key = fresh_key(name)
+    wrapped = (wrap(SERVICE_KEY, name, TENANT_SECRET),) if seals else ()
+    await TenantStore(redis).add(Tenant(name=name, created=datetime.now(UTC), keys=(key,), secrets=wrapped))
+    return text
 
 
 def contract_of(session: str, **changed: Any) -> Contract:

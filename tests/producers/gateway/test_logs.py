@@ -36,12 +36,13 @@ class Reader:
         self._changed.set()
         return len(self.got) < self.room
 
-    async def has(self, *numbers: int) -> None:
+    async def first(self, count: int) -> list[int]:
+        """Wait for so many entries and return the numbers of all that came."""
         async with asyncio.timeout(LIMIT_S):
-            while len(self.got) < len(numbers):
+            while len(self.got) < count:
                 self._changed.clear()
                 await self._changed.wait()
-        assert [entry.number for entry in self.got] == list(numbers)
+        return [entry.number for entry in self.got]
 
 
 @pytest.fixture
@@ -61,10 +62,10 @@ async def test_what_is_there_comes_and_what_comes_later(redis: Redis, logs: Logs
     await append(redis, reader, 1, 2, 3)
     reader.follow()
     behind.follow()
-    await reader.has(1, 2, 3)
+    assert await reader.first(3) == [1, 2, 3]
     await append(redis, reader, 4)
-    await reader.has(1, 2, 3, 4)
-    await behind.has(3, 4)
+    assert await reader.first(4) == [1, 2, 3, 4]
+    assert await behind.first(2) == [3, 4]
     assert {(entry.epoch, entry.message) for entry in behind.got} == {(1, b"3"), (1, b"4")}
 
 
@@ -74,7 +75,7 @@ async def test_more_logs_than_all_readers_hold_at_once(redis: Redis, logs: Logs)
         for reader in readers:
             await append(redis, reader, number)
     for reader in readers:
-        await reader.has(1, 2)
+        assert await reader.first(2) == [1, 2]
     assert logs._readers <= READERS
 
 
@@ -95,29 +96,29 @@ async def test_of_all_readers_that_wait_for_silent_logs_one_comes_back_soon_for_
     assert waits[:READERS] == [LONG_MS] * (READERS - 1) + [SHORT_MS]
     reader = Reader(logs, "new").follow()
     await append(redis, reader, 1)
-    await reader.has(1)
+    assert await reader.first(1) == [1]
 
 
 async def test_a_long_log_comes_whole(redis: Redis, logs: Logs) -> None:
     reader, numbers = Reader(logs, "a"), range(1, 3 * ENTRIES_OF_A_LOG + 5)
     await append(redis, reader, *numbers)
     assert await logs.look(reader.cursor)
-    await reader.has(*numbers[:ENTRIES_OF_A_LOG])
+    assert await reader.first(ENTRIES_OF_A_LOG) == list(numbers[:ENTRIES_OF_A_LOG])
     reader.follow()
-    await reader.has(*numbers)
+    assert await reader.first(len(numbers)) == list(numbers)
 
 
 async def test_who_has_no_room_is_read_no_further_and_goes_on_where_it_was(redis: Redis, logs: Logs) -> None:
     full, other = Reader(logs, "a", room=1).follow(), Reader(logs, "b").follow()
     await append(redis, full, 1)
-    await full.has(1)
+    assert await full.first(1) == [1]
     await append(redis, full, 2, 3)
     await append(redis, other, 1, 2)
-    await other.has(1, 2)
-    await full.has(1)
+    assert await other.first(2) == [1, 2]
+    assert await full.first(1) == [1]
     full.room = 100
     full.follow()
-    await full.has(1, 2, 3)
+    assert await full.first(3) == [1, 2, 3]
 
 
 async def test_who_is_gone_gets_nothing(redis: Redis, logs: Logs) -> None:
@@ -125,7 +126,7 @@ async def test_who_is_gone_gets_nothing(redis: Redis, logs: Logs) -> None:
     gone.cursor.live = False
     await append(redis, gone, 1)
     await append(redis, other, 1)
-    await other.has(1)
+    assert await other.first(1) == [1]
     assert gone.got == []
 
 
@@ -138,7 +139,7 @@ async def test_a_log_that_lost_its_end_and_grew_again_gives_what_is_new(redis: R
         await logs.look(reader.cursor)
     else:
         reader.follow()
-    await reader.has(4, 5, 6)
+    assert await reader.first(3) == [4, 5, 6]
     assert (reader.cursor.number, reader.cursor.epoch) == (6, 2)
 
 
@@ -146,7 +147,7 @@ async def test_a_new_owner_of_a_whole_log_repeats_nothing(redis: Redis, logs: Lo
     reader = Reader(logs, "a", 2, 1).follow()
     await append(redis, reader, 1, 2, 3)
     await append(redis, reader, 4, 5, epoch=2)
-    await reader.has(3, 4, 5)
+    assert await reader.first(3) == [3, 4, 5]
 
 
 async def test_readers_live_through_a_restart(tmp_path: Path) -> None:
@@ -154,10 +155,10 @@ async def test_readers_live_through_a_restart(tmp_path: Path) -> None:
         logs = Logs(redis)
         reader = Reader(logs, "a").follow()
         await append(redis, reader, 1)
-        await reader.has(1)
+        assert await reader.first(1) == [1]
         await server.restart()
         await append(redis, reader, 2)
-        await reader.has(1, 2)
+        assert await reader.first(2) == [1, 2]
         await logs.aclose()
 
 
@@ -169,5 +170,5 @@ async def test_a_cluster_is_read_producer_by_producer(tmp_path: Path) -> None:
             for reader in readers:
                 await append(redis, reader, number)
         for reader in readers:
-            await reader.has(1, 2)
+            assert await reader.first(2) == [1, 2]
         await logs.aclose()
