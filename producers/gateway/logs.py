@@ -27,7 +27,7 @@ log = get_logger("logs")
 
 READERS, CLUSTER_READERS = 16, 256  # each has a connection; a read of a cluster is of one producer's logs
 LOGS_OF_A_READ = 32
-ENTRIES_OF_A_LOG = 64
+ENTRIES_OF_A_LOG = 16  # so much more than it has room for may come to somebody at once, for each log
 LONG_MS, SHORT_MS = 1_000, 50
 RETRY_S = 0.2
 

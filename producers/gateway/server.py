@@ -101,7 +101,8 @@ def configured(app: Starlette, chosen: Settings, **changed: Any) -> uvicorn.Conf
 def _allow_connections() -> None:
     """Have as many files open as this process may: each connection is one, and shells often allow 1,024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with contextlib.suppress(OSError, ValueError):  # a system may not let one have what it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(host: str, port: int) -> socket.socket:

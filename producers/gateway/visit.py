@@ -85,6 +85,8 @@ class Visit:
         self._out: deque[bytes] = deque()
         self._out_bytes = 0
         self._sending = False
+        self._room, self._looking = asyncio.Event(), asyncio.Lock()
+        self._room.set()
 
     async def run(self) -> None:
         """Serve the device until it goes away.
@@ -101,6 +103,7 @@ class Visit:
             self._task.uncancel()
             raise self.ended from None
         finally:
+            self._task = None
             for cursor in self._cursors.values():
                 cursor.live = False
             await end_all_of(self)
@@ -116,6 +119,8 @@ class Visit:
         data = pack_frame(frame)
         self._out.append(data)
         self._out_bytes += len(data)
+        if self._out_bytes > self._bounds.buffer_bytes:
+            self._room.clear()
         if not self._sending:
             self._sending = True
             start_for(self, self._send())
@@ -165,7 +170,9 @@ class Visit:
             raise NotDoneError(RefusedCode.TOO_MANY, f"expected at most {self._bounds.sessions} sessions, got more")
         place = Place(self.badge.producer, self.badge.tenant, asked.session)
         cursor = self._cursors[asked.session] = Cursor(place, asked.number, asked.epoch, self._pass_on)
-        head = await self._errands.follow(cursor)
+        async with self._looking:  # into one log after the other, and only while there is room
+            await self._room.wait()
+            head = await self._errands.follow(cursor)
         if head is None:
             return Followed(asked.id, 0)
         return Followed(asked.id, head.epoch, head.worker if head.is_open else "")
@@ -174,7 +181,7 @@ class Visit:
         """Send entries of a log; say whether there is room for more."""
         for entry in entries:
             self.put(Entry(cursor.place.session, entry.number, entry.epoch, entry.message))
-        if self._out_bytes <= self._bounds.buffer_bytes:
+        if self._room.is_set():
             return True
         self._parked.append(cursor)
         return False
@@ -187,16 +194,21 @@ class Visit:
                 async with asyncio.timeout(self._bounds.stall_s):
                     await self._socket.send_bytes(data)
                 self._out_bytes -= len(data)
-                if self._parked and 2 * self._out_bytes <= self._bounds.buffer_bytes:
-                    parked, self._parked = self._parked, []
-                    for cursor in parked:
-                        self._errands.logs.follow(cursor)
+                if not self._room.is_set() and 2 * self._out_bytes <= self._bounds.buffer_bytes:
+                    self._go_on()
         except TimeoutError:
             self.end(EndedError(Close.SLOW, f"a device took nothing of what it follows for {self._bounds.stall_s} s"))
         except Exception as error:  # noqa: BLE001 - it went away: whoever receives is told so too
             log.debug("device went away", reason=str(error))
         finally:
             self._sending = False
+
+    def _go_on(self) -> None:
+        """Have logs read on for which there was no room."""
+        self._room.set()
+        parked, self._parked = self._parked, []
+        for cursor in parked:
+            self._errands.logs.follow(cursor)
 
 
 async def received(socket: WebSocket) -> bytes | None:

@@ -39,6 +39,7 @@ from dsdq.wire.frames import (
     pack_frame,
 )
 from producers.gateway import ingress
+from producers.gateway.logs import ENTRIES_OF_A_LOG
 from producers.gateway.visit import Visit
 from tests.conftest import Serve
 from tests.dsdq.wire.test_frames import FRAMES
@@ -253,7 +254,7 @@ async def test_who_takes_nothing_has_nothing_read_for_it_and_is_cut_off_and_come
                 text = client.generate([1, 2, 3], draft="hash:0.8", max_tokens=40)
                 assert [token.id async for token in text] == decode([1, 2, 3], 40)
                 while visits[0].ended is None:
-                    assert visits[0]._out_bytes < 64 * 61_000 + (1 << 18)
+                    assert visits[0]._out_bytes < ENTRIES_OF_A_LOG * 61_000 + (1 << 18)
                     await asyncio.sleep(0.01)
                 assert visits[0].ended.close == Close.SLOW
                 slow.socket.transport.resume_reading()
