@@ -43,7 +43,7 @@ from dsdq.settings import Settings
 from dsdq.testing.hashed import VOCAB_SIZE
 from dsdq.testing.killer import Killer, Victim
 from dsdq.wire import Opened, unpack
-from producers.device.client import RedisClient
+from producers.device.over_redis import RedisClient
 
 VERIFIERS = 3
 PROMPT_TOKENS = 16

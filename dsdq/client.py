@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, Self, cast
 from dsdq.contract import FinishReason, Rule, Sampling
 from dsdq.drafting import Drafter
 from dsdq.errors import ConfigError
+from dsdq.settings import settings
 
 if TYPE_CHECKING:
     from dsdq.receipts import Receipt  # whoever imports dsdq only to connect needs no cryptography yet
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_DRAFT = "builtin/draft"
 DEFAULT_WINDOW = 8
 GREEDY = Sampling()
+GATEWAYS = ("ws", "wss")
 
 
 class TokenKind(StrEnum):
@@ -132,7 +134,7 @@ class Client(Protocol):
     """A device's way into the service."""
 
     async def __aenter__(self) -> Self:
-        """Connect, or raise :class:`dsdq.errors.RedisUnavailableError`."""
+        """Connect, or raise :class:`dsdq.errors.UnavailableError`."""
         ...
 
     async def __aexit__(
@@ -190,24 +192,36 @@ class Client(Protocol):
             ConfigError: an argument is not what was expected.
             RefusedError: the verifier refused the session.
             SessionError: the session ended early.
-            BusError: Redis failed for longer than the client waits.
+            BusError: Redis, or the gateway, failed for longer than the client waits.
         """
         ...
 
 
-def connect(url: str | None = None, *, tenant: str = "default") -> Client:
+def connect(url: str | None = None, *, tenant: str = "default", key: str | None = None) -> Client:
     """Return a client for the service at ``url``, to be entered with ``async with``.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``; the setting ``DSDQ_REDIS_URL`` when absent.
-        tenant: on whose behalf.
+        url: of Redis, ``redis://``, ``rediss://`` or ``unix://``; or of a gateway, ``ws://`` or ``wss://``, for a
+            device that must not reach Redis. The setting ``DSDQ_REDIS_URL`` when absent.
+        tenant: on whose behalf; with a gateway the key says so.
+        key: the tenant's API key, for a gateway; the setting ``DSDQ_API_KEY`` when absent.
 
     Raises:
-        ConfigError: no client is installed for the address.
+        ConfigError: no client is installed for the address, or a key is given for Redis.
     """
-    found = entry_points(group="dsdq.clients", name="redis")
+    address = url or settings().redis_url
+    scheme = address.partition("://")[0]
+    gateway = entry_points(group="dsdq.clients", name=scheme) if scheme in GATEWAYS else ()
+    found = gateway or entry_points(group="dsdq.clients", name="redis")
     if not found:
         msg = "expected dsdq's producers to be installed, found none; reinstall dsdq"
         raise ConfigError(msg)
-    make = next(iter(found)).load()
-    return cast("Client", make(url, tenant=tenant))
+    if key is not None and not gateway:
+        msg = "key: expected a gateway's URL with it, ws:// or wss://; Redis knows users and passwords"
+        raise ConfigError(msg)
+    try:
+        make = next(iter(found)).load()
+    except ModuleNotFoundError as error:
+        msg = f"{scheme}: expected {error.name} to be installed; install dsdq[websocket]"
+        raise ConfigError(msg) from error
+    return cast("Client", make(address, tenant=tenant, **({} if key is None else {"key": key})))

@@ -11,8 +11,10 @@ DsdqError
 ├── RefusedError           the verifier refused a session; ``code`` says why
 ├── SessionError           a session ended without finishing its text; ``code`` says why
 └── BusError               Redis did not do what was asked
-    ├── RedisUnavailableError  no answer now: try again, with growing pauses
-    ├── DeniedError        Redis will never do it for this user, or is not fit for use: give up
+    ├── UnavailableError   no answer now: try again, with growing pauses
+    │   ├── RedisUnavailableError    of Redis
+    │   └── GatewayUnavailableError  of the gateway by which a device reaches it
+    ├── DeniedError        Redis, or a gateway, will never do it for this user, or is not fit for use: give up
     ├── BusyError          there is no room, or none soon enough; ``retry_after_ms`` says when to come back
     ├── GoneError          the inbox or session does not exist (any more)
     └── FencedError        another worker owns the session now
@@ -103,11 +105,19 @@ class BusError(DsdqError):
     """Redis did not do what was asked."""
 
 
-class RedisUnavailableError(BusError):
-    """Redis does not do it now: nothing answers, it loads, is full, or changes its primary. Try again, with pauses.
+class UnavailableError(BusError):
+    """It is not done now: try again, with pauses.
 
     What was asked may have been done: the answer may be what was lost.
     """
+
+
+class RedisUnavailableError(UnavailableError):
+    """Redis does not do it now: nothing answers, it loads, is full, or changes its primary."""
+
+
+class GatewayUnavailableError(UnavailableError):
+    """The gateway does not do it now: it cannot be reached, is full, restarts, or cannot reach Redis itself."""
 
 
 class DeniedError(BusError):

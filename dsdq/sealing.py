@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from base64 import b32encode
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ KEYS_KEPT = 4_096
 _PRODUCER = b"dsdq.seal.producer\0"
 _SESSION = b"dsdq.seal.session\0"
 _MESSAGE = b"dsdq.seal.message\0"
+_HELLO = b"dsdq.seal.hello\0"
+_MADE = b"dsdq.name"
+_MARK_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,29 @@ def session_key(key_of_producer: bytes, session: str) -> bytes:
 def sealed(key_of_producer: bytes, producer: str, session: str, payload: bytes) -> Seal:
     """Return the seal of a message: equal messages have equal seals, so that a repeated one is repeated whole."""
     return Seal(producer, session, _mac(session_key(key_of_producer, session), payload))
+
+
+def proof_of(key_of_producer: bytes, nonce: bytes) -> bytes:
+    """Return what shows a gateway, that has asked with ``nonce``, who has this key."""
+    return hmac.digest(key_of_producer, _HELLO + nonce, hashlib.sha256)[:MAC_BYTES]
+
+
+def name_made_of(secret: bytes, label: str = "device") -> str:
+    """Return the name of a device that has no key: ``label``, and what nobody can make who does not know ``secret``.
+
+    So who shows the secret has shown the name to be its own, to any gateway, without anything being kept anywhere.
+
+    Raises:
+        SealError: the label is none, or too long for a name.
+    """
+    mark = b32encode(hashlib.blake2b(secret, digest_size=_MARK_BYTES, person=_MADE).digest()).decode()
+    return _name("producer", f"{label}-{mark.rstrip('=').lower()}".encode())
+
+
+def is_made_of(name: str, secret: bytes) -> bool:
+    """Say whether a name is one that :func:`name_made_of` gives."""
+    label, _, _ = name.rpartition("-")
+    return bool(label) and hmac.compare_digest(name, name_made_of(secret, label))
 
 
 def is_by(key_of_session: bytes, seal: Seal, payload: bytes) -> bool:

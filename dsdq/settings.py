@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from dsdq.credentials import Passwords, ProducerKey, PublicKey, TenantSecrets
@@ -124,6 +124,21 @@ class Settings(BaseSettings):
     give_up_ms: int = Field(default=60_000, ge=100, description="a device without any answer gives up after")
 
     gateway_requests: int = Field(default=2_048, ge=1, description="requests for text that one gateway has at once")
+    gateway_devices: int = Field(default=10_000, ge=1, description="devices that one gateway has connected at once")
+    gateway_tenant_devices: int = Field(default=5_000, ge=1, description="those of one tenant")
+    device_sessions: int = Field(default=64, ge=1, description="sessions that one connection of a device follows")
+    device_requests: int = Field(default=64, ge=1, description="requests of one that wait for their answers")
+    device_message_bytes: int = Field(
+        default=1 << 20, ge=1 << 16, le=1 << 20, description="bytes of one message that a gateway takes"
+    )
+    device_buffer_bytes: int = Field(
+        default=1 << 18, ge=1, description="bytes that wait for one device before its logs are read no further"
+    )
+    device_hello_ms: int = Field(default=5_000, ge=1, description="a connection is silent for, at first")
+    device_stall_ms: int = Field(default=10_000, ge=1, description="a device that takes nothing for longer is cut off")
+    device_ping_ms: int = Field(
+        default=20_000, ge=10, description="a silent connection is asked for life; as long again for the answer"
+    )
     drain_ms: int = Field(
         default=30_000, ge=0, description="a gateway that was told to stop finishes what it has begun for"
     )
@@ -134,6 +149,7 @@ class Settings(BaseSettings):
     tenant_secrets: TenantSecrets = Field(
         default_factory=dict, description="whose devices must seal their messages: acme=<hex>,globex=<hex>"
     )
+    api_key: SecretStr | None = Field(default=None, description="what a device shows to a gateway")
     producer: str = Field(default="", pattern="^[a-z0-9-]{0,64}$", description="a device's name; else one by chance")
     producer_key: ProducerKey | None = Field(
         default=None, description="what the device of that name seals with, in hex"
@@ -145,7 +161,7 @@ class Settings(BaseSettings):
     acl_passwords: Passwords = Field(default_factory=dict, description="for `dsdq acl setup`: user=password,...")
 
 
-SECRETS = frozenset({"server_secret", "service_key", "tenant_secrets", "producer_key", "acl_passwords"})
+SECRETS = frozenset({"api_key", "server_secret", "service_key", "tenant_secrets", "producer_key", "acl_passwords"})
 """Settings whose values are never shown."""
 
 SECRETS_DIR = "DSDQ_SECRETS_DIR"

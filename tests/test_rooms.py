@@ -42,7 +42,7 @@ def test_no_room_imports_one_that_it_must_not_know(room: str) -> None:
         "dsdq.cli",
         "dsdq.wire",
         "dsdq.bus",
-        "producers.device.client",
+        "producers.device.over_redis",
         "producers.drafters",
         "dsdq.models.tokenizer",
         "producers.gateway.app",

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from dsdq import keys
 from dsdq.bus.connection import BLOCK_MS, translated
-from dsdq.bus.sessions import LogEntry, Place, log_entry, place_of, read_entries, read_head
+from dsdq.bus.sessions import LogEntry, log_entry, place_of, read_head, read_news
 from dsdq.contract import Contract
 from dsdq.errors import BusError, DeniedError, GoneError
 from dsdq.tasks import end, run_all
@@ -205,13 +205,7 @@ class FeedReader:
             GoneError: there is no log any more.
         """
         before, place = (subscription.epoch, subscription.seen), place_of(subscription.contract)
-        entries = await read_entries(self._redis, place, subscription.seen)
-        if subscription.seen:
-            epoch = entries[0].epoch if entries else await self._epoch(place)
-            if epoch > subscription.epoch:  # another owner: what is new may begin at a number that was seen
-                written = await read_entries(self._redis, place)
-                entries = [entry for entry in written if entry.epoch > subscription.epoch]
-        for entry in entries:
+        for entry in await read_news(self._redis, place, subscription.seen, subscription.epoch):
             subscription.feed(entry)
         return (subscription.epoch, subscription.seen) > before
 
@@ -219,13 +213,6 @@ class FeedReader:
         """Return the verifier that owns a session now, None if none does."""
         head = await read_head(self._redis, place_of(subscription.contract))
         return head.worker if head is not None and head.is_open else None
-
-    async def _epoch(self, place: Place) -> int:
-        head = await read_head(self._redis, place)
-        if head is None:
-            msg = f"session {place.session}: expected its log, it is gone; nothing came for too long"
-            raise GoneError(msg)
-        return head.epoch
 
     async def _read_forever(self) -> None:
         while True:

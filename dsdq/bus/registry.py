@@ -149,9 +149,8 @@ class Registry:
 
     async def _lease(self, info: WorkerInfo, lease_ms: int, how: str) -> list[str]:
         where = [keys.workers(info.model), keys.worker_infos(info.model)]
-        packed: bytes = msgpack.packb({name: getattr(info, name) for name in _FIELDS})
         with translated():
-            answer = await scripts.call(self._redis, "lease", where, [info.wid, packed, lease_ms, how])
+            answer = await scripts.call(self._redis, "lease", where, [info.wid, pack_info(info), lease_ms, how])
         if answer == b"LAPSED":
             msg = f"lease of verifier {info.wid}: lapsed; it must come back under a new id"
             raise FencedError(msg)
@@ -162,10 +161,17 @@ def _alive(granted: Sequence[tuple[bytes, float]], clock: tuple[int, int], packe
     """Return who takes sessions, by leases, the time in seconds and microseconds, and registry entries."""
     now_ms = 1000 * clock[0] + clock[1] // 1000
     alive = {wid.decode() for wid, ends_ms in granted if ends_ms >= now_ms}
-    return [info for info in map(_unpack, packed) if info.wid in alive and not info.leaving]
+    return [info for info in map(unpack_info, packed) if info.wid in alive and not info.leaving]
 
 
-def _unpack(packed: bytes) -> WorkerInfo:
+def pack_info(info: WorkerInfo) -> bytes:
+    """Return a registry entry as it lies in Redis."""
+    packed: bytes = msgpack.packb({name: getattr(info, name) for name in _FIELDS})
+    return packed
+
+
+def unpack_info(packed: bytes) -> WorkerInfo:
+    """Return the registry entry that was packed, without what is not known here."""
     known = msgpack.unpackb(packed)
     known["versions"] = tuple(known.get("versions", (1,)))
     return WorkerInfo(**{name: value for name, value in known.items() if name in _FIELDS})

@@ -15,6 +15,7 @@ from dsdq.bus import scripts
 from dsdq.bus.connection import translated
 from dsdq.bus.usage import month_of
 from dsdq.contract import Contract
+from dsdq.errors import GoneError
 from dsdq.tenants.usage import NOTHING, Usage
 
 OPEN, CLOSED = "open", "closed"
@@ -288,11 +289,38 @@ async def read_log(redis: Redis, contract: Contract, after: int) -> list[bytes]:
     return [entry.message for entry in await read_entries(redis, place_of(contract), after)]
 
 
-async def read_entries(redis: Redis, place: Place, after: int = 0) -> list[LogEntry]:
-    """Return a log's entries behind number ``after``, in order."""
+async def read_entries(redis: Redis, place: Place, after: int = 0, most: int | None = None) -> list[LogEntry]:
+    """Return a log's entries behind number ``after``, in order; no more than ``most``, if that is given."""
     with translated():
-        entries = await redis.xrange(place.log, min=f"{after + 1}-0")
+        entries = await redis.xrange(place.log, min=f"{after + 1}-0", count=most)
     return [log_entry(entry_id, fields) for entry_id, fields in entries]
+
+
+async def read_news(redis: Redis, place: Place, seen: int, epoch: int, most: int | None = None) -> list[LogEntry]:
+    """Return what is new in a log to who has seen its entries up to ``seen``, the last of them of ``epoch``.
+
+    No more than ``most`` entries, if that is given: the first of them. A log that lost its end, because Redis lost its
+    last writes, goes on under a higher epoch with numbers that were seen; those are new too.
+
+    Raises:
+        GoneError: there is no log any more.
+    """
+    entries = await read_entries(redis, place, seen, most)
+    if not seen or (entries[0].epoch if entries else await _epoch(redis, place)) <= epoch:
+        return entries
+    page, after = await read_entries(redis, place, 0, most), 0
+    while page and not (found := [entry for entry in page if entry.epoch > epoch]):
+        after = page[-1].number
+        page = await read_entries(redis, place, after, most)
+    return found if page else []
+
+
+async def _epoch(redis: Redis, place: Place) -> int:
+    head = await read_head(redis, place)
+    if head is None:
+        msg = f"session {place.session}: expected its log, it is gone; nothing came for too long"
+        raise GoneError(msg)
+    return head.epoch
 
 
 def log_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> LogEntry:

@@ -1,4 +1,4 @@
-"""The client that speaks Redis: finds a verifier, keeps one feed for all its generations, loads drafters once."""
+"""What a program sees of a device, whichever way it reaches the service: finds verifiers, loads drafters once."""
 
 from __future__ import annotations
 
@@ -9,17 +9,10 @@ import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from redis.asyncio import Redis
-
-from dsdq.bus.address import shown
-from dsdq.bus.connection import check_server, open_redis
-from dsdq.bus.feed import FeedReader
 from dsdq.bus.registry import WorkerInfo
-from dsdq.bus.rights import Role
 from dsdq.client import DEFAULT_DRAFT, GREEDY, GenerationStats
 from dsdq.contract import Contract, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
@@ -27,72 +20,47 @@ from dsdq.keys import fresh_name
 from dsdq.policies.routing import POLICIES, prefix_of
 from dsdq.policies.window import WindowPolicy
 from dsdq.receipts import Receipt
-from dsdq.settings import settings
+from dsdq.settings import Settings
 from dsdq.tasks import run_all
-from producers.device.choosing import DEEPEST, Choosing
+from producers.device.choosing import Choosing
 from producers.device.drafting import Hand
 from producers.device.finding import Directory, Finder, Found
-from producers.device.generation import RedisGeneration
-from producers.device.link import LOOK_AHEAD_MS, SessionLink
+from producers.device.generation import DeviceGeneration
+from producers.device.link import SessionLink
 from producers.device.models import Models
 from producers.device.patience import Patience
 from producers.device.rounds import Prepared
-from producers.device.sealer import Sealer
+from producers.device.way import Way
 from producers.drafters import Drafter, model_of
 
-CHECK_TRIPS = 4  # that a check of the server takes at least
-WAYS = 2  # connections for a window in flight: its publication's and its answer's
 
-
-class RedisClient:
+class DeviceClient:
     """See :class:`dsdq.client.Client`."""
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        tenant: str = "default",
-        producer: str | None = None,
-        sealer: Sealer | None = None,
-        models: Models | None = None,
-    ) -> None:
-        """Speak for a device of ``tenant``: named ``producer``, or as ``sealer`` is, else as the settings say.
-
-        Clients that share ``models`` load each of them once.
-        """
-        self._settings = settings()
-        self._url = url or self._settings.redis_url
-        self._tenant = tenant
-        self._sealer = sealer or Sealer.of(self._settings, producer)
-        self._producer = self._sealer.producer
+    def __init__(self, way: Way, chosen: Settings, models: Models | None = None) -> None:
+        self._settings = chosen
+        self._way = way
         self._rng = random.Random(secrets.randbits(64))  # noqa: S311 - spreads load, guards nothing
         self._route = POLICIES[self._settings.routing](self._rng)
-        self._redis: Redis | None = None
-        self._feed: FeedReader | None = None
         self._directory: Directory | None = None
         self._models = models or Models()
-        self._generations: weakref.WeakSet[RedisGeneration] = weakref.WeakSet()
+        self._generations: weakref.WeakSet[DeviceGeneration] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
-        """Connect, check that the server is fit for use, look who serves, and start following this device's feed."""
-        self._redis = open_redis(self._url)
+        """Connect, check that the service is fit for use, look who serves, and start following this device's sessions.
+
+        Raises:
+            BusError: the service cannot be reached, or does not let us.
+        """
         try:
-            began_s = monotonic()
-            await check_server(self._redis, role=Role.DEVICE, allow_unsafe=self._settings.allow_unsafe_redis)
-            is_far = 1000 * (monotonic() - began_s) > CHECK_TRIPS * LOOK_AHEAD_MS
-            self._feed = FeedReader(self._redis, self._producer, self._tenant)
-            self._directory = Directory(self._redis)
-            # At the same time: one connection is the feed's from now on, others are there for what is published.
-            await run_all(
-                self._directory.workers(None),
-                self._feed.start(),
-                self._feed.prepare(WAYS * DEEPEST if is_far else 0),
-            )
+            await self._way.open()
+            directory = Directory(self._way)
+            # At the same time: each takes a round trip or more.
+            await run_all(directory.workers(None), self._way.prepare())
         except BaseException:
-            if self._feed is not None:
-                await self._feed.stop()
-            await self._redis.aclose()
+            await self._way.close()
             raise
+        self._directory = directory
         return self
 
     async def __aexit__(
@@ -101,20 +69,15 @@ class RedisClient:
         """Cancel what runs and disconnect."""
         for generation in list(self._generations):
             await generation.aclose()
-        if self._feed is not None:
-            await self._feed.stop()
-        if self._redis is not None:
-            await self._redis.aclose()
+        await self._way.close()
 
     async def workers(self, model: str | None = None) -> list[WorkerInfo]:
         """Return the verifiers that take sessions, of ``model`` or of all; as they were seen a moment ago.
 
         Raises:
-            BusError: Redis does not say.
+            BusError: the service does not say.
         """
-        if self._directory is None:
-            raise _not_entered()
-        return await self._directory.workers(model)
+        return await self._entered.workers(model)
 
     def generate(  # noqa: PLR0913 - keyword-only, each with a default
         self,
@@ -136,13 +99,11 @@ class RedisClient:
         logprobs: int = 0,
         choice: int = 0,
         deadline_s: float | None = None,
-    ) -> RedisGeneration:
+    ) -> DeviceGeneration:
         """See :meth:`dsdq.client.Client.generate`."""
         choosing = Choosing.of(policy, window, depth, rule)
         terms = partial(
             Contract,
-            tenant=self._tenant,
-            producer=self._producer,
             sampling=sampling,
             rule=rule,
             choice=choice,
@@ -163,7 +124,7 @@ class RedisClient:
             drafts = draft if isinstance(draft, Sequence) and not isinstance(draft, str) else (draft,)
             return await self._prepare(found, prompt, drafts, fixed, choosing.policy(found.worker, drafts), link)
 
-        generation = RedisGeneration(_prepare, self._doubt, self._keep)
+        generation = DeviceGeneration(_prepare, self._doubt, self._keep)
         self._generations.add(generation)
         return generation
 
@@ -186,6 +147,8 @@ class RedisClient:
             msg = f"drafters: expected one tokenizer for all, got fingerprints {', '.join(sorted(fingerprints))}"
             raise ConfigError(msg)
         contract = terms(
+            tenant=self._way.tenant,
+            producer=self._way.producer,
             session=fresh_name(),
             target=found.worker.model,
             tokenizer_fingerprint=tokenizer.fingerprint,
@@ -200,8 +163,6 @@ class RedisClient:
         return Prepared(contract, ids, tokenizer, hands, policy, link, found.worker.wid, trip_ms, key)
 
     def _link(self, found: Found, beginning: bytes, stats: GenerationStats, deadline_s: float | None) -> SessionLink:
-        if self._redis is None or self._feed is None:
-            raise _not_entered()
         patience = Patience(
             self._settings.open_timeout_ms,
             self._settings.verdict_timeout_ms,
@@ -212,18 +173,20 @@ class RedisClient:
         async def _find_worker() -> str:
             return (await self._finder.find(found.worker.model, beginning, found.version, anew=True)).worker.wid
 
-        return SessionLink(
-            self._redis, self._feed, _find_worker, patience, stats, self._rng, self._sealer, found.round_trip_ms
-        )
+        return SessionLink(self._way, _find_worker, patience, stats, self._rng, found.round_trip_ms)
+
+    @property
+    def _entered(self) -> Directory:
+        if self._directory is None:
+            raise ConfigError("expected an entered client: use `async with dsdq.connect(url) as client`")
+        return self._directory
 
     @property
     def _finder(self) -> Finder:
-        if self._directory is None:
-            raise _not_entered()
         return Finder(
-            self._directory,
+            self._entered,
             self._route,
-            where=shown(self._url),
+            where=self._way.where,
             patience_ms=self._settings.find_verifier_ms,
             outage_ms=self._settings.give_up_ms,
         )
@@ -245,7 +208,3 @@ class RedisClient:
 
 def _seed(given: int | None) -> int:
     return secrets.randbits(64) if given is None else given
-
-
-def _not_entered() -> ConfigError:
-    return ConfigError("expected an entered client: use `async with dsdq.connect(url) as client`")

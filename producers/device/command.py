@@ -35,7 +35,10 @@ Policy = Annotated[
 
 def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     prompt: Annotated[str | None, typer.Argument(help="The prompt; read from standard input when absent.")] = None,
-    redis: Annotated[str | None, typer.Option(help="The service's Redis URL.", show_default="DSDQ_REDIS_URL")] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(help="The service's Redis URL, or a gateway's: ws:// or wss://.", show_default="DSDQ_REDIS_URL"),
+    ] = None,
     draft: Annotated[
         list[str],
         typer.Option(help="A draft model's name or path, ngram, none, …: see README.md. More are for when it fails."),

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import cast
 
-from redis.asyncio import Redis
-
-from dsdq.bus.registry import Registry, WorkerInfo
-from dsdq.errors import ConfigError, NoVerifierError, RedisUnavailableError
+from dsdq.bus.registry import WorkerInfo
+from dsdq.errors import ConfigError, NoVerifierError, UnavailableError
 from dsdq.policies.routing import Loaded, Policy
 from dsdq.versions import SPOKEN, agreed
+from producers.device.way import Way
 
 POLL_S = 0.1
 CHOICE_S = 0.25  # a heartbeat: so much older may loads be that are compared, than they are in the registry
@@ -25,7 +24,7 @@ ALONE_S = 2.0  # where nothing is compared: as long as a lease lasts that is not
 class Found:
     """A verifier, and the version to open a session with: all verifiers of its model speak it, so any may inherit.
 
-    ``round_trip_ms`` is what it takes to ask Redis for something, at least.
+    ``round_trip_ms`` is what it takes to ask the service for something, at least.
     """
 
     worker: WorkerInfo
@@ -52,9 +51,9 @@ class Directory:
     the least that asking took.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, way: Way) -> None:
         self.round_trip_ms = math.inf
-        self._registry = Registry(redis)
+        self._way = way
         self._asking = asyncio.Lock()
         self._shown: dict[str | None, _Shown] = {}  # by model; None: of all models
         self._sent: Counter[str] = Counter()
@@ -85,12 +84,9 @@ class Directory:
     async def _look(self, model: str | None) -> _Shown:
         expected = {name for name in self._shown if name is not None}
         if model is None and not expected:
-            expected.update(await self._registry.list_models())
+            expected.update(await self._way.models())
         at_s = monotonic()
-        if model is None:
-            served = await self._registry.list_served(expected)
-        else:
-            served = {model: await self._registry.list_workers(model)}
+        served = await self._way.served(model, expected)
         self.round_trip_ms = min(self.round_trip_ms, 1000 * (monotonic() - at_s))
         everybody = [worker for workers in served.values() for worker in workers]
         for worker in everybody:
@@ -101,7 +97,7 @@ class Directory:
 
 
 class Finder:
-    """Asks the directory; waits ``patience_ms`` for a verifier to appear, ``outage_ms`` for Redis to come back."""
+    """Asks the directory; waits ``patience_ms`` for a verifier to appear, ``outage_ms`` for a way to it."""
 
     def __init__(
         self, directory: Directory, route: Policy[Loaded], *, where: str, patience_ms: float, outage_ms: float
@@ -137,7 +133,7 @@ class Finder:
         spoken = ", ".join(map(str, SPOKEN if version is None else (version,)))
         msg = (
             f"expected {wanted} that speaks version {spoken} of the protocol at {self._where}, found none; "
-            "start one with `dsdq verifier --redis URL`"
+            "start one with `dsdq verifier`"
         )
         raise NoVerifierError(msg)
 
@@ -151,12 +147,12 @@ class Finder:
         return None if chosen is None else Found(worker, chosen, self._directory.round_trip_ms)
 
     async def _list(self, model: str | None, *, anew: bool) -> list[WorkerInfo]:
-        """Return the verifiers of ``model``, or of all models; wait while Redis is away: it was there when we began."""
+        """Return the verifiers of ``model``, or of all models; wait while nothing answers: it did at first."""
         began_s = monotonic()
         while True:
             try:
                 return await self._directory.workers(model, anew=anew)
-            except RedisUnavailableError:
+            except UnavailableError:
                 if 1000 * (monotonic() - began_s) >= self._outage_ms:
                     raise
                 await asyncio.sleep(POLL_S)

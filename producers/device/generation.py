@@ -22,7 +22,7 @@ from producers.device.rounds import Prepared, Rounds
 ENDS_S = 5.0  # how long another task may take to end what it has under way
 
 
-class RedisGeneration:
+class DeviceGeneration:
     """See :class:`dsdq.client.Generation`. ``prepare`` runs when iteration starts, so that nothing happens unasked.
 
     ``on_failure`` is called when it fails: verifiers may not be as they were seen; ``keep`` with its receipt.

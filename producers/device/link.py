@@ -14,11 +14,9 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from time import monotonic
 
-from redis.asyncio import Redis
 from structlog.typing import FilteringBoundLogger
 
-from dsdq.bus.feed import FeedReader, Subscription
-from dsdq.bus.publishing import publish
+from dsdq.bus.feed import Subscription
 from dsdq.client import GenerationStats
 from dsdq.contract import Contract
 from dsdq.errors import (
@@ -27,9 +25,9 @@ from dsdq.errors import (
     ConfigError,
     GoneError,
     QuotaError,
-    RedisUnavailableError,
     RefusedError,
     SessionError,
+    UnavailableError,
 )
 from dsdq.policies.retry import AnswerTimeout, Backoff
 from dsdq.tasks import run_all
@@ -52,7 +50,7 @@ from dsdq.wire import (
     unpack,
 )
 from producers.device.patience import Clock, Patience
-from producers.device.sealer import Sealer
+from producers.device.way import Way
 
 log = get_logger("device")
 
@@ -77,29 +75,25 @@ class _Asked:
 class SessionLink:
     """Speaks for one session. ``find_worker`` gives a verifier that takes new sessions.
 
-    ``round_trip_ms`` is what a round trip to Redis takes as far as is known before the first publication.
-    ``link_ms`` is the latest publication's round trip to Redis, None until there is one; whoever reads it may clear it.
+    ``round_trip_ms`` is what a round trip takes as far as is known before the first publication. ``link_ms`` is the
+    latest publication's, None until there is one; whoever reads it may clear it.
     """
 
     def __init__(
         self,
-        redis: Redis,
-        feed: FeedReader,
+        way: Way,
         find_worker: Callable[[], Awaitable[str]],
         patience: Patience,
         stats: GenerationStats,
         rng: random.Random,
-        sealer: Sealer,
         round_trip_ms: float = 0.0,
     ) -> None:
-        self._redis = redis
-        self._feed = feed
+        self._way = way
         self._find_worker = find_worker
         self._worker = ""
         self._patience = patience
         self._stats = stats
         self._rng = rng
-        self._sealer = sealer
         self._timeout = AnswerTimeout(LEAST_TIMEOUT_MS, patience.verdict_ms)
         self._clock = Clock(patience)
         self._contract: Contract | None = None
@@ -136,7 +130,7 @@ class SessionLink:
             raise GoneError("expected an open generation, it was closed")
         self._contract, self._worker, self._length = contract, worker, len(prompt)
         self._about["session"] = contract.session
-        self._subscription, self._comes_along = self._feed.subscribe(contract), first is not None
+        self._subscription, self._comes_along = self._way.subscribe(contract), first is not None
         opening = Open(contract.session, pack_contract(contract), prompt)
         request = pack(opening if first is None else opening.with_round(first), contract.version)
         await self._ask(OPEN_ROUND, request)
@@ -235,11 +229,15 @@ class SessionLink:
         if self._subscription is None or self._contract is None:
             return
         subscription, self._subscription = self._subscription, None
-        self._feed.unsubscribe(subscription)
-        if cancel and self._sent:
-            with contextlib.suppress(BusError, TimeoutError):  # what cannot be told expires
-                async with asyncio.timeout(CANCEL_TRIES_S):
-                    await self._publish(pack(Cancel(self._contract.session), self._contract.version), subscription)
+        subscription.close()
+        self._way.look_ahead(subscription, 0)
+        try:
+            if cancel and self._sent:
+                with contextlib.suppress(BusError, TimeoutError):  # what cannot be told expires
+                    async with asyncio.timeout(CANCEL_TRIES_S):
+                        await self._publish(pack(Cancel(self._contract.session), self._contract.version), subscription)
+        finally:
+            self._way.unsubscribe(subscription)
 
     # Asking
 
@@ -255,7 +253,7 @@ class SessionLink:
             drafts = not any(asked.grants for asked in self._asked.values())
             far = self._last_link_ms > LOOK_AHEAD_MS
             answers = len(self._asked) + self._comes_along
-            self._feed.look_ahead(self._subscription, answers if drafts and far else 0)
+            self._way.look_ahead(self._subscription, answers if drafts and far else 0)
 
     async def _repeat(self, before_s: float = math.inf) -> None:
         """Publish again, all at once, what waits for an answer and was last sent before then."""
@@ -314,10 +312,10 @@ class SessionLink:
     async def _catch_up(self) -> bool:
         """Read on in the log; say whether there is something new, or nothing could be known."""
         try:
-            return await self._feed.catch_up(self._subscribed)
+            return await self._way.catch_up(self._subscribed)
         except GoneError as error:
             raise SessionError(ErrorCode.EXPIRED, str(error)) from error
-        except RedisUnavailableError as error:
+        except UnavailableError as error:
             self.log.warning("log unreadable", reason=str(error))
             return True
 
@@ -325,19 +323,10 @@ class SessionLink:
         """Put a request into the owner's inbox, as soon as there is an owner with room."""
         contract, began_s, refusals = subscription.contract, monotonic(), 0
         backoff = Backoff(self._rng, RETRY_MS, LONGEST_RETRY_MS)
-        seal = self._sealer.seal(contract.session, request)
         while True:
             sent_s = monotonic()
             try:
-                await publish(
-                    self._redis,
-                    self._worker,
-                    contract.tenant,
-                    request,
-                    producer=contract.producer,
-                    seal=seal,
-                    opens=opens,
-                )
+                await self._way.publish(self._worker, contract, request, opens=opens)
             except BusyError as error:
                 pause_ms = error.retry_after_ms * self._rng.uniform(0.5, 1.5)
                 if opens and self._asked[OPEN_ROUND].repeated:
@@ -354,7 +343,7 @@ class SessionLink:
                         return  # the answer came another way; or a new owner's word, upon which the round is repeated
                 await self._look_for_owner(subscription, opens=opens)
                 pause_ms = backoff.next_ms()
-            except RedisUnavailableError:
+            except UnavailableError:
                 self._sent = True
                 pause_ms = backoff.next_ms()
             else:
@@ -368,7 +357,7 @@ class SessionLink:
     async def _follow_owner(self) -> None:
         """Turn to who owns the session by its head: should Redis have lost a takeover, no other word would come."""
         with contextlib.suppress(BusError):
-            self._worker = await self._feed.owner(self._subscribed) or self._worker
+            self._worker = await self._way.owner(self._subscribed) or self._worker
 
     async def _look_for_owner(self, subscription: Subscription, *, opens: bool) -> None:
         """Turn to who owns the session now; where nobody does yet, to any verifier that takes sessions.
@@ -376,7 +365,7 @@ class SessionLink:
         So too where the owner is the verifier that is gone: should nobody have found what it left, this shows it.
         """
         with contextlib.suppress(BusError, ConfigError):
-            owner = await self._feed.owner(subscription)
+            owner = await self._way.owner(subscription)
             if owner == self._worker or (owner is None and opens):
                 owner = await self._find_worker()
             self._worker = owner or self._worker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from dsdq.bus.batches import BatchStore
 from dsdq.bus.connection import check_server, open_redis
@@ -21,13 +22,20 @@ from dsdq.bus.rights import Role
 from dsdq.bus.tenants import TenantStore
 from dsdq.errors import DsdqError
 from dsdq.settings import Settings
+from dsdq.tasks import end
+from dsdq.wire.frames import PATH
 from producers.device.models import Models
+from producers.gateway.badges import Badges
 from producers.gateway.doors import Doors
+from producers.gateway.errands import Errands, Served
+from producers.gateway.ingress import Ingress
 from producers.gateway.jobs import Jobs
 from producers.gateway.live import Live
+from producers.gateway.logs import Logs
 from producers.gateway.metrics import CONTENT_TYPE, Metrics
 from producers.gateway.page import PATHS, page
 from producers.gateway.texts import Texts
+from producers.gateway.visit import Bounds
 from producers.openai.answering import Answering
 from producers.openai.clients import Clients
 from producers.openai.drafts import Drafts
@@ -47,6 +55,7 @@ class Gateway:
     texts: Texts
     jobs: Jobs
     live: Live
+    ingress: Ingress
     registry: Registry
     metrics: Metrics
     draining: Callable[[], bool]
@@ -116,7 +125,11 @@ class Gateway:
         """Return the application that answers by these routes."""
         return Starlette(
             routes=[
-                Route(path, _counted(self.metrics, path, handle), methods=[verb]) for verb, path, handle in self.routes
+                *(
+                    Route(path, _counted(self.metrics, path, handle), methods=[verb])
+                    for verb, path, handle in self.routes
+                ),
+                WebSocketRoute(PATH, self.ingress.serve),
             ],
             exception_handlers={HTTPException: _no_route},
         )
@@ -133,18 +146,25 @@ async def assemble(
         ModelError: a drafter cannot be loaded.
     """
     redis = open_redis(url)
-    models, metrics = Models(), Metrics()
+    models, metrics, logs = Models(), Metrics(), Logs(redis)
+    watching = list[asyncio.Task[None]]()
     drafting, clients = Drafts(models, drafts), Clients(url, chosen, models, kind="gateway")
     try:
         await check_server(redis, role=Role.GATEWAY, allow_unsafe=chosen.allow_unsafe_redis)
         await drafting.load()
         answering = Answering(clients, models, drafting)
         texts = Texts(answering, metrics, at_once=chosen.gateway_requests, drain_s=chosen.drain_ms / 1000)
-        doors, files = Doors(Tenants(TenantStore(redis))), FileStore(redis, FileBounds.of(chosen))
+        tenants, registry, files = Tenants(TenantStore(redis)), Registry(redis), FileStore(redis, FileBounds.of(chosen))
+        doors = Doors(tenants)
         jobs = Jobs(doors, files, BatchStore(redis, chosen.file_ttl_ms), chosen.file_bytes)
         live = Live(doors, FiguresStore(redis), draining)
-        yield Gateway(doors, answering, texts, jobs, live, Registry(redis), metrics, draining).application()
+        errands = Errands(redis, Served(registry), logs)
+        ingress = Ingress(Badges(doors, chosen), errands, Bounds.of(chosen), metrics)
+        watching.append(asyncio.create_task(ingress.watch(tenants)))
+        yield Gateway(doors, answering, texts, jobs, live, ingress, registry, metrics, draining).application()
     finally:
+        await end(*watching)
+        await logs.aclose()
         await clients.aclose()
         await redis.aclose()
 

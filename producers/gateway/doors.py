@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from dsdq.errors import DeniedError
 from dsdq.tenants import Tenant, owner_of
@@ -29,13 +29,35 @@ class Doors:
             ApiError: the key opens nothing (401), or its tenant is disabled (403).
             BusError: records cannot be read.
         """
+        return await self.admit(bearer(request))
+
+    async def admit(self, key: str) -> Tenant:
+        """Return the tenant whose key this is; none is empty.
+
+        Raises:
+            ApiError: the key opens nothing (401), or its tenant is disabled (403).
+            BusError: records cannot be read.
+        """
         records = await self._tenants.records()
         if not records:
             return unrecorded()
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
+        if not key:
             raise unauthorized("expected an API key as `Authorization: Bearer KEY`, got none")
-        return _owner(records, key.strip())
+        return _owner(records, key)
+
+    async def are_open(self) -> bool:
+        """Say whether nobody has a key yet, and everybody is let in.
+
+        Raises:
+            BusError: records cannot be read.
+        """
+        return not await self._tenants.records()
+
+
+def bearer(asked: HTTPConnection) -> str:
+    """Return the key in the headers of a request, empty if there is none."""
+    scheme, _, key = asked.headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
 
 
 def _owner(records: Mapping[str, Tenant], key: str) -> Tenant:

@@ -21,6 +21,7 @@ class Metrics:
             "dsdq:http_requests", "Requests by route and status.", ["path", "status"], registry=self._registry
         )
         self.running = Gauge("dsdq:http_requests_running", "Requests under way.", registry=self._registry)
+        self.devices = Gauge("dsdq:gateway_devices", "Connections of devices.", registry=self._registry)
         self.first_token_s = self._histogram("time_to_first_token", "From a request to its first token.", _FIRST_S)
         self.between_tokens_s = self._histogram("inter_token_latency", "Mean time for a token of a text.", _BETWEEN_S)
         self.whole_s = self._histogram("e2e_request_latency", "From a request to its last token.", _WHOLE_S)

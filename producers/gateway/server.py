@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import typer
 import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
 from dsdq.bus.address import shown
 from dsdq.errors import ConfigError
 from dsdq.settings import Settings
+from dsdq.wire.frames import MAX_FRAME_BYTES
+from dsdq.wire.limits import MAX_OPEN_BYTES
 from producers.gateway.app import assemble
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket whose application can cut it off: ``state.abort()``. One that reads nothing ends no other way."""
+
+    def handle_connect(self, event: Request) -> None:
+        """Let the application know how."""
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            self.scope["state"]["abort"] = self.transport.abort
 
 
 class Server(uvicorn.Server):
@@ -57,18 +74,43 @@ async def serve(url: str, host: str, port: int, drafts: tuple[str, ...], chosen:
         """Say whether the server takes no more requests."""
         return server is not None and server.should_exit
 
+    _allow_connections()
     with _listen(host, port) as listening:
         async with assemble(url, chosen, drafts, draining) as app:
-            grace_s = chosen.drain_ms // 1000 + 1
-            config = uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=grace_s
-            )
-            server = Server(config, shown(url))
+            server = Server(configured(app, chosen), shown(url))
             await server.serve([listening])
+
+
+def configured(app: Starlette, chosen: Settings, **changed: Any) -> uvicorn.Config:  # noqa: ANN401 - uvicorn's own
+    """Return how the application is served."""
+    ping_s = chosen.device_ping_ms / 1000
+    options: dict[str, Any] = {
+        "log_config": None,
+        "access_log": False,
+        "lifespan": "off",
+        "timeout_graceful_shutdown": chosen.drain_ms // 1000 + 1,
+        "ws": SocketProtocol,
+        "ws_max_size": chosen.device_message_bytes + MAX_FRAME_BYTES - MAX_OPEN_BYTES,
+        "ws_ping_interval": ping_s,
+        "ws_ping_timeout": ping_s,
+        "ws_per_message_deflate": False,  # ids do not get smaller, and each connection would keep two windows
+    }
+    return uvicorn.Config(app, **(options | changed))
+
+
+def _allow_connections() -> None:
+    """Have as many files open as this process may: each connection is one, and shells often allow 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # a system may not let one have what it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        made = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        # For its connections: asyncio sees to it only where a socket was made for TCP by name, and small writes would
+        # wait for the other side's delayed acknowledgement, up to 40 ms.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise ConfigError(f"gateway: expected an address to listen at, got {host}:{port}: {error.strerror}") from None
+    return made

@@ -14,7 +14,7 @@ from dsdq.tasks import end, run_all
 from dsdq.telemetry.logs import get_logger
 from dsdq.tenants import Tenant
 from producers.device.choosing import WIDEST
-from producers.device.generation import RedisGeneration
+from producers.device.generation import DeviceGeneration
 from producers.device.models import Models
 from producers.openai import chat
 from producers.openai.answers import Json, Shape, finish_reason
@@ -121,7 +121,7 @@ class Answering:
 class Answer:
     """One request's texts while they are made. Whoever has it closes it."""
 
-    def __init__(self, shape: Shape, generations: list[RedisGeneration]) -> None:
+    def __init__(self, shape: Shape, generations: list[DeviceGeneration]) -> None:
         self.shape = shape
         self._generations = generations
         self._bursts: asyncio.Queue[Burst | DsdqError] = asyncio.Queue(BURSTS_AHEAD)
@@ -204,7 +204,7 @@ class Answer:
         request = self.shape.request
         return request.return_tokens or request.top_logprobs is not None or any(token.text for token in tokens)
 
-    async def _read(self, index: int, generation: RedisGeneration) -> None:
+    async def _read(self, index: int, generation: DeviceGeneration) -> None:
         try:
             async for tokens in generation.bursts():
                 await self._bursts.put((index, tokens))

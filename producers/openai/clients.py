@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from dsdq.errors import ConfigError
 from dsdq.sealing import producer_key
 from dsdq.settings import Settings
 from dsdq.tasks import run_all
-from dsdq.tenants import Tenant, unwrap
-from producers.device.client import RedisClient
+from dsdq.tenants import Tenant
 from producers.device.models import Models
+from producers.device.over_redis import RedisClient
 from producers.device.sealer import Sealer
+from producers.openai.tenants import secrets_of
 
 
 class Clients:
@@ -50,14 +50,5 @@ class Clients:
         await run_all(*(client.__aexit__(None, None, None) for client in clients))
 
     def _sealer(self, tenant: Tenant) -> Sealer:
-        secret = self._secret(tenant)
-        return Sealer(self._producer, None if secret is None else producer_key(secret, self._producer))
-
-    def _secret(self, tenant: Tenant) -> bytes | None:
-        if (given := self._chosen.tenant_secrets.get(tenant.name)) is not None:
-            return given.get_secret_value()
-        if not tenant.secrets:
-            return None
-        if self._chosen.service_key is None:
-            raise ConfigError(f"tenant {tenant.name}: its secret cannot be read without DSDQ_SERVICE_KEY")
-        return unwrap(self._chosen.service_key.get_secret_value(), tenant.name, tenant.secrets[0])
+        secrets_ = secrets_of(tenant, self._chosen)
+        return Sealer(self._producer, producer_key(secrets_[0], self._producer) if secrets_ else None)

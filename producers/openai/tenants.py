@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from dsdq.bus.tenants import TenantStore
-from dsdq.tenants import DEFAULT_TENANT, Tenant
+from dsdq.errors import ConfigError
+from dsdq.settings import Settings
+from dsdq.tenants import DEFAULT_TENANT, Tenant, unwrap
 
 FRESH_S = 1.0  # a key that was rotated or a tenant that was disabled opens nothing any more after
 
@@ -41,6 +43,22 @@ class Tenants:
     async def named(self, name: str) -> Tenant:
         """Return a tenant's record, or what stands for one that has none."""
         return (await self.records()).get(name) or unrecorded(name)
+
+
+def secrets_of(tenant: Tenant, chosen: Settings) -> tuple[bytes, ...]:
+    """Return what the keys of a tenant's devices are made from, the newest first; none where they need not seal.
+
+    Raises:
+        ConfigError: they cannot be read here.
+    """
+    if (given := chosen.tenant_secrets.get(tenant.name)) is not None:
+        return (given.get_secret_value(),)
+    if not tenant.secrets:
+        return ()
+    if chosen.service_key is None:
+        raise ConfigError(f"tenant {tenant.name}: its secret cannot be read without DSDQ_SERVICE_KEY")
+    key = chosen.service_key.get_secret_value()
+    return tuple(unwrap(key, tenant.name, wrapped) for wrapped in tenant.secrets)
 
 
 def unrecorded(name: str = DEFAULT_TENANT) -> Tenant:

@@ -11,7 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsdq.errors import SealError, WireError
-from dsdq.sealing import KEY_BYTES, MAC_BYTES, Keyring, Seal, hkdf, is_by, producer_key, sealed, session_key
+from dsdq.keys import NAME
+from dsdq.sealing import (
+    KEY_BYTES,
+    MAC_BYTES,
+    Keyring,
+    Seal,
+    hkdf,
+    is_by,
+    is_made_of,
+    name_made_of,
+    producer_key,
+    sealed,
+    session_key,
+)
 
 SECRET, OTHER = bytes(range(32)), bytes(range(1, 33))
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "seals.json").read_text())
@@ -179,3 +192,19 @@ def test_a_seal_that_is_wrong_is_not_answered_like_a_malformed_message() -> None
 
 def test_a_keyring_does_not_show_its_secrets() -> None:
     assert repr(SECRET)[2:-1] not in repr(Keyring({"acme": [SECRET]}))
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
+def test_a_made_name_is_shown_by_its_own_secret_alone(secret: bytes, other: bytes) -> None:
+    name = name_made_of(secret, "phone")
+    assert NAME.fullmatch(name)
+    assert is_made_of(name, secret)
+    assert is_made_of(name, other) == (secret == other)
+    assert not is_made_of("phone", secret)
+
+
+def test_a_label_that_leaves_no_room_is_refused() -> None:
+    assert len(name_made_of(bytes(32), "p" * 37)) == 64
+    for label in ("p" * 38, "é", "Phone"):
+        with pytest.raises(SealError):
+            name_made_of(bytes(32), label)

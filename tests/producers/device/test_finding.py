@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,8 @@ from dsdq.errors import ConfigError
 from dsdq.policies.routing import shortest_queue
 from producers.device import finding
 from producers.device.finding import Directory, Finder
+from producers.device.over_redis import RedisWay
+from producers.device.sealer import Sealer
 
 MODEL = "org/model"
 INFO = WorkerInfo("w1", MODEL, "r", "f", MODEL, "float32", 100, 2048, 64, 8)
@@ -39,9 +42,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def finder(redis: Redis, clock: Clock) -> Finder:
+async def way(redis_url: str) -> AsyncIterator[RedisWay]:
+    opened = RedisWay(redis_url, "default", Sealer("phone"), allow_unsafe=True)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def finder(way: RedisWay, clock: Clock) -> Finder:
     del clock
-    return Finder(Directory(redis), shortest_queue(random.Random(1)), where="here", patience_ms=0, outage_ms=0)
+    return Finder(Directory(way), shortest_queue(random.Random(1)), where="here", patience_ms=0, outage_ms=0)
 
 
 async def serving(redis: Redis, *wids: str) -> None:
@@ -91,9 +101,9 @@ async def test_a_verifier_that_comes_is_seen_by_who_looks_anew(redis: Redis, fin
     assert await found(finder) == "w2"
 
 
-async def test_nothing_is_relied_upon_that_proved_wrong(redis: Redis, clock: Clock) -> None:
+async def test_nothing_is_relied_upon_that_proved_wrong(redis: Redis, way: RedisWay, clock: Clock) -> None:
     await serving(redis, "w1")
-    directory = Directory(redis)
+    directory = Directory(way)
     await directory.workers(MODEL)
     clock.now_s += 0.01
     directory.doubt()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 import pytest
 
-from dsdq.bus.feed import FeedReader, Subscription
+from dsdq.bus.feed import Subscription
 from dsdq.bus.sessions import LogEntry
 from dsdq.client import GenerationStats
 from dsdq.contract import Contract, FinishReason
@@ -20,7 +20,7 @@ from producers.device import link as module
 from producers.device import patience
 from producers.device.link import OPEN_ROUND, SessionLink
 from producers.device.patience import Patience
-from producers.device.sealer import Sealer
+from producers.device.way import Way
 
 CONTRACT = Contract("acme", "phone", "s1", "m", "f")
 LENGTH = 10
@@ -35,7 +35,7 @@ def owner(worker: str, length: int) -> Opened:
 def link_with(messages: Sequence[Message]) -> SessionLink:
     """Return the link of a device whose text has ``LENGTH`` tokens, and that has not looked at ``messages`` yet."""
     patience = Patience(open_ms=1000, verdict_ms=1000, give_up_ms=1000)
-    link = SessionLink(NOBODY, NOBODY, NOBODY, patience, GenerationStats(), random.Random(0), Sealer("phone"))
+    link = SessionLink(NOBODY, NOBODY, patience, GenerationStats(), random.Random(0))
     link._contract, link._length = CONTRACT, LENGTH
     link._subscription = Subscription(CONTRACT)
     for number, message in enumerate(messages, 1):
@@ -69,17 +69,15 @@ def test_the_next_round_goes_to_the_newest_owner() -> None:
 
 
 @pytest.mark.parametrize("through", ["the feed", "the log"])
-async def test_a_round_is_not_repeated_to_a_verifier_that_is_gone_once_its_answer_is_here(
-    monkeypatch: pytest.MonkeyPatch, through: str
-) -> None:
+async def test_a_round_is_not_repeated_to_a_verifier_that_is_gone_once_its_answer_is_here(through: str) -> None:
     link = link_with([CLOSED] if through == "the feed" else [])
     subscription = link._subscription
     assert subscription is not None
 
-    async def gone(*_: object, **__: object) -> None:
-        raise GoneError("closed")
+    class Shut:
+        async def publish(self, *_: object, **__: object) -> None:
+            raise GoneError("closed")
 
-    class Feed:
         async def catch_up(self, _: Subscription) -> bool:
             if through == "the log":
                 subscription.take(LogEntry(1, 1, pack(CLOSED)))
@@ -88,8 +86,7 @@ async def test_a_round_is_not_repeated_to_a_verifier_that_is_gone_once_its_answe
         async def owner(self, _: Subscription) -> None:
             return None  # the session is closed
 
-    monkeypatch.setattr(module, "publish", gone)
-    link._feed = Feed()  # type: ignore[assignment]
+    link._way = cast("Way", Shut())
     await link._publish(b"round", subscription)
     assert link.closed() == CLOSED
 
@@ -100,7 +97,7 @@ async def test_a_gap_has_repeated_what_the_verifier_could_have_had_by_then_all_a
     link, clock, published = link_with([Gap("s1", LENGTH), CLOSED]), Clock(), list[bytes]()
     under_way, all_under_way = 0, asyncio.Event()
 
-    async def publish(_redis: object, _worker: str, _tenant: str, payload: bytes, **_: object) -> None:
+    async def publish(_worker: str, _contract: Contract, payload: bytes, **_: object) -> None:
         nonlocal under_way
         published.append(payload)
         under_way += 1
@@ -109,7 +106,7 @@ async def test_a_gap_has_repeated_what_the_verifier_could_have_had_by_then_all_a
         await all_under_way.wait()  # one after the other would wait for ever
 
     monkeypatch.setattr(module, "monotonic", clock)
-    monkeypatch.setattr(module, "publish", publish)
+    link._way = cast("Way", Silent(publish))
     link._last_link_ms = 100
     link._asked = {
         number: module._Asked(b"%d" % number, at_s, at_s) for number, at_s in ((1, 0.1), (2, 0.2), (3, 0.95))
@@ -136,7 +133,7 @@ async def test_an_open_is_offered_again_as_long_as_there_is_time_for_it_and_neve
     link, published = link_with([]), list[bytes]()
     link._rng = cast("random.Random", Steady())
 
-    async def busy(_redis: object, _worker: str, _tenant: str, payload: bytes, **_: object) -> None:
+    async def busy(_worker: str, _contract: Contract, payload: bytes, **_: object) -> None:
         published.append(payload)
         raise BusyError("full", retry_after_ms=100 if deadline_ms else 160)
 
@@ -148,9 +145,8 @@ async def test_an_open_is_offered_again_as_long_as_there_is_time_for_it_and_neve
         monkeypatch.setattr(one, "monotonic", clock)
     monkeypatch.setattr(module.asyncio, "sleep", clock.sleep)
     link._clock = patience.Clock(Patience(open_ms, verdict_ms=1000, give_up_ms=10_000, deadline_ms=deadline_ms))
-    monkeypatch.setattr(module, "publish", busy)
     monkeypatch.setattr(link, "_look_for_owner", look)
-    link._feed = cast("FeedReader", Followed())
+    link._way = cast("Way", Silent(busy))
     with pytest.raises(BusyError):
         await link._ask(OPEN_ROUND, b"open")
     assert len(published) == tries
@@ -178,44 +174,34 @@ class Steady:
         return (low + high) / 2
 
 
-class Followed:
-    """A feed that nobody has to be taken from."""
-
-    def look_ahead(self, _subscription: Subscription, _answers: int) -> None:
-        return
-
-    def unsubscribe(self, _: Subscription) -> None:
-        return
-
-
 # Lost
 
 
-async def test_an_open_that_nobody_answers_is_repeated_and_waits_on_though_there_is_no_room_for_a_second(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_an_open_that_nobody_answers_is_repeated_and_waits_on_though_there_is_no_room_for_a_second() -> None:
     link, published = link_with([]), list[bytes]()
     link._patience = Patience(open_ms=60_000, verdict_ms=10, give_up_ms=60_000)
     link._timeout = AnswerTimeout(10, 10)
     subscription = link._subscribed
     opened = owner("w1", LENGTH)
 
-    async def publish(_redis: object, _worker: str, _tenant: str, payload: bytes, **_: object) -> None:
+    async def publish(_worker: str, _contract: Contract, payload: bytes, **_: object) -> None:
         published.append(payload)
         if len(published) == 2:
             raise BusyError("full", retry_after_ms=60_000)
         if len(published) == 3:
             subscription.take(LogEntry(1, 1, pack(opened)))
 
-    monkeypatch.setattr(module, "publish", publish)
-    link._feed = cast("FeedReader", Silent())
+    link._way = cast("Way", Silent(publish))
     await link._ask(OPEN_ROUND, b"open")
     assert await link._next() == opened
     assert published == [b"open"] * 3
 
 
 class Silent:
-    """A feed whose logs say nothing."""
+    """A way on which logs say nothing, and what is published goes to ``publish``."""
+
+    def __init__(self, publish: Callable[..., Awaitable[None]]) -> None:
+        self.publish = publish
 
     def look_ahead(self, _subscription: Subscription, _answers: int) -> None:
         return
@@ -225,3 +211,6 @@ class Silent:
 
     async def owner(self, _: Subscription) -> None:
         return None
+
+    def unsubscribe(self, _: Subscription) -> None:
+        return

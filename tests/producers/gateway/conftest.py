@@ -9,13 +9,14 @@ from functools import partial
 
 import openai
 import pytest
-import uvicorn
+from redis.asyncio import Redis
 
 from dsdq.models.names import HASH_TARGET
 from dsdq.settings import Settings
 from producers.gateway.app import assemble
-from producers.gateway.server import Server
+from producers.gateway.server import Server, configured
 from tests.conftest import Serve
+from tests.producers.gateway.raw import tenant
 
 DRAFTS = ("hash:0.8",)
 PATIENCE_S = 200.0  # everything runs on the test's own loop, which may be busy
@@ -35,7 +36,7 @@ async def gateway_at(
     chosen = Settings(**{"redis_url": redis_url, **changed})  # type: ignore[arg-type]
     servers: list[Server] = []
     async with assemble(redis_url, chosen, drafts, lambda: any(one.should_exit for one in servers)) as app:
-        server = Server(uvicorn.Config(app, port=port, log_config=None, lifespan="off"), "a test's redis")
+        server = Server(configured(app, chosen, port=port, timeout_graceful_shutdown=None), "a test's redis")
         servers.append(server)
         serving = asyncio.create_task(server.serve())
         await server.listening.wait()
@@ -61,3 +62,27 @@ async def client(serve: Serve, open_gateway: OpenGateway) -> AsyncIterator[opena
         asking_at(url) as asking,
     ):
         yield asking
+
+
+def socket_at(url: str) -> str:
+    """Return where devices connect to the gateway at ``/v1``."""
+    return url.replace("http://", "ws://").removesuffix("/v1")
+
+
+@pytest.fixture
+async def acme(redis: Redis) -> str:
+    """Give the API key of a tenant; ask for it before a gateway, which looks who there is when it begins."""
+    return await tenant(redis)
+
+
+@pytest.fixture
+async def globex(redis: Redis) -> str:
+    """Give the API key of another."""
+    return await tenant(redis, "globex")
+
+
+@pytest.fixture
+async def place(open_gateway: OpenGateway) -> AsyncIterator[str]:
+    """Give where devices come to a gateway of an empty service."""
+    async with open_gateway() as url:
+        yield socket_at(url)

@@ -19,6 +19,7 @@ from dsdq.tenants import Limits, Tenant, fresh_key
 from producers.device import client as clients
 from producers.device import generation
 from producers.device.finding import Directory
+from producers.device.way import Way
 from producers.openai.errors import ApiError
 from producers.openai.requests import CHAT, COMPLETIONS, parse, read_body
 from tests.conftest import Serve
@@ -85,8 +86,8 @@ async def test_names_that_clients_make_up_are_not_kept(serve: Serve, open_gatewa
     found = list[Directory]()
 
     class Watched(Directory):
-        def __init__(self, redis: Redis) -> None:
-            super().__init__(redis)
+        def __init__(self, way: Way) -> None:
+            super().__init__(way)
             found.append(self)
 
     with patch.object(clients, "Directory", Watched):

@@ -1,0 +1,98 @@
+"""Which device is it that has connected: of which tenant, by its API key, and of which name, which it has to show."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from starlette.websockets import WebSocket
+
+from dsdq.errors import BusError, ConfigError
+from dsdq.sealing import Seal, is_made_of, producer_key, proof_of, sealed
+from dsdq.settings import Settings
+from dsdq.telemetry.logs import get_logger
+from dsdq.wire.frames import Close, Hello
+from producers.gateway.doors import Doors, bearer
+from producers.openai.errors import ApiError
+from producers.openai.tenants import secrets_of
+
+log = get_logger("devices")
+
+
+class EndedError(Exception):
+    """A connection is to end, and why."""
+
+    def __init__(self, close: Close, reason: str) -> None:
+        """Keep the close code beside the reason."""
+        super().__init__(reason)
+        self.close = close
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """A device that is let in: ``key`` is what it came with, ``seals_with`` the key of its name, if it needs one."""
+
+    tenant: str
+    producer: str
+    key: str = field(repr=False)
+    seals_with: bytes | None = field(repr=False)
+
+    def seal(self, session: str, message: bytes, mac: bytes) -> Seal | None:
+        """Return the seal of a message: the device's own, if there is one; else the one that its tenant needs."""
+        if mac:
+            return Seal(self.producer, session, mac)
+        return None if self.seals_with is None else sealed(self.seals_with, self.producer, session, message)
+
+
+class Badges:
+    """Says who devices are."""
+
+    def __init__(self, doors: Doors, chosen: Settings) -> None:
+        self._doors, self._chosen = doors, chosen
+
+    async def of(self, socket: WebSocket, hello: Hello, nonce: bytes) -> Badge:
+        """Return the badge of who says ``hello``.
+
+        Raises:
+            EndedError: it is not let in.
+        """
+        badge, secrets = await self._admit(bearer(socket) or hello.key, hello.producer)
+        await self._check_origin(socket)
+        if hello.secret:
+            shown = is_made_of(hello.producer, hello.secret)
+        else:
+            proofs = [proof_of(producer_key(one, hello.producer), nonce) for one in secrets]
+            shown = any(hmac.compare_digest(one, hello.proof) for one in proofs)
+        if not shown:
+            raise EndedError(Close.FORBIDDEN, f"producer {hello.producer}: expected what shows this name, got other")
+        return badge
+
+    async def again(self, badge: Badge) -> Badge:
+        """Return a badge as it would be given now.
+
+        Raises:
+            EndedError: it would not.
+        """
+        return (await self._admit(badge.key, badge.producer))[0]
+
+    async def _admit(self, key: str, producer: str) -> tuple[Badge, tuple[bytes, ...]]:
+        try:
+            tenant = await self._doors.admit(key)
+            secrets = secrets_of(tenant, self._chosen)
+        except ApiError as error:
+            raise EndedError(Close.FORBIDDEN if error.status == 403 else Close.KEY, error.message) from error
+        except ConfigError as error:
+            log.error("device refused", reason=str(error))  # noqa: TRY400 - it says all there is to say
+            raise EndedError(Close.FORBIDDEN, "this gateway cannot read the tenant's secret") from error
+        except BusError as error:
+            raise EndedError(Close.LATER, "tenants' records cannot be read now") from error
+        return Badge(tenant.name, producer, key, producer_key(secrets[0], producer) if secrets else None), secrets
+
+    async def _check_origin(self, socket: WebSocket) -> None:
+        """Keep other sites' pages out where no key does: a browser connects for any page to any address."""
+        origin = socket.headers.get("origin")
+        if origin is None or urlsplit(origin).netloc == socket.headers.get("host"):
+            return
+        if await self._doors.are_open():
+            raise EndedError(Close.FORBIDDEN, f"expected no page, or one of this host, got one of {origin:.80}")

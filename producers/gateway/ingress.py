@@ -1,0 +1,124 @@
+"""Where devices that must not reach Redis come in: a WebSocket that carries the messages of the streams.
+
+Who is let in, how many at once, and for how long: a key that is revoked ends its connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+
+from starlette.websockets import WebSocket
+
+from dsdq.errors import BusError, WireError
+from dsdq.tenants import Tenant
+from dsdq.wire.frames import NONCE_BYTES, SUBPROTOCOL, Challenge, Close, Hello, Welcome, pack_frame, unpack_frame
+from producers.gateway.badges import Badge, Badges, EndedError
+from producers.gateway.errands import Errands
+from producers.gateway.metrics import Metrics
+from producers.gateway.visit import Bounds, Visit, received
+from producers.openai.tenants import FRESH_S, Tenants
+
+CLOSE_S = 5.0  # that a device may take for its side of an end
+LAST_WORD_S = 1.0  # that a close waits for room
+REASON_BYTES = 123
+
+
+class Ingress:
+    """The devices of one gateway."""
+
+    def __init__(self, badges: Badges, errands: Errands, bounds: Bounds, metrics: Metrics) -> None:
+        self._badges, self._errands, self._bounds = badges, errands, bounds
+        self._metrics = metrics
+        self._connections = 0
+        self._visits: set[Visit] = set()
+        self._of_tenant: Counter[str] = Counter()
+
+    async def serve(self, socket: WebSocket) -> None:
+        """Serve one connection until it ends."""
+        speaks = SUBPROTOCOL in socket.scope["subprotocols"]
+        await socket.accept(SUBPROTOCOL if speaks else None)
+        self._count(1)
+        try:
+            self._check_place(speaks=speaks)
+            badge = await self._greet(socket)
+            if badge is not None:
+                await self._visit(socket, badge)
+        except EndedError as error:
+            await _close(socket, error)
+        finally:
+            self._count(-1)
+
+    async def watch(self, tenants: Tenants) -> None:
+        """Look for ever whether those who are here may still be, and end those who may not."""
+        known: Mapping[str, Tenant] | None = None
+        while True:
+            with contextlib.suppress(BusError):  # while nobody can say, nobody is sent away
+                records = await tenants.records()
+                if records is not known:
+                    known = records
+                    for visit in list(self._visits):
+                        await self._check(visit)
+            await asyncio.sleep(FRESH_S / 2)
+
+    def _check_place(self, *, speaks: bool) -> None:
+        if not speaks:
+            raise EndedError(Close.FRAME, f"expected a client that speaks {SUBPROTOCOL}")
+        if self._connections > self._bounds.devices:
+            raise EndedError(Close.MANY, f"all {self._bounds.devices} places of this gateway are taken")
+
+    async def _check(self, visit: Visit) -> None:
+        try:
+            visit.badge = await self._badges.again(visit.badge)
+        except EndedError as error:
+            if error.close is not Close.LATER:
+                visit.end(error)
+
+    async def _greet(self, socket: WebSocket) -> Badge | None:
+        """Return who it is, None if it goes away at once."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        await socket.send_bytes(pack_frame(Challenge(nonce)))
+        try:
+            async with asyncio.timeout(self._bounds.hello_s):
+                data = await received(socket)
+        except TimeoutError:
+            raise EndedError(Close.SLOW, f"expected a hello within {self._bounds.hello_s} s, got none") from None
+        if data is None:
+            return None
+        try:
+            hello = unpack_frame(data)
+        except WireError as error:
+            raise EndedError(Close.FRAME, str(error)) from error
+        if not isinstance(hello, Hello):
+            raise EndedError(Close.FRAME, f"expected hello, got {type(hello).__name__.lower()}")
+        return await self._badges.of(socket, hello, nonce)
+
+    async def _visit(self, socket: WebSocket, badge: Badge) -> None:
+        bounds, tenant = self._bounds, badge.tenant
+        if self._of_tenant[tenant] >= bounds.tenant_devices:
+            raise EndedError(Close.MANY, f"tenant {tenant}: all its {bounds.tenant_devices} places here are taken")
+        visit = Visit(socket, badge, self._errands, bounds)
+        self._of_tenant[tenant] += 1
+        self._visits.add(visit)
+        try:
+            visit.put(Welcome(tenant, bounds.sessions, bounds.requests, bounds.message_bytes))
+            await visit.run()
+        finally:
+            self._visits.discard(visit)
+            self._of_tenant[tenant] -= 1
+
+    def _count(self, more: int) -> None:
+        self._connections += more
+        self._metrics.devices.set(self._connections)
+
+
+async def _close(socket: WebSocket, error: EndedError) -> None:
+    """Tell a device why it has to go, if it listens, and see that it does."""
+    asyncio.get_running_loop().call_later(CLOSE_S, socket.state.abort)
+    reason = str(error).encode()[:REASON_BYTES].decode(errors="ignore")
+    with contextlib.suppress(TimeoutError, RuntimeError):  # it takes nothing; or it went away first
+        async with asyncio.timeout(LAST_WORD_S):
+            await socket.close(error.close, reason)

@@ -1,0 +1,134 @@
+"""Sessions' logs, read for all devices of a gateway: many logs in each blocked read, few reads.
+
+A reader takes what logs are free, up to so many, and waits for the next entry of any of them; then it takes what is
+free by then. So a log that is followed anew waits for a reader that comes back, or gets one of its own as long as there
+are fewer than there may be: the last of those never waits for long. The position in a log is its entry's number, so
+nothing is lost between two reads, and a device that takes nothing is simply not read for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from dsdq.bus.clients import ClusterClient
+from dsdq.bus.connection import translated
+from dsdq.bus.sessions import LogEntry, Place, log_entry, read_news
+from dsdq.errors import BusError
+from dsdq.tasks import end_all_of, start_for
+from dsdq.telemetry.logs import get_logger
+
+log = get_logger("logs")
+
+READERS, CLUSTER_READERS = 16, 256  # each has a connection; a read of a cluster is of one producer's logs
+LOGS_OF_A_READ = 32
+ENTRIES_OF_A_LOG = 16  # so much more than it has room for may come to somebody at once, for each log
+LONG_MS, SHORT_MS = 1_000, 50
+RETRY_S = 0.2
+
+
+@dataclass(eq=False, slots=True)
+class Cursor:
+    """One reader's place in a log: ``number`` and ``epoch`` are those of the last entry that was taken.
+
+    ``take`` is given what comes, and says whether it has room for more; if not, whoever it is has the log followed
+    again. One that is not ``live`` gets nothing any more. ``owner`` is the worker that owned the session of late.
+    """
+
+    place: Place
+    number: int
+    epoch: int
+    take: Callable[[Cursor, Sequence[LogEntry]], bool]
+    live: bool = True
+    owner: str = ""
+
+    def hand(self, entries: Sequence[LogEntry]) -> bool:
+        """Give entries to whoever reads here; say whether there is room for more."""
+        if not self.live:
+            return False
+        if entries:
+            self.number, self.epoch = entries[-1].number, entries[-1].epoch
+        return self.take(self, entries)
+
+
+class Logs:
+    """Follows logs for any number of cursors."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._is_cluster = isinstance(redis, ClusterClient)
+        self._most = CLUSTER_READERS if self._is_cluster else READERS
+        self._readers = 0
+        self._free: deque[Cursor] = deque()
+
+    def follow(self, cursor: Cursor) -> None:
+        """Give a cursor what its log has behind it, now and from now on."""
+        self._free.append(cursor)
+        if self._readers < self._most:
+            self._readers += 1
+            start_for(self, self._read())
+
+    async def look(self, cursor: Cursor) -> bool:
+        """Give a cursor what is there now, or the first of it; say whether there is room for more: then follow.
+
+        Raises:
+            GoneError: there is no log any more.
+        """
+        return cursor.hand(await self._news(cursor))
+
+    async def aclose(self) -> None:
+        """Read no more."""
+        await end_all_of(self)
+
+    async def _read(self) -> None:
+        try:
+            while batch := self._take():
+                try:
+                    await self._once(batch)
+                except BusError as error:
+                    log.warning("logs unread", reason=str(error))
+                    self._free.extend(batch.values())
+                    await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(0)  # whoever was given something goes first
+        finally:
+            self._readers -= 1
+
+    def _take(self) -> dict[str, Cursor]:
+        """Return free cursors by their logs, each log once; those that are read together, in a cluster."""
+        batch, passed = dict[str, Cursor](), list[Cursor]()
+        producer = ""
+        while self._free and len(batch) < LOGS_OF_A_READ:
+            cursor = self._free.popleft()
+            if not cursor.live:
+                continue
+            producer = producer or cursor.place.producer
+            if cursor.place.log in batch or (self._is_cluster and cursor.place.producer != producer):
+                passed.append(cursor)
+            else:
+                batch[cursor.place.log] = cursor
+        self._free.extendleft(reversed(passed))
+        return batch
+
+    async def _once(self, batch: dict[str, Cursor]) -> None:
+        """Wait for entries of these logs, and hand them out."""
+        block_ms = SHORT_MS if self._free or self._readers == self._most else LONG_MS
+        with translated():
+            ends = {key: f"{cursor.number}-0" for key, cursor in batch.items()}
+            answer = await self._redis.xread(ends, count=ENTRIES_OF_A_LOG, block=block_ms)
+        for key, found in answer or ():
+            cursor = batch.pop(key.decode())
+            entries = [log_entry(entry_id, fields) for entry_id, fields in found]
+            if 0 < cursor.epoch < entries[0].epoch:  # the log may have lost its end, and have grown again since
+                with contextlib.suppress(BusError):  # whoever misses something asks for it
+                    entries = await self._news(cursor)
+            if cursor.hand(entries):
+                self._free.append(cursor)
+        self._free.extend(batch.values())
+
+    async def _news(self, cursor: Cursor) -> list[LogEntry]:
+        return await read_news(self._redis, cursor.place, cursor.number, cursor.epoch, ENTRIES_OF_A_LOG)

@@ -1,0 +1,145 @@
+"""Who is let in at a gateway's WebSocket, and who is let stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+import dsdq
+from dsdq.bus.tenants import TenantStore
+from dsdq.errors import ConfigError, DeniedError, GatewayUnavailableError
+from dsdq.sealing import name_made_of, producer_key, proof_of
+from dsdq.tenants import fresh_key
+from dsdq.wire.frames import (
+    AskWorkers,
+    Challenge,
+    Close,
+    Hello,
+    Welcome,
+    Workers,
+)
+from tests.producers.gateway.conftest import OpenGateway, socket_at
+from tests.producers.gateway.raw import (
+    NAME,
+    SECRET,
+    SERVICE_KEY,
+    TENANT_SECRET,
+    guest,
+    raw,
+    tenant,
+)
+
+WORKERS = AskWorkers(1)
+
+
+async def test_while_there_are_no_tenants_everybody_is_default(place: str) -> None:
+    async with raw(place) as device:
+        welcome = await device.greets()
+    assert (welcome.tenant, welcome.sessions, welcome.message_bytes) == ("default", 64, 1 << 20)
+
+
+@pytest.mark.parametrize("where", ["header", "first frame"])
+async def test_a_key_opens_what_is_its_tenants_and_a_wrong_one_nothing(acme: str, place: str, where: str) -> None:
+    wrong = acme[:-1] + ("0" if acme[-1] != "0" else "1")
+    for key, welcome in ((acme, True), (wrong, False), ("", False)):
+        header = key if where == "header" else ""
+        hello = Hello(NAME, key="" if where == "header" else key, secret=SECRET)
+        async with raw(place, header) as device:
+            await device.hears(Challenge)
+            await device.say(hello)
+            if welcome:
+                assert (await device.hears(Welcome)).tenant == "acme"
+            else:
+                assert await device.end() == Close.KEY
+
+
+async def test_a_client_with_a_wrong_key_or_tenant_is_told_so(acme: str, place: str) -> None:
+    with pytest.raises(DeniedError, match="Incorrect API key"):
+        async with dsdq.connect(place, key=acme.replace("acme", "globex")):
+            pass
+    with pytest.raises(ConfigError, match="globex"):
+        async with dsdq.connect(place, key=acme, tenant="globex"):
+            pass
+    async with dsdq.connect(place, key=acme, tenant="acme"):
+        pass
+
+
+async def test_a_key_for_redis_and_a_gateway_that_is_not_there_are_told(place: str) -> None:
+    with pytest.raises(ConfigError, match="key"):
+        dsdq.connect("redis://127.0.0.1:1/0", key="k")
+    with pytest.raises(GatewayUnavailableError):
+        async with dsdq.connect("ws://127.0.0.1:1"):
+            pass
+    with pytest.raises(DeniedError, match="40"):
+        async with dsdq.connect(place + "/v1/nothing"):
+            pass
+
+
+async def test_a_name_that_is_not_shown_to_be_ones_own_is_refused(place: str) -> None:
+    for hello in (
+        Hello("phone", secret=SECRET),
+        Hello(name_made_of(bytes(32)), secret=SECRET),
+        Hello("phone", proof=bytes(16)),  # the tenant has no secret to compare it with
+    ):
+        async with raw(place) as device:
+            await device.hears(Challenge)
+            await device.say(hello)
+            assert await device.end() == Close.FORBIDDEN
+
+
+async def test_a_device_with_a_key_of_its_own_shows_it(redis: Redis, open_gateway: OpenGateway) -> None:
+    key = await tenant(redis, seals=True)
+    shown = ((TENANT_SECRET, None, True), (SERVICE_KEY, None, False), (TENANT_SECRET, bytes(16), False))
+    async with open_gateway(service_key=SERVICE_KEY.hex()) as url:
+        for secret, nonce, welcome in shown:
+            async with raw(socket_at(url), key) as device:
+                asked = (await device.hears(Challenge)).nonce if nonce is None else nonce
+                await device.say(Hello("laptop", proof=proof_of(producer_key(secret, "laptop"), asked)))
+                if welcome:
+                    await device.hears(Welcome)
+                else:
+                    assert await device.end() == Close.FORBIDDEN
+
+
+async def test_a_gateway_that_cannot_read_a_tenants_secret_lets_none_of_it_in(
+    redis: Redis, open_gateway: OpenGateway
+) -> None:
+    key = await tenant(redis, seals=True)
+    async with open_gateway() as url, raw(socket_at(url), key) as device:
+        await device.hears(Challenge)
+        await device.say(Hello(NAME, secret=SECRET))
+        assert await device.end() == Close.FORBIDDEN
+
+
+@pytest.mark.parametrize(("change", "close"), [("revoked", Close.KEY), ("disabled", Close.FORBIDDEN)])
+async def test_who_may_no_longer_be_here_is_ended_and_nobody_else(
+    acme: str, globex: str, redis: Redis, place: str, change: str, close: Close
+) -> None:
+    _, fresh = fresh_key("acme")
+    update: dict[str, Any] = {"keys": (fresh,)} if change == "revoked" else {"enabled": False}
+    async with guest(place, key=acme) as ended, guest(place, key=globex) as staying:
+        await TenantStore(redis).change("acme", lambda found: found.model_copy(update=update))
+        assert await ended.end() == close
+        await staying.asks(WORKERS, Workers)
+
+
+async def test_the_first_tenant_ends_who_came_without_a_key(redis: Redis, place: str) -> None:
+    async with guest(place) as device:
+        await tenant(redis)
+        assert await device.end() == Close.KEY
+
+
+async def test_other_sites_pages_are_kept_out_where_no_key_does(place: str) -> None:
+    async with raw(place, origin="https://evil.example") as device:
+        await device.hears(Challenge)
+        await device.say(Hello(NAME, secret=SECRET))
+        assert await device.end() == Close.FORBIDDEN
+    async with raw(place, origin=place.replace("ws:", "http:")) as device:
+        await device.greets()
+
+
+async def test_a_page_of_any_site_comes_in_with_a_key(acme: str, place: str) -> None:
+    async with raw(place, origin="https://shop.example") as device:
+        assert (await device.greets(Hello(NAME, key=acme, secret=SECRET))).tenant == "acme"
