@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -74,7 +73,6 @@ async def serve(url: str, host: str, port: int, drafts: tuple[str, ...], chosen:
         """Say whether the server takes no more requests."""
         return server is not None and server.should_exit
 
-    _allow_connections()
     with _listen(host, port) as listening:
         async with assemble(url, chosen, drafts, draining) as app:
             server = Server(configured(app, chosen), shown(url))
@@ -96,13 +94,6 @@ def configured(app: Starlette, chosen: Settings, **changed: Any) -> uvicorn.Conf
         "ws_per_message_deflate": False,  # ids do not get smaller, and each connection would keep two windows
     }
     return uvicorn.Config(app, **(options | changed))
-
-
-def _allow_connections() -> None:
-    """Have as many files open as this process may: each connection is one, and shells often allow 1,024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # a system may not let one have what it says
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(host: str, port: int) -> socket.socket:
