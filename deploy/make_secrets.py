@@ -99,8 +99,9 @@ def _write_users(file: Path, hashes: Mapping[str, str], *, finish: bool) -> None
         valid = [] if finish else [word for word in line if word.startswith("#")]
         if f"#{hashed}" not in valid:
             there[name] = [*(word for word in line if not word.startswith("#")), *valid, f"#{hashed}"]
-    if "off" not in there.get("default", ()):
-        there["default"] = ["user", "default", "off"]
+    # Nobody is this user. But Redis reads its append-only file as it, and drops the transactions that it may not do.
+    if not {"off", "+@all"} <= set(there.get("default", ())):
+        there["default"] = ["user", "default", "off", *ADMIN_RULES]
     _write(file, "\n".join(" ".join(words) for words in there.values()))
 
 

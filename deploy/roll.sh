@@ -28,11 +28,12 @@ until_healthy() { # ID
 }
 
 roll() { # SERVICE
-  local old fresh one
+  local old fresh one said
   mapfile -t old < <("${compose[@]}" ps -q "$1")
   [ ${#old[@]} -gt 0 ] || { echo "roll: expected containers of $1, found none" >&2; return 1; }
   for one in "${old[@]}"; do
-    "${compose[@]}" up -d --no-deps --no-recreate --scale "$1=$((${#old[@]} + 1))" "$1" >/dev/null 2>&1
+    said=$("${compose[@]}" up -d --no-deps --no-recreate --scale "$1=$((${#old[@]} + 1))" "$1" 2>&1) ||
+      { echo "roll: one more $1 could not be started: $said" >&2; return 1; }
     for fresh in $("${compose[@]}" ps -q "$1"); do
       [[ " ${old[*]} " == *" $fresh "* ]] || until_healthy "$fresh"
     done

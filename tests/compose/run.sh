@@ -64,12 +64,14 @@ submit() { # COUNT
     -d "{\"input_file_id\": \"$file\", \"endpoint\": \"/v1/completions\", \"completion_window\": \"24h\"}" | field id)
 }
 until_done() { # COUNT
-  local deadline=$((SECONDS + 300)) found
-  until found=$(curl -sf "$url/v1/batches/$batch") && [ "$(field status <<<"$found")" = completed ]; do
-    ((SECONDS < deadline)) || fail "expected the batch to be done, it is: $found"
+  local deadline=$((SECONDS + 300)) code
+  while code=$(curl -s -o "$work/batch" -w '%{http_code}' "$url/v1/batches/$batch") || true; do
+    [ "$code" != 200 ] || [ "$(field status <"$work/batch")" != completed ] || break
+    [ "$code" != 404 ] || fail "the batch is lost: $(cat "$work/batch")"
+    ((SECONDS < deadline)) || fail "expected the batch to be done, it is: $(cat "$work/batch")"
     sleep 1
   done
-  curl -sf "$url/v1/files/$(field output_file_id <<<"$found")/content" >"$work/out.jsonl"
+  curl -sf "$url/v1/files/$(field output_file_id <"$work/batch")/content" >"$work/out.jsonl"
   python3 tests/compose/asking.py results "$work/quiet" "$1" <"$work/out.jsonl" >"$work/read" 2>&1 ||
     { cat "$work/read"; fail "lines were lost"; }
   say "  $(cat "$work/read")"
