@@ -62,8 +62,11 @@ async def top(url: str, *options: str) -> AsyncIterator[Process]:
 
 
 async def printed(process: Process) -> str:
+    """Return all that it prints, when it has ended."""
     assert process.stdout is not None
-    return (await process.stdout.read()).decode()
+    text = await process.stdout.read()
+    await process.wait()  # Popen asks before it signals, and what it is told nobody else hears of
+    return text.decode()
 
 
 async def documents(process: Process, until: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
