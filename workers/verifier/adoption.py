@@ -160,7 +160,7 @@ class Adoption:
         state = SessionState(contract, transcript, taken.epoch, taken.owner, taken.round, taken.branch, counts)
         owned = Owned(contract, taken.epoch, taken.owner)
         message = opened(self._offer, self._worker, contract, transcript, taken.epoch)
-        (status,) = await self._store.commit([saying(state, owned, len(entries), message, closes=False)])
+        (status,) = await self._store.commit([saying(state, owned, len(entries), message)])
         if status not in APPENDED:
             return None
         held = self._sessions.keep(state, owned, len(entries) + 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from dsdq.bus.inbox import Entry, Inbox
@@ -18,7 +18,7 @@ from dsdq.errors import RedisUnavailableError
 from dsdq.session import SessionState
 from dsdq.telemetry.logs import get_logger
 from dsdq.tenants.usage import Usage
-from dsdq.wire import Closed, Message, pack
+from dsdq.wire import Closed, Error, Message, pack
 from workers.verifier.held import Held
 from workers.verifier.step import Outcome
 
@@ -128,7 +128,7 @@ class Commits:
                 await asyncio.sleep(RETRY_S)
 
 
-def saying(state: SessionState, owned: Owned, entries: int, message: Message, *, closes: bool) -> Commit:
+def saying(state: SessionState, owned: Owned, entries: int, message: Message) -> Commit:
     """Return the commit of a message that leaves the text as it is, to a log that has ``entries`` entries."""
     return Commit(
         owned=owned,
@@ -138,9 +138,15 @@ def saying(state: SessionState, owned: Owned, entries: int, message: Message, *,
         digest=state.transcript.digest,
         round=state.answered,
         branch=state.branch,
-        closes=closes,
+        closes=False,
         messages=[pack(message, state.contract.version)],
     )
+
+
+def closing(held: Held, message: Closed | Error, grace_s: float) -> Commit:
+    """Return the commit of a session's last message; ``grace_s`` as :func:`deciding` has it."""
+    commit = saying(held.state, held.owned, held.entries, message)
+    return replace(commit, closes=True, usage=Usage(kv_token_ms=held.keep_ms(grace_s)))
 
 
 def deciding(outcome: Outcome, closed: Closed | None, grace_s: float) -> Commit:

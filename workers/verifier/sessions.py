@@ -19,11 +19,10 @@ from dsdq.session import SessionState, Transcript
 from dsdq.stopping import StopFinder
 from dsdq.telemetry import traces
 from dsdq.telemetry.logs import get_logger
-from dsdq.tenants.usage import Usage
 from dsdq.wire import Closed, Decode, Draft, Error, ErrorCode, Message, Open, pack, unpack_contract
 from workers.engine.planner import Planner
 from workers.verifier import admission
-from workers.verifier.commits import Commits, deciding, saying
+from workers.verifier.commits import Commits, closing, deciding, saying
 from workers.verifier.figures import Figures
 from workers.verifier.held import Held, Pending, key_of
 from workers.verifier.limits import Limits
@@ -347,7 +346,7 @@ class Sessions:
 
     def say(self, held: Held, message: Message) -> None:
         """Append a message that commits no token."""
-        self._queue(held, saying(held.state, held.owned, held.entries, message, closes=False))
+        self._queue(held, saying(held.state, held.owned, held.entries, message))
 
     def fail(self, held: Held, code: str, reason: str, answers: Sequence[Entry] = ()) -> None:
         """End a session with an error, which also answers ``answers``."""
@@ -374,8 +373,7 @@ class Sessions:
 
     def _close(self, held: Held, message: Closed | Error, answers: Sequence[Entry] = ()) -> None:
         self._ended(message)
-        commit = saying(held.state, held.owned, held.entries, message, closes=True)
-        commit = replace(commit, usage=Usage(kv_token_ms=held.keep_ms(self._planner.grace_s)))
+        commit = closing(held, message, self._planner.grace_s)
         self._queue(held, commit, [*answers, *self._drop(held)])
 
     def _ended(self, message: Closed | Error) -> None:
