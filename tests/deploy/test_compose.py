@@ -86,7 +86,7 @@ def test_who_stays_is_looked_after_and_started_again(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
 
 
-@pytest.mark.parametrize("name", ONCE)
+@pytest.mark.parametrize("name", sorted(ONCE))
 def test_who_runs_once_is_not(name: str) -> None:
     assert SERVICES[name]["restart"] == "no"
     waited_for = [one.get("depends_on", {}).get(name, {}).get("condition") for one in SERVICES.values()]

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 import dsdq
 from dsdq import keys
-from dsdq.bus.registry import Registry, _unpack
+from dsdq.bus.registry import Registry, unpack_info
 from dsdq.contract import Rule, Sampling
 from dsdq.models.names import HASH_TARGET
 from dsdq.session import check_verdict
@@ -158,7 +158,7 @@ async def test_a_worker_of_a_release_that_knows_nothing_of_it_does_not_draft(mor
     packed = await redis.hget(keys.worker_infos(HASH_TARGET), serving.verifier.info.wid)
     entry = msgpack.unpackb(packed)
     assert entry.pop("drafts") is True
-    assert _unpack(msgpack.packb(entry)).drafts is False
+    assert unpack_info(msgpack.packb(entry)).drafts is False
 
 
 async def test_sessions_draft_beside_others_that_draft_themselves_or_not_at_all(mortal: Start, redis_url: str) -> None:
