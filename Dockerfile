@@ -6,7 +6,7 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS requirements
 WORKDIR /src
 COPY pyproject.toml deploy/requirements.py ./
-RUN python requirements.py pyproject.toml torch gateway jobs >requirements.txt
+RUN python requirements.py pyproject.toml torch gateway jobs otel >requirements.txt
 
 FROM ${PYTHON_IMAGE} AS build
 ARG PIP_INDEX_URL

@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,19 +71,19 @@ def make(folder: Path, roles: tuple[Role, ...], *, rotate: str | None = None, fi
     shared = {SERVICE_KEY: secrets.token_hex(KEY_BYTES), SERVER_SECRET: secrets.token_hex(KEY_BYTES)}
     for name in shared:
         kept = [folder / one.folder / name for one in roles if name in one.shared]
-        found = [file for file in kept if file.exists()]
+        found = [text for text in map(_read, kept) if text is not None]
         if found and not (rotate == "server-secret" and name == SERVER_SECRET):
-            shared[name] = found[0].read_text().strip()
+            shared[name] = found[0]
     for role in roles:
         place = folder / role.folder
         password = place / PASSWORD_FILE
         if rotate == "passwords":
             password.unlink(missing_ok=True)
         _make_once(password, fresh_password)
-        _write(place / REDIS_URL, URL.format(user=role.user, password=password.read_text().strip()))
+        _write(place / REDIS_URL, URL.format(user=role.user, password=_read(password)))
         for name in role.shared:
             _write(place / name, shared[name])
-    hashes = {one.user: _hash((folder / one.folder / PASSWORD_FILE).read_text().strip()) for one in roles}
+    hashes = {one.user: _hash(_read(folder / one.folder / PASSWORD_FILE) or "") for one in roles}
     _write_users(folder / "redis" / USERS_FILE, hashes, finish=finish)
     for role in roles:
         _give(folder / role.folder, role.uid)
@@ -90,7 +91,7 @@ def make(folder: Path, roles: tuple[Role, ...], *, rotate: str | None = None, fi
 
 def _write_users(file: Path, hashes: Mapping[str, str], *, finish: bool) -> None:
     """Write Redis's users: nobody without a password; other users that are there stay as they are."""
-    lines = file.read_text().splitlines() if file.exists() else []
+    lines = (_read(file) or "").splitlines()
     there = {line.split()[1]: line.split() for line in lines if line.startswith("user ")}
     rules = {user.name: user.rules for user in users((DEFAULT_TENANT,), SELECTORS_SINCE)}
     rules |= {HEALTH: HEALTH_RULES, ADMIN: ADMIN_RULES}
@@ -106,13 +107,30 @@ def _write_users(file: Path, hashes: Mapping[str, str], *, finish: bool) -> None
 
 
 def _make_once(file: Path, make_text: Callable[[], str]) -> None:
-    if not file.exists():
+    if _read(file) is None:
         _write(file, make_text())
+
+
+def _read(file: Path) -> str | None:
+    """Return a file's content, None where there is none.
+
+    A role may write to its own folder, and this reads them all: what is no plain file is not followed to another's.
+    """
+    try:
+        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SystemExit(f"{file}: expected a plain file, got {error.strerror}; remove it") from error
+    with os.fdopen(opened) as text:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            raise SystemExit(f"{file}: expected a plain file; remove what is there")
+        return text.read().strip()
 
 
 def _write(file: Path, text: str) -> None:
     """Replace a file's content, whole or not at all; leave it alone if it is that already."""
-    if file.exists() and file.read_text() == f"{text}\n":
+    if _read(file) == text:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_name(f".{file.name}.new")
@@ -125,7 +143,7 @@ def _write(file: Path, text: str) -> None:
 def _give(folder: Path, uid: int) -> None:
     """Let a role use its folder, and nobody else. Redis writes its users down itself: the folder is its own."""
     for place in (folder, *folder.rglob("*")):
-        os.chown(place, uid, uid)
+        os.chown(place, uid, uid, follow_symlinks=False)
     folder.chmod(0o700)
 
 

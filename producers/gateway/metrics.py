@@ -20,6 +20,12 @@ class Metrics:
         self.requests = Counter(
             "dsdq:http_requests", "Requests by route and status.", ["path", "status"], registry=self._registry
         )
+        self.broken_streams = Counter(
+            "dsdq:http_broken_streams",
+            "Streams that ended with an error behind their 200.",
+            ["status"],
+            registry=self._registry,
+        )
         self.running = Gauge("dsdq:http_requests_running", "Requests under way.", registry=self._registry)
         self.devices = Gauge("dsdq:gateway_devices", "Connections of devices.", registry=self._registry)
         self.first_token_s = self._histogram("time_to_first_token", "From a request to its first token.", _FIRST_S)

@@ -53,8 +53,19 @@ class Texts:
             answer = await _unless_gone(request, self._answering.begin(tenant, wanted))
             held.push_async_callback(self._close, answer, wanted.model, tenant.name, began_s)
             if wanted.stream:
-                return Stream(_events(answer), held.pop_all(), self._drain_s)
+                return Stream(self._events(answer), held.pop_all(), self._drain_s)
             return JSONResponse(await _unless_gone(request, answer.whole()))
+
+    async def _events(self, answer: Answer) -> AsyncIterator[bytes]:
+        """Yield an answer's events; the status is sent, so what goes wrong now is said in the stream."""
+        try:
+            async for chunk in answer.chunks():
+                yield event(chunk)
+        except Exception as error:  # noqa: BLE001
+            told = error if isinstance(error, ApiError) else failure(error)
+            self._metrics.broken_streams.labels(told.status).inc()
+            yield event(told.body)
+        yield _DONE
 
     def _enter(self) -> None:
         if self._running >= self._at_once:
@@ -95,17 +106,6 @@ class Stream(EventSourceResponse):
         """Send all events, and let go."""
         async with self._held:
             await super().__call__(scope, receive, send)
-
-
-async def _events(answer: Answer) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in answer.chunks():
-            yield event(chunk)
-    except ApiError as error:
-        yield event(error.body)
-    except Exception as error:  # noqa: BLE001 - the status is sent; what is left is to say it in the stream
-        yield event(failure(error).body)
-    yield _DONE
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

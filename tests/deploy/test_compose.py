@@ -15,7 +15,7 @@ import yaml
 
 from dsdq.settings import SECRETS, Settings
 from producers.gateway.metrics import Metrics
-from workers.verifier.metrics import LABELS, METRICS, PREFIX, Family
+from workers.verifier.metrics import LABELS, METRICS, NAMES, Family
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "compose.yaml").read_text()
@@ -189,7 +189,7 @@ def queries() -> dict[str, str]:
 
 def test_alerts_and_panels_ask_for_metrics_that_somebody_has() -> None:
     gateways = set(re.findall(r"^# TYPE (\S+)", Metrics().page().decode(), flags=re.MULTILINE))
-    verifiers = {PREFIX + metric.name for metric in METRICS}
+    verifiers = set(NAMES)
     assert gateways
     assert verifiers
     for title, expr in queries().items():

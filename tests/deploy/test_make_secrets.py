@@ -51,6 +51,17 @@ async def admin() -> AsyncIterator[Redis]:
         await client.aclose()
 
 
+@pytest.mark.parametrize("name", ["password", "users.acl", "DSDQ_REDIS_URL"])
+def test_a_role_that_puts_a_link_into_its_folder_gets_nothing_by_it(tmp_path: Path, name: str) -> None:
+    make(tmp_path, ROLES)
+    before = files_of(tmp_path / "admin")
+    (tmp_path / "redis" / name).unlink()
+    (tmp_path / "redis" / name).symlink_to(tmp_path / "admin" / SERVICE_KEY)
+    with pytest.raises(SystemExit, match=f"redis/{name}: expected a plain file"):
+        make(tmp_path, ROLES)
+    assert files_of(tmp_path / "admin") == before
+
+
 def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
     make(tmp_path, ROLES)
     before = files_of(tmp_path)

@@ -15,7 +15,6 @@ from http.server import BaseHTTPRequestHandler
 from itertools import accumulate
 from socketserver import ThreadingTCPServer
 from threading import BoundedSemaphore, Thread
-from time import monotonic
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -26,7 +25,7 @@ from dsdq.errors import ConfigError
 from dsdq.telemetry.figures import Snapshot
 from dsdq.telemetry.logs import get_logger
 from workers.verifier.figures import Figures
-from workers.verifier.metrics import LABELS, METRICS, PREFIX, Distribution, Family, Number
+from workers.verifier.metrics import LABELS, METRICS, PREFIX, SERVING, SERVING_SAYS, Distribution, Family, Number
 
 log = get_logger("verifier")
 
@@ -42,7 +41,8 @@ class FiguresCollector(Collector):
         self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
-        """Give every metric; none before the first verifier of the process serves."""
+        """Give every metric; before the first verifier of the process serves, only that none does."""
+        yield GaugeMetricFamily(PREFIX + SERVING, SERVING_SAYS, value=float(self._figures.serves()))
         last = self._figures.last
         if last is not None:
             for metric in METRICS:
@@ -112,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/metrics":
             self._answer(200, CONTENT_TYPE, generate_latest(self.server.registry))
         elif path == "/health":
-            lives = monotonic() < self.server.figures.alive_until_s
+            lives = self.server.figures.serves()
             status = "ok" if lives else "no verifier of this process has a lease that is good"
             self._answer(200 if lives else 503, "application/json", json.dumps({"status": status}).encode())
         else:

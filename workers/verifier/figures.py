@@ -49,6 +49,10 @@ class Figures:
         self._refusals = dict.fromkeys(map(str, ErrorCode), 0)
         self._tenants: dict[str, int] = {}
 
+    def serves(self) -> bool:
+        """Say whether the present verifier's lease is good."""
+        return monotonic() < self.alive_until_s
+
     def decided(self, verdicts: Iterable[tuple[str, Verdict]]) -> None:
         """Count a step's verdicts, each with whose it is."""
         for tenant, verdict in verdicts:

@@ -68,4 +68,6 @@ METRICS: tuple[Number | Family | Distribution, ...] = (
     Family("refusals_total", "Opens that were refused, by why.", "code", lambda one: one.refusals),
     Family("tenant_generation_tokens_total", "Tokens committed, by tenant.", "tenant", lambda one: one.tenants),
 )
-NAMES = tuple(PREFIX + one.name for one in METRICS)
+SERVING, SERVING_SAYS = "verifier_serving", "1 while a verifier of the process has a lease that is good, else 0."
+"""Without labels, and there from the start: what else is said may be what a verifier that is gone last said."""
+NAMES = (PREFIX + SERVING, *(PREFIX + one.name for one in METRICS))

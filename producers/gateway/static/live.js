@@ -50,7 +50,17 @@ function row(cells) {
   return line;
 }
 
+let models = "";
+
+/** Have the models listed again when others are served than before. */
+function compareModels(now) {
+  const served = [...new Set(now.workers.map((one) => one.model))].sort().join();
+  if (served !== models) document.dispatchEvent(new Event("models"));
+  models = served;
+}
+
 function showNow(now) {
+  compareModels(now);
   for (const one of TILES) showTile(one, now);
   at("workers").replaceChildren(
     ...now.workers.map((one) =>

@@ -104,12 +104,20 @@ at("ask").addEventListener("submit", (event) => {
   else generate();
 });
 
+/** Offer the models that are served; one that was chosen stays so. */
 async function listModels() {
-  const answer = await fetch("v1/models", { headers: headers() });
-  at("state").textContent = answer.ok ? "" : await complaint(answer);
-  if (!answer.ok) return;
-  const names = (await answer.json()).data.map((model) => model.id);
-  at("model").replaceChildren(...names.map((name) => new Option(name)));
+  try {
+    const answer = await fetch("v1/models", { headers: headers() });
+    if (!answer.ok) throw new Error(await complaint(answer));
+    const names = (await answer.json()).data.map((model) => model.id);
+    const chosen = at("model").value;
+    at("model").replaceChildren(...names.map((name) => new Option(name)));
+    if (names.includes(chosen)) at("model").value = chosen;
+    at("state").textContent = names.length ? "" : "no verifier serves a model yet";
+  } catch (error) {
+    at("state").textContent = error instanceof TypeError ? "the gateway does not answer" : error.message;
+  }
 }
 
 listModels();
+document.addEventListener("models", listModels);

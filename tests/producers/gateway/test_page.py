@@ -57,6 +57,17 @@ async def test_a_prompt_gets_the_targets_text_with_every_token_coloured(
     assert min(counts) > 0
 
 
+async def test_a_page_that_was_there_first_learns_of_a_verifier(
+    serve: Serve, open_gateway: OpenGateway, page: Page
+) -> None:
+    async with open_gateway() as url:
+        await page.goto(url.removesuffix("v1"))
+        await expect(page.locator("#state")).to_contain_text("no verifier")
+        async with serve(HASH_TARGET, allow_unsafe_redis=True):
+            await expect(page.locator("#model")).to_have_value(HASH_TARGET)
+            await expect(page.locator("#state")).to_have_text("")
+
+
 async def test_a_text_can_be_stopped_and_errors_are_shown(
     serve: Serve, open_gateway: OpenGateway, page: Page, redis: Redis
 ) -> None:

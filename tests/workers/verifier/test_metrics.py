@@ -90,6 +90,7 @@ async def test_a_verifiers_metrics_say_what_its_texts_say(redis_url: str) -> Non
     async with asyncio.timeout(LATEST_S), Killer(command(redis_url, port)) as killer:
         assert await (await killer.start()).until_ready()
         assert (await get(port, "/health"))[0] == 200
+        assert samples((await get(port, "/metrics"))[1])["verifier_serving", ""] == 1
         assert (await get(port, "/elsewhere"))[0] == 404
         generated, drafted, accepted = await texts(redis_url)
         found = await until_counted(port, generated)
@@ -148,7 +149,7 @@ async def test_health_is_bad_while_a_verifier_starts_and_when_its_lease_is_lost(
     async with assemble(redis_url, HASH_TARGET, "cpu", "float32", chosen) as make:
         verifier, ready, stop = make(), asyncio.Event(), asyncio.Event()
         assert (await get(port, "/health"))[0] == 503
-        assert samples((await get(port, "/metrics"))[1]) == {}
+        assert samples((await get(port, "/metrics"))[1]) == {("verifier_serving", ""): 0}
         serving = asyncio.create_task(verifier.run(stop, ready))
         await ready.wait()
         assert (await get(port, "/health"))[0] == 200
