@@ -76,7 +76,11 @@ class _Leaves(BriskConnection):
         """
         await super()._connect()
         self.next_health_check = asyncio.get_running_loop().time() + self.health_check_interval
-        await super().on_connect()
+        try:
+            await super().on_connect()
+        except exceptions.RedisError:  # it may be another database, or nobody's user: no command may find it open
+            await self.disconnect()
+            raise
 
     async def on_connect(self) -> None:
         """Do nothing: it was said."""

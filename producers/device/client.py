@@ -67,9 +67,11 @@ class DeviceClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Cancel what runs and disconnect."""
-        for generation in list(self._generations):
-            await generation.aclose()
-        await self._way.close()
+        try:
+            for generation in list(self._generations):
+                await generation.aclose()
+        finally:
+            await self._way.close()
 
     async def workers(self, model: str | None = None) -> list[WorkerInfo]:
         """Return the verifiers that take sessions, of ``model`` or of all; as they were seen a moment ago.

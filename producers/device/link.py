@@ -23,6 +23,7 @@ from dsdq.errors import (
     BusError,
     BusyError,
     ConfigError,
+    DsdqError,
     GoneError,
     QuotaError,
     RefusedError,
@@ -233,7 +234,7 @@ class SessionLink:
         self._way.look_ahead(subscription, 0)
         try:
             if cancel and self._sent:
-                with contextlib.suppress(BusError, TimeoutError):  # what cannot be told expires
+                with contextlib.suppress(DsdqError, TimeoutError):  # what cannot be told expires
                     async with asyncio.timeout(CANCEL_TRIES_S):
                         await self._publish(pack(Cancel(self._contract.session), self._contract.version), subscription)
         finally:

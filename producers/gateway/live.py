@@ -20,7 +20,7 @@ from dsdq.tasks import end
 from dsdq.telemetry.overview import Overview, Trail
 from producers.gateway.doors import Doors
 from producers.gateway.texts import Stream, event
-from producers.openai.errors import ApiError, api_error
+from producers.openai.errors import ApiError, api_error, failure
 
 PAUSE_S = 1.0
 MOST_WATCHERS, MOST_OF_ONE = 256, 16  # pages at once: of all tenants, of one
@@ -69,8 +69,8 @@ class Live:
             try:
                 reading = await self._figures.read()
                 self._said = trail.add(reading.snapshots, reading.silent)
-            except BusError as error:
-                self._said = api_error(error)
+            except Exception as error:  # noqa: BLE001 - whoever watches is to hear of it, and the next reading may be good
+                self._said = api_error(error) if isinstance(error, BusError) else failure(error)
             news, self._news = self._news, asyncio.Event()
             news.set()
             await asyncio.sleep(PAUSE_S)

@@ -282,13 +282,13 @@ class Verifier:
             self._end_disabled()
             with contextlib.suppress(RedisUnavailableError):
                 await self._registry.announce(self.info.model)
-            now_s, quiet = monotonic(), 0
+            now_s, quiet = monotonic(), list[Held]()
             for held in self._sessions:
                 silent_ms = 0.0 if held.pending else 1000 * (now_s - held.touched_s)
                 if silent_ms > self._limits.idle_ttl_ms:
                     self._sessions.expire(held)
-                else:
-                    quiet += silent_ms > self._limits.quiet_ms
+                elif silent_ms > self._limits.quiet_ms:
+                    quiet.append(held)
             self._sessions.lend_places(quiet)
 
 

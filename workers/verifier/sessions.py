@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from time import monotonic
 
@@ -101,9 +101,9 @@ class Sessions:
         """Say whether one more session of a tenant has a place here."""
         return self._places.has(tenant, [one.tenant for one in self], self._waiting.tenants, self._planner.fair.weight)
 
-    def lend_places(self, quiet: int) -> None:
-        """Let whoever waits have the places of so many sessions, whose devices are silent."""
-        self._places.quiet = quiet
+    def lend_places(self, quiet: Iterable[Held]) -> None:
+        """Let whoever waits have the places of these sessions while their devices are silent."""
+        self._places.quiet = {held.key for held in quiet if self.holds(held)}
         self._vacant.set()
 
     def holds(self, held: Held) -> bool:
@@ -269,6 +269,7 @@ class Sessions:
 
     def let_wait(self, held: Held, entry: Entry, message: Draft | Decode) -> None:
         """Let a round wait for a step; settle what does not."""
+        self._places.quiet.discard(held.key)
         left = held.receive(Pending(entry, message, monotonic()), self._limits.depth)
         self.commits.settle(held, [one.entry for one in left])
         self._on_ready()
@@ -392,6 +393,7 @@ class Sessions:
         held.ahead.clear()
         if self._held.get(held.key) is held:
             del self._held[held.key]
+            self._places.quiet.discard(held.key)
             self._planner.release(held.key)
             self._turnover.ended(monotonic() - held.opened_s)
             self._vacant.set()

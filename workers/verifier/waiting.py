@@ -81,24 +81,27 @@ class Places:
     """The places of a verifier: ``slots``, and while others wait those of ``quiet`` sessions, whose devices are silent.
 
     A quiet session stays as it is and goes on when its device does; it only costs nobody a place. There are never more
-    sessions than twice the slots.
+    sessions than three times the slots: those that have one, as many that lent theirs, and as many that a tenant's part
+    entitles it to.
     """
 
     slots: int
-    quiet: int = 0
+    quiet: set[str] = field(default_factory=set)
 
     def free(self, held: int) -> int:
         """Return how many more sessions have a place, whoever's they are, beside so many."""
-        return max(min(self.slots + self.quiet, 2 * self.slots) - held, 0)
+        return max(min(self.slots + len(self.quiet), 2 * self.slots) - held, 0)
 
     def has(self, tenant: str, holders: Collection[str], waiting: Iterable[str], weigh: Callable[[str], float]) -> bool:
         """Say whether one more session of a tenant has a place; ``holders`` are the tenants of those that there are.
 
-        Fewer than are the tenant's by weight have one, up to twice as many as there are: else one that has all places
+        Fewer than are the tenant's by weight have one, up to as many more as there are: else one that has all places
         would keep them from the others for as long as its sessions last.
         """
-        if self.free(len(holders)) or len(holders) >= 2 * self.slots:
-            return bool(self.free(len(holders)))
+        if self.free(len(holders)):
+            return True
+        if len(holders) >= min(2 * self.slots + len(self.quiet), 3 * self.slots):
+            return False
         places = Counter(holders)
         return places[tenant] < guaranteed(self.slots, weigh(tenant), map(weigh, {tenant, *places, *waiting}))
 

@@ -72,7 +72,7 @@ async def test_a_connection_that_is_being_made_is_not_asked_whether_it_lives(
 
 
 async def test_a_connection_that_breaks_before_its_first_answer_is_made_again() -> None:
-    broken = 0
+    broken, ended = 0, asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal broken
@@ -83,6 +83,8 @@ async def test_a_connection_that_breaks_before_its_first_answer_is_made_again() 
                 writer.transport.abort()
                 return
             writer.writelines(b"+OK\r\n" for _ in splitter.feed(data))
+        writer.close()
+        ended.set()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
@@ -90,7 +92,16 @@ async def test_a_connection_that_breaks_before_its_first_answer_is_made_again() 
         with translated():
             assert await client.set("name", "value")
         await client.aclose()
+        await ended.wait()
     assert broken == RETRIES
+
+
+async def test_no_command_finds_a_connection_open_whose_database_was_refused(redis_url: str) -> None:
+    client = open_redis(redis_url.replace("/0", "/99"))
+    for _ in range(2):
+        with pytest.raises(DeniedError), translated():
+            await client.set("name", "value")
+    await client.aclose()
 
 
 async def test_connections_are_made_at_the_same_time_and_nobody_waits_who_finds_a_free_one(

@@ -154,6 +154,19 @@ async def test_an_open_is_offered_again_as_long_as_there_is_time_for_it_and_neve
     assert len(published) == tries
 
 
+async def test_a_cancel_that_finds_no_room_before_the_deadline_ends_quietly() -> None:
+    link, tried = link_with([]), list[bytes]()
+
+    async def busy(_worker: str, _contract: Contract, payload: bytes, **_: object) -> None:
+        tried.append(payload)
+        raise BusyError("full", retry_after_ms=10)
+
+    link._sent, link._way = True, cast("Way", Silent(busy))
+    link._clock = patience.Clock(Patience(open_ms=1000, verdict_ms=1000, give_up_ms=1000, deadline_ms=0))
+    await link.close(cancel=True)
+    assert tried
+
+
 class Clock:
     """Goes on only while somebody sleeps."""
 

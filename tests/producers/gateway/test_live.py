@@ -15,6 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dsdq.bus.embedded import EmbeddedRedis
+from dsdq.bus.figures import FiguresStore, Reading
 from dsdq.bus.tenants import TenantStore
 from dsdq.models.names import HASH_TARGET
 from dsdq.tenants import Tenant, fresh_key
@@ -146,6 +147,23 @@ async def test_while_redis_is_away_that_is_said_and_then_it_goes_on() -> None:
         assert "redis" in (await first(events, lambda one: "error" in one))["error"]["message"]
         async with EmbeddedRedis(port=port):
             assert (await first(events, lambda one: "error" not in one))["verifiers"] == 0
+
+
+async def test_a_reading_that_fails_is_said_and_the_next_is_made(
+    open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, failed = FiguresStore.read, asyncio.Event()
+
+    async def once(store: FiguresStore) -> Reading:
+        if not failed.is_set():
+            failed.set()
+            raise TypeError("an entry of another release")
+        return await read(store)
+
+    monkeypatch.setattr(FiguresStore, "read", once)
+    async with open_gateway() as url, watching(url) as events:
+        assert "error" in await first(events)
+        assert (await first(events, lambda one: "error" not in one))["verifiers"] == 0
 
 
 async def test_a_gateway_that_ends_waits_for_nobody_who_watches(redis_url: str) -> None:

@@ -69,6 +69,23 @@ async def test_silent_sessions_lend_their_places_and_go_on_when_their_devices_do
         assert isinstance(await devices[4].next(), Opened)
 
 
+async def test_a_session_that_goes_on_or_ends_lends_its_place_no_more(serve: Serve, redis: Redis) -> None:
+    async with serve(HASH_TARGET, tenants=("acme",), slots=1, allow_unsafe_redis=True) as verifier:
+        first, second = (device_of(redis, verifier, f"s{number}") for number in range(2))
+        await first.open()
+        verifier._sessions.lend_places(verifier._sessions)
+        assert verifier._sessions.room == 1
+        await first.send(first.draft(()))
+        assert isinstance(await first.next(), Verdict)
+        assert verifier._sessions.room == 0
+        verifier._sessions.lend_places(verifier._sessions)
+        await first.send(Cancel("s0"))
+        assert isinstance(await first.next(), Closed)
+        assert verifier._sessions.room == 1
+        await second.open()
+        assert verifier._sessions.room == 0
+
+
 async def test_an_open_that_waits_can_be_cancelled(wire: Wire) -> None:
     second, third = another(wire, "s2"), another(wire, "s3")
     await wire.open()

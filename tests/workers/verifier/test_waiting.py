@@ -125,9 +125,18 @@ def test_who_would_wait_too_long_is_told_when_a_quarter_of_the_others_has_got_pl
 
 @pytest.mark.parametrize(
     ("quiet", "held", "free"),
-    [(0, 0, 4), (0, 4, 0), (0, 6, 0), (1, 4, 1), (3, 5, 2), (8, 7, 1), (8, 8, 0)],
+    [(0, 0, 4), (0, 4, 0), (0, 6, 0), (1, 4, 1), (3, 5, 2), (8, 7, 1), (8, 8, 0), (8, 11, 0)],
 )
 def test_quiet_sessions_lend_their_places_up_to_twice_as_many_as_there_are(quiet: int, held: int, free: int) -> None:
-    assert Places(4, quiet).free(held) == free
-    assert Places(4, quiet).has("acme", ["globex"] * held, (), lambda _: 1.0) == (held < 8)
-    assert Places(4, quiet).has("globex", ["globex"] * held, (), lambda _: 1.0) == bool(free)
+    places = Places(4, {f"s{number}" for number in range(quiet)})
+    assert places.free(held) == free
+    assert places.has("globex", ["globex"] * held, (), lambda _: 1.0) == bool(free)
+
+
+@pytest.mark.parametrize(("quiet", "most"), [(0, 8), (3, 11), (4, 12), (9, 12)])
+def test_lent_places_take_no_tenants_part_from_it(quiet: int, most: int) -> None:
+    places = Places(4, {f"s{number}" for number in range(quiet)})
+    for held in range(most + 2):
+        holders = ["globex"] * held
+        assert places.has("acme", holders, (), lambda _: 1.0) == (held < most)
+        assert not places.has("acme", [*holders, *["acme"] * 8], (), lambda _: 1.0)
