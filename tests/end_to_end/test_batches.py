@@ -1,8 +1,12 @@
-"""Batches of three tenants while worker and verifier are killed: each line once, with the quiet run's text."""
+"""Batches of three tenants while worker and verifier are killed: each line once, with the quiet run's text.
+
+``DSDQ_TEST_LINES`` of each tenant, 100 unless it is set; 667 are two thousand in all.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -29,7 +33,8 @@ from producers.batch.lines import seed_of
 from tests.conftest import newest_server
 from tests.producers.batch.conftest import Shop, request_of
 
-TENANTS, LINES, TOKENS, KILLS, LATEST_S = ("acme", "globex", "initech"), 100, 24, 2, 200
+TENANTS, TOKENS, KILLS, LATEST_S = ("acme", "globex", "initech"), 24, 2, 200
+LINES = int(os.environ.get("DSDQ_TEST_LINES", "100"))
 
 
 @pytest.fixture
