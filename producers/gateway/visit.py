@@ -1,7 +1,7 @@
 """One device's connection, from its welcome to its end: requests are answered, followed logs are sent on.
 
-What waits to be sent is bounded: a device that does not take it has its logs read no further, and is cut off after a
-while. Nothing is lost by that, as it says where it was when it comes back.
+What waits to be sent is bounded: a device that does not take it has its logs read no further and its requests not done,
+and is cut off after a while. Nothing is lost by that, as it says where it was when it comes back.
 """
 
 from __future__ import annotations
@@ -140,6 +140,8 @@ class Visit:
 
     async def _answer(self, asked: Request) -> None:
         try:
+            while not self._room.is_set():  # whoever went first may have filled it again
+                await self._room.wait()
             answer = await self._do(asked)
         except (DsdqError, NotDoneError) as error:
             self.put(refusal(asked.id, error))
