@@ -221,6 +221,22 @@ async def test_more_sessions_than_there_may_be_are_refused_until_one_is_left(ope
         await device.asks(Follow(5, "c", 0, 0), Followed)
 
 
+async def test_frames_that_come_together_count_in_their_order(open_gateway: OpenGateway) -> None:
+    cancel = Publish(2, "nobody", pack(Cancel("a")))
+    async with open_gateway(device_sessions=1) as url, guest(socket_at(url)) as device:
+        device.says_at_once(Follow(1, "a", 0, 0), Unfollow("a"))
+        await device.hears(Followed)
+        assert (await device.asks(cancel, Refused)).code == RefusedCode.FORBIDDEN
+        device.says_at_once(Follow(1, "a", 0, 0), cancel, Unfollow("a"))
+        frames = {type(frame): frame for frame in (await device.next(), await device.next())}  # in any order
+        assert Followed in frames
+        refused = frames[Refused]
+        assert isinstance(refused, Refused)
+        assert refused.code == RefusedCode.GONE  # nobody's session by now, but it was followed
+        device.says_at_once(Follow(1, "a", 0, 0), Unfollow("a"), Follow(2, "b", 0, 0))
+        assert {(await device.hears(Followed)).id for _ in range(2)} == {1, 2}
+
+
 async def test_a_flood_ends_whoever_sends_it_and_a_text_goes_on(serve: Serve, open_gateway: OpenGateway) -> None:
     async with (
         serve(HASH_TARGET, hash_step_ms=5),
