@@ -181,6 +181,9 @@ class WebSocketWay:
         """Have a session followed; what fails is tried again by whoever misses its messages."""
         with contextlib.suppress(BusError):
             await self._follow(subscription)
+        session = subscription.contract.session
+        if session not in self._subscriptions:  # it ended before this was sent: nobody else would say so
+            await self._line.tell(Unfollow(session))
 
     async def _follow(self, subscription: Subscription) -> Followed:
         return cast("Followed", await self._line.ask(lambda id_: _following(id_, subscription)))

@@ -13,6 +13,7 @@ import typer
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 
 from dsdq.bus.address import shown
@@ -22,15 +23,54 @@ from dsdq.wire.frames import MAX_FRAME_BYTES
 from dsdq.wire.limits import MAX_OPEN_BYTES
 from producers.gateway.app import assemble
 
+FRAGMENTS = 1_024  # of one message; empty ones too are kept until it is whole
+LINGER_S = 5.0  # that a socket may take for what is left to send when nobody serves it any more
+
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket whose application can cut it off: ``state.abort()``. One that reads nothing ends no other way."""
+    """A WebSocket that keeps little for whoever reads nothing, and ends all the same.
+
+    Its application can cut it off: ``state.abort()``. One that reads nothing ends no other way.
+    """
+
+    _pongs = b""  # that wait for room
 
     def handle_connect(self, event: Request) -> None:
         """Let the application know how."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
             self.scope["state"]["abort"] = self.transport.abort
+
+    def handle_ping(self) -> None:
+        """Answer, as far as answers are taken: of pings that came meanwhile, the last is enough (RFC 6455, 5.5.3)."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self._pongs = b"".join(self.conn.data_to_send()) or self._pongs
+
+    def resume_writing(self) -> None:
+        """Answer the last ping."""
+        super().resume_writing()
+        pongs, self._pongs = self._pongs, b""
+        self.transport.write(pongs)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take a fragment, and no more of them than there may be."""
+        if len(self.frames) < FRAGMENTS:
+            super().handle_cont(event)
+        elif not self.close_sent:
+            self.conn.fail(CloseCode.MESSAGE_TOO_BIG, f"expected at most {FRAGMENTS} fragments, got more")
+            self.handle_parser_exception()
+
+    def keepalive_timeout(self) -> None:
+        """Have the application end too: the connection is not lost before what waits is sent, which may be never."""
+        super().keepalive_timeout()
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": CloseCode.INTERNAL_ERROR})
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """See that the socket ends when its application has."""
+        super().on_task_complete(task)
+        self.loop.call_later(LINGER_S, self.transport.abort)
 
 
 class Server(uvicorn.Server):

@@ -1,14 +1,14 @@
 """One device's connection, from its welcome to its end: requests are answered, followed logs are sent on.
 
-What waits to be sent is bounded: a device that does not take it has its logs read no further, and is cut off after a
-while. Nothing is lost by that, as it says where it was when it comes back.
+What waits to be sent is bounded: a device that does not take it has its logs read no further and its requests not done,
+and is cut off after a while. Nothing is lost by that, as it says where it was when it comes back.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -126,21 +126,33 @@ class Visit:
             start_for(self, self._send())
 
     def _take(self, frame: Frame) -> None:
+        """Begin what a frame asks for. What is followed is settled here, in the order in which frames came."""
         if isinstance(frame, Unfollow):
-            cursor = self._cursors.pop(frame.session, None)
-            if cursor is not None:
-                cursor.live = False
+            self._forget(frame.session)
             return
         if not isinstance(frame, Request):
             raise EndedError(Close.FRAME, f"expected a request, got {type(frame).__name__.lower()}")
         if self._asked >= self._bounds.requests:
             raise EndedError(Close.MANY, f"expected at most {self._bounds.requests} unanswered requests, got more")
         self._asked += 1
-        start_for(self, self._answer(frame))
+        if isinstance(frame, Follow):
+            self._forget(frame.session)
+            if len(self._cursors) < self._bounds.sessions:
+                place = Place(self.badge.producer, self.badge.tenant, frame.session)
+                self._cursors[frame.session] = Cursor(place, frame.number, frame.epoch, self._pass_on)
+        start_for(self, self._answer(frame, dict(self._cursors)))
 
-    async def _answer(self, asked: Request) -> None:
+    def _forget(self, session: str) -> None:
+        cursor = self._cursors.pop(session, None)
+        if cursor is not None:
+            cursor.live = False
+
+    async def _answer(self, asked: Request, follows: Mapping[str, Cursor]) -> None:
+        """Do what was asked when this was followed, and answer."""
         try:
-            answer = await self._do(asked)
+            while not self._room.is_set():  # whoever went first may have filled it again
+                await self._room.wait()
+            answer = await self._do(asked, follows)
         except (DsdqError, NotDoneError) as error:
             self.put(refusal(asked.id, error))
         except Exception as error:
@@ -151,25 +163,20 @@ class Visit:
         finally:
             self._asked -= 1
 
-    async def _do(self, asked: Request) -> Answer:
+    async def _do(self, asked: Request, follows: Mapping[str, Cursor]) -> Answer:
         if isinstance(asked, AskWorkers):
             return Workers(asked.id, await self._errands.served.entries(asked.model))
         if isinstance(asked, Publish):
             if len(asked.message) > self._bounds.message_bytes:
                 sentence = f"expected at most {self._bounds.message_bytes} bytes, got {len(asked.message)}"
                 raise NotDoneError(RefusedCode.MALFORMED, sentence)
-            await self._errands.publish(self.badge, asked, self._cursors)
+            await self._errands.publish(self.badge, asked, follows)
             return Done(asked.id)
-        return await self._follow(asked)
+        return await self._follow(asked, follows.get(asked.session))
 
-    async def _follow(self, asked: Follow) -> Followed:
-        former = self._cursors.get(asked.session)
-        if former is not None:
-            former.live = False
-        elif len(self._cursors) >= self._bounds.sessions:
+    async def _follow(self, asked: Follow, cursor: Cursor | None) -> Followed:
+        if cursor is None:
             raise NotDoneError(RefusedCode.TOO_MANY, f"expected at most {self._bounds.sessions} sessions, got more")
-        place = Place(self.badge.producer, self.badge.tenant, asked.session)
-        cursor = self._cursors[asked.session] = Cursor(place, asked.number, asked.epoch, self._pass_on)
         async with self._looking:  # into one log after the other, and only while there is room
             await self._room.wait()
             head = await self._errands.follow(cursor)

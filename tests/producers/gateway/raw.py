@@ -51,6 +51,16 @@ class Raw:
     async def say(self, frame: Frame | bytes | str) -> None:
         await self.socket.send(frame if isinstance(frame, bytes | str) else pack_frame(frame))
 
+    def says_at_once(self, *frames: Frame) -> None:
+        """Send frames that come in one piece."""
+        for frame in frames:
+            self.socket.protocol.send_binary(pack_frame(frame))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what was given to the protocol."""
+        self.socket.transport.write(b"".join(self.socket.protocol.data_to_send()))
+
     async def next(self) -> Frame:
         data = await self.socket.recv()
         assert isinstance(data, bytes)

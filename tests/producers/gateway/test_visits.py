@@ -39,6 +39,7 @@ from dsdq.wire.frames import (
     pack_frame,
 )
 from producers.gateway import ingress
+from producers.gateway.badges import EndedError
 from producers.gateway.logs import ENTRIES_OF_A_LOG
 from producers.gateway.visit import Visit
 from tests.conftest import Serve
@@ -57,6 +58,14 @@ from tests.producers.gateway.raw import (
 )
 
 WORKERS = AskWorkers(1)
+
+
+async def long_log(redis: Redis, entries: int) -> None:
+    """Have a session ``long`` with more in its log than buffers between here and a device take."""
+    session = Place(NAME, "default", "long")
+    await redis.hset(session.head, mapping={"epoch": 1, "worker": "w1", "status": "open"})
+    for number in range(1, entries + 1):
+        await redis.xadd(session.log, {"m": bytes(60_000), "e": 1}, id=f"{number}-0")
 
 
 async def test_nobody_follows_a_session_of_another_device_or_tenant(
@@ -212,6 +221,22 @@ async def test_more_sessions_than_there_may_be_are_refused_until_one_is_left(ope
         await device.asks(Follow(5, "c", 0, 0), Followed)
 
 
+async def test_frames_that_come_together_count_in_their_order(open_gateway: OpenGateway) -> None:
+    cancel = Publish(2, "nobody", pack(Cancel("a")))
+    async with open_gateway(device_sessions=1) as url, guest(socket_at(url)) as device:
+        device.says_at_once(Follow(1, "a", 0, 0), Unfollow("a"))
+        await device.hears(Followed)
+        assert (await device.asks(cancel, Refused)).code == RefusedCode.FORBIDDEN
+        device.says_at_once(Follow(1, "a", 0, 0), cancel, Unfollow("a"))
+        frames = {type(frame): frame for frame in (await device.next(), await device.next())}  # in any order
+        assert Followed in frames
+        refused = frames[Refused]
+        assert isinstance(refused, Refused)
+        assert refused.code == RefusedCode.GONE  # nobody's session by now, but it was followed
+        device.says_at_once(Follow(1, "a", 0, 0), Unfollow("a"), Follow(2, "b", 0, 0))
+        assert {(await device.hears(Followed)).id for _ in range(2)} == {1, 2}
+
+
 async def test_a_flood_ends_whoever_sends_it_and_a_text_goes_on(serve: Serve, open_gateway: OpenGateway) -> None:
     async with (
         serve(HASH_TARGET, hash_step_ms=5),
@@ -228,13 +253,41 @@ async def test_a_flood_ends_whoever_sends_it_and_a_text_goes_on(serve: Serve, op
         assert [first, *[token.id async for token in text]] == decode([1, 2, 3], 80)
 
 
+async def test_who_takes_no_answers_has_no_more_requests_done(redis: Redis, open_gateway: OpenGateway) -> None:
+    await long_log(redis, 200)
+    visits = list[Visit]()
+    ends = list[EndedError]()
+
+    class Watched(Visit):
+        async def run(self) -> None:
+            visits.append(self)
+            try:
+                await super().run()
+            except EndedError as error:
+                ends.append(error)
+                raise
+
+    async with open_gateway(device_requests=8, device_stall_ms=60_000) as url:
+        with patch.object(ingress, "Visit", Watched):
+            async with guest(socket_at(url)) as slow:
+                slow.socket.transport.pause_reading()
+                await slow.say(Follow(1, "long", 0, 0))
+                while visits[0]._room.is_set():
+                    await asyncio.sleep(0.01)
+                for id_ in range(2, 300):
+                    if ends:
+                        break
+                    await slow.say(AskWorkers(id_))
+                    await asyncio.sleep(0.01)  # one by one: no flood
+                assert [error.close for error in ends] == [Close.MANY]
+                assert visits[0]._out_bytes < ENTRIES_OF_A_LOG * 61_000 + (1 << 18)
+
+
 async def test_who_takes_nothing_has_nothing_read_for_it_and_is_cut_off_and_comes_back_to_where_it_was(
     serve: Serve, redis: Redis, open_gateway: OpenGateway
 ) -> None:
-    session, entries = Place(NAME, "default", "long"), 200
-    await redis.hset(session.head, mapping={"epoch": 1, "worker": "w1", "status": "open"})
-    for number in range(1, entries + 1):
-        await redis.xadd(session.log, {"m": bytes(60_000), "e": 1}, id=f"{number}-0")
+    entries = 200
+    await long_log(redis, entries)
     visits = list[Visit]()
 
     class Watched(Visit):
