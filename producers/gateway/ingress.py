@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from starlette.websockets import WebSocket
 
 from dsdq.errors import BusError, WireError
+from dsdq.telemetry.logs import get_logger
 from dsdq.tenants import Tenant
 from dsdq.wire.frames import NONCE_BYTES, SUBPROTOCOL, Challenge, Close, Hello, Welcome, pack_frame, unpack_frame
 from producers.gateway.badges import Badge, Badges, EndedError
@@ -21,6 +22,8 @@ from producers.gateway.errands import Errands
 from producers.gateway.metrics import Metrics
 from producers.gateway.visit import Bounds, Visit, received
 from producers.openai.tenants import FRESH_S, Tenants
+
+log = get_logger("devices")
 
 CLOSE_S = 5.0  # that a device may take for its side of an end
 LAST_WORD_S = 1.0  # that a close waits for room
@@ -55,13 +58,17 @@ class Ingress:
     async def watch(self, tenants: Tenants) -> None:
         """Look for ever whether those who are here may still be, and end those who may not."""
         known: Mapping[str, Tenant] | None = None
+        unchecked = list[Visit]()
         while True:
-            with contextlib.suppress(BusError):  # while nobody can say, nobody is sent away
+            try:
                 records = await tenants.records()
                 if records is not known:
-                    known = records
-                    for visit in list(self._visits):
-                        await self._check(visit)
+                    known, unchecked = records, list(self._visits)
+                unchecked = [visit for visit in unchecked if not await self._is_checked(visit)]
+            except BusError as error:  # while nobody can say, nobody is sent away
+                log.info("devices unchecked", reason=str(error))
+            except Exception:  # a defect; keys that are revoked from now on must open nothing all the same
+                log.exception("devices unchecked")
             await asyncio.sleep(FRESH_S / 2)
 
     def _check_place(self, *, speaks: bool) -> None:
@@ -70,12 +77,18 @@ class Ingress:
         if self._connections > self._bounds.devices:
             raise EndedError(Close.MANY, f"all {self._bounds.devices} places of this gateway are taken")
 
-    async def _check(self, visit: Visit) -> None:
+    async def _is_checked(self, visit: Visit) -> bool:
+        """End a visit whose device may no longer be here; say whether somebody could say that."""
         try:
             visit.badge = await self._badges.again(visit.badge)
         except EndedError as error:
-            if error.close is not Close.LATER:
-                visit.end(error)
+            if error.close is Close.LATER:
+                return False
+            visit.end(error)
+        except Exception:  # of one device: the others are to be checked
+            log.exception("device unchecked", tenant=visit.badge.tenant, producer=visit.badge.producer)
+            return False
+        return True
 
     async def _greet(self, socket: WebSocket) -> Badge | None:
         """Return who it is, None if it goes away at once."""

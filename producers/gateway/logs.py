@@ -92,7 +92,9 @@ class Logs:
                     await self._once(batch)
                 except BusError as error:
                     log.warning("logs unread", reason=str(error))
-                    self._free.extend(batch.values())
+                    await asyncio.sleep(RETRY_S)
+                except Exception:  # a defect; no other log may wait for ever because of it
+                    log.exception("logs unread")
                     await asyncio.sleep(RETRY_S)
                 await asyncio.sleep(0)  # whoever was given something goes first
         finally:
@@ -115,20 +117,34 @@ class Logs:
         return batch
 
     async def _once(self, batch: dict[str, Cursor]) -> None:
-        """Wait for entries of these logs, and hand them out."""
+        """Wait for entries of these logs, and hand them out; those that none came of are free again in any case."""
         block_ms = SHORT_MS if self._free or self._readers == self._most else LONG_MS
-        with translated():
-            ends = {key: f"{cursor.number}-0" for key, cursor in batch.items()}
-            answer = await self._redis.xread(ends, count=ENTRIES_OF_A_LOG, block=block_ms)
-        for key, found in answer or ():
-            cursor = batch.pop(key.decode())
+        try:
+            with translated():
+                ends = {key: f"{cursor.number}-0" for key, cursor in batch.items()}
+                answer = await self._redis.xread(ends, count=ENTRIES_OF_A_LOG, block=block_ms)
+            for key, found in answer or ():
+                await self._hand_out(batch.pop(key.decode()), found)
+        finally:
+            self._free.extend(batch.values())
+
+    async def _hand_out(self, cursor: Cursor, found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        try:
             entries = [log_entry(entry_id, fields) for entry_id, fields in found]
             if 0 < cursor.epoch < entries[0].epoch:  # the log may have lost its end, and have grown again since
                 with contextlib.suppress(BusError):  # whoever misses something asks for it
                     entries = await self._news(cursor)
-            if cursor.hand(entries):
+            has_room = cursor.hand(entries)
+        except Exception:  # of one log: the others' entries are not to wait for it
+            log.exception("log unread", session=cursor.place.session)
+            start_for(self, self._follow_later(cursor))
+        else:
+            if has_room:
                 self._free.append(cursor)
-        self._free.extend(batch.values())
+
+    async def _follow_later(self, cursor: Cursor) -> None:
+        await asyncio.sleep(RETRY_S)
+        self.follow(cursor)
 
     async def _news(self, cursor: Cursor) -> list[LogEntry]:
         return await read_news(self._redis, cursor.place, cursor.number, cursor.epoch, ENTRIES_OF_A_LOG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from dsdq.wire.frames import (
     Welcome,
     Workers,
 )
+from producers.gateway.badges import Badge, Badges, EndedError
 from tests.producers.gateway.conftest import OpenGateway, socket_at
 from tests.producers.gateway.raw import (
     NAME,
@@ -123,6 +125,42 @@ async def test_who_may_no_longer_be_here_is_ended_and_nobody_else(
         await TenantStore(redis).change("acme", lambda found: found.model_copy(update=update))
         assert await ended.end() == close
         await staying.asks(WORKERS, Workers)
+
+
+@pytest.mark.parametrize("failure", [EndedError(Close.LATER, "records cannot be read"), RuntimeError("a defect")])
+async def test_who_could_not_be_checked_is_checked_again(
+    acme: str, redis: Redis, place: str, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    failures, again = [failure], Badges.again
+
+    async def failing(badges: Badges, badge: Badge) -> Badge:
+        if failures:
+            raise failures.pop()
+        return await again(badges, badge)
+
+    async with guest(place, key=acme) as device:
+        monkeypatch.setattr(Badges, "again", failing)
+        await TenantStore(redis).change("acme", lambda found: found.model_copy(update={"enabled": False}))
+        assert await device.end() == Close.FORBIDDEN
+    assert failures == []
+
+
+async def test_records_that_cannot_be_read_end_no_watch(
+    acme: str, redis: Redis, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures, version = [RuntimeError("a defect")], TenantStore.version
+
+    async def failing(store: TenantStore) -> int:
+        if failures:
+            raise failures.pop()
+        return await version(store)
+
+    async with guest(place, key=acme) as device:
+        monkeypatch.setattr(TenantStore, "version", failing)
+        while failures:
+            await asyncio.sleep(0.01)
+        await TenantStore(redis).change("acme", lambda found: found.model_copy(update={"enabled": False}))
+        assert await device.end() == Close.FORBIDDEN
 
 
 async def test_the_first_tenant_ends_who_came_without_a_key(redis: Redis, place: str) -> None:

@@ -162,6 +162,37 @@ async def test_readers_live_through_a_restart(tmp_path: Path) -> None:
         await logs.aclose()
 
 
+async def test_a_defect_ends_no_reader_and_costs_no_log(
+    redis: Redis, logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures, read = [RuntimeError("a defect"), TypeError("another")], redis.xread
+
+    def failing(*given: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return read(*given, **options)
+
+    monkeypatch.setattr(redis, "xread", failing)
+    reader = Reader(logs, "a").follow()
+    await append(redis, reader, 1)
+    assert await reader.first(1) == [1]
+    assert failures == []
+
+
+async def test_a_log_that_cannot_be_read_keeps_none_of_the_others_from_being_read(redis: Redis, logs: Logs) -> None:
+    broken, others = Reader(logs, "a"), [Reader(logs, f"s{number}") for number in range(3)]
+    await redis.xadd(broken.cursor.place.log, {"m": b"without an epoch"}, id="1-0")
+    for reader in others:
+        await append(redis, reader, 1)
+    for reader in (broken, *others):
+        reader.follow()
+    for reader in others:
+        assert await reader.first(1) == [1]
+    await redis.xdel(broken.cursor.place.log, "1-0")
+    await append(redis, broken, 2)
+    assert await broken.first(1) == [2]
+
+
 async def test_a_cluster_is_read_producer_by_producer(tmp_path: Path) -> None:
     async with real_cluster(tmp_path) as (url, _), client(url) as redis:
         logs = Logs(redis)
