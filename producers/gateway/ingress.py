@@ -11,7 +11,7 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping
 
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from dsdq.errors import BusError, WireError
 from dsdq.telemetry.logs import get_logger
@@ -52,6 +52,8 @@ class Ingress:
                 await self._visit(socket, badge)
         except EndedError as error:
             await _close(socket, error)
+        except WebSocketDisconnect:  # it went away before it was told anything
+            log.debug("device went away")
         finally:
             self._count(-1)
 
@@ -132,6 +134,6 @@ async def _close(socket: WebSocket, error: EndedError) -> None:
     """Tell a device why it has to go, if it listens, and see that it does."""
     asyncio.get_running_loop().call_later(CLOSE_S, socket.state.abort)
     reason = str(error).encode()[:REASON_BYTES].decode(errors="ignore")
-    with contextlib.suppress(TimeoutError, RuntimeError):  # it takes nothing; or it went away first
+    with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):  # it takes nothing, or is gone
         async with asyncio.timeout(LAST_WORD_S):
             await socket.close(error.close, reason)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from redis.asyncio import Redis
+from starlette.websockets import WebSocket
 
 import dsdq
 from dsdq.bus.tenants import TenantStore
-from dsdq.errors import ConfigError, DeniedError, GatewayUnavailableError
+from dsdq.errors import ConfigError, DeniedError, GatewayUnavailableError, UnavailableError
 from dsdq.sealing import name_made_of, producer_key, proof_of
+from dsdq.settings import Settings
 from dsdq.tenants import fresh_key
 from dsdq.wire.frames import (
+    SUBPROTOCOL,
     AskWorkers,
     Challenge,
     Close,
@@ -22,6 +26,10 @@ from dsdq.wire.frames import (
     Workers,
 )
 from producers.gateway.badges import Badge, Badges, EndedError
+from producers.gateway.doors import Doors
+from producers.gateway.ingress import Ingress
+from producers.gateway.metrics import Metrics
+from producers.gateway.visit import Bounds
 from tests.producers.gateway.conftest import OpenGateway, socket_at
 from tests.producers.gateway.raw import (
     NAME,
@@ -83,6 +91,7 @@ async def test_a_name_that_is_not_shown_to_be_ones_own_is_refused(place: str) ->
     for hello in (
         Hello("phone", secret=SECRET),
         Hello(name_made_of(bytes(32)), secret=SECRET),
+        Hello("a" * 50 + "-x", secret=SECRET),
         Hello("phone", proof=bytes(16)),  # the tenant has no secret to compare it with
     ):
         async with raw(place) as device:
@@ -170,10 +179,11 @@ async def test_the_first_tenant_ends_who_came_without_a_key(redis: Redis, place:
 
 
 async def test_other_sites_pages_are_kept_out_where_no_key_does(place: str) -> None:
-    async with raw(place, origin="https://evil.example") as device:
-        await device.hears(Challenge)
-        await device.say(Hello(NAME, secret=SECRET))
-        assert await device.end() == Close.FORBIDDEN
+    for origin in ("https://evil.example", "http://[::1", "null"):
+        async with raw(place, origin=origin) as device:
+            await device.hears(Challenge)
+            await device.say(Hello(NAME, secret=SECRET))
+            assert await device.end() == Close.FORBIDDEN
     async with raw(place, origin=place.replace("ws:", "http:")) as device:
         await device.greets()
 
@@ -181,3 +191,33 @@ async def test_other_sites_pages_are_kept_out_where_no_key_does(place: str) -> N
 async def test_a_page_of_any_site_comes_in_with_a_key(acme: str, place: str) -> None:
     async with raw(place, origin="https://shop.example") as device:
         assert (await device.greets(Hello(NAME, key=acme, secret=SECRET))).tenant == "acme"
+
+
+async def test_a_page_comes_back_while_nobody_knows_whether_keys_are_needed(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Doors, "are_open", AsyncMock(side_effect=UnavailableError("redis: gone")))
+    async with raw(place, origin="https://shop.example") as device:
+        await device.hears(Challenge)
+        await device.say(Hello(NAME, secret=SECRET))
+        assert await device.end() == Close.LATER
+
+
+@pytest.mark.parametrize("word", ["challenge", "close"])
+async def test_who_goes_away_before_a_word_of_the_gateways_is_no_defect(word: str) -> None:
+    said = [{"type": "websocket.connect"}, {"type": "websocket.receive", "bytes": b"garbage"}]
+    words = list[str]()
+
+    async def receive() -> Any:
+        return said.pop(0)
+
+    async def send(message: Any) -> None:
+        words.append(message["type"])
+        if len(words) == {"challenge": 2, "close": 3}[word]:
+            raise OSError("it is gone")
+
+    scope = {"type": "websocket", "headers": [], "subprotocols": [SUBPROTOCOL], "state": {"abort": Mock()}}
+    ingress = Ingress(Mock(), Mock(), Bounds.of(Settings()), Metrics())
+    await ingress.serve(WebSocket(scope, receive, send))
+    assert words == ["websocket.accept", "websocket.send", "websocket.close"][: len(words)]
+    assert len(words) == {"challenge": 2, "close": 3}[word]
