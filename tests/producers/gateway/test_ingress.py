@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 import pytest
 from redis.asyncio import Redis
 from starlette.websockets import WebSocket
+from websockets.exceptions import InvalidStatus
 
 import dsdq
 from dsdq.bus.tenants import TenantStore
@@ -25,6 +27,7 @@ from dsdq.wire.frames import (
     Welcome,
     Workers,
 )
+from producers.gateway import ingress
 from producers.gateway.badges import Badge, Badges, EndedError
 from producers.gateway.doors import Doors
 from producers.gateway.ingress import Ingress
@@ -217,7 +220,56 @@ async def test_who_goes_away_before_a_word_of_the_gateways_is_no_defect(word: st
             raise OSError("it is gone")
 
     scope = {"type": "websocket", "headers": [], "subprotocols": [SUBPROTOCOL], "state": {"abort": Mock()}}
-    ingress = Ingress(Mock(), Mock(), Bounds.of(Settings()), Metrics())
-    await ingress.serve(WebSocket(scope, receive, send))
+    serving = Ingress(Mock(), Mock(), Bounds.of(Settings()), Metrics(), strangers=1)
+    await serving.serve(WebSocket(scope, receive, send))
     assert words == ["websocket.accept", "websocket.send", "websocket.close"][: len(words)]
     assert len(words) == {"challenge": 2, "close": 3}[word]
+
+
+async def test_who_is_not_let_in_takes_no_place_of_a_devices(open_gateway: OpenGateway) -> None:
+    async with open_gateway(gateway_devices=1) as url, AsyncExitStack() as here:
+        for _ in range(3):
+            await (await here.enter_async_context(raw(socket_at(url)))).hears(Challenge)
+        await here.enter_async_context(guest(socket_at(url)))
+        async with raw(socket_at(url)) as second:
+            await second.hears(Challenge)
+            await second.say(Hello(NAME, secret=SECRET))
+            assert await second.end() == Close.MANY
+
+
+async def test_so_many_may_wait_to_be_let_in_and_whoever_else_comes_is_to_come_back(open_gateway: OpenGateway) -> None:
+    async with open_gateway(gateway_strangers=2) as url, guest(socket_at(url)) as device:
+        async with raw(socket_at(url)) as first, raw(socket_at(url)):
+            await first.hears(Challenge)
+            with pytest.raises(InvalidStatus, match="503"):
+                async with raw(socket_at(url)):
+                    pass
+            with pytest.raises(GatewayUnavailableError):
+                async with dsdq.connect(socket_at(url)):
+                    pass
+            await device.asks(WORKERS, Workers)
+        await comes_in(socket_at(url))
+
+
+async def test_who_is_refused_keeps_its_place_until_its_socket_is_gone_for_certain(
+    open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_gateway(gateway_strangers=1) as url:
+        for close_s in (0.01, 3600.0):
+            monkeypatch.setattr(ingress, "CLOSE_S", close_s)
+            async with raw(socket_at(url)) as refused:
+                await refused.say(b"garbage")
+                assert await refused.end() == Close.FRAME
+            if close_s < 1:
+                await comes_in(socket_at(url))
+        with pytest.raises(InvalidStatus, match="503"):
+            async with raw(socket_at(url)):
+                pass
+
+
+async def comes_in(place: str) -> None:
+    """Come back until there is a place."""
+    while True:
+        with suppress(InvalidStatus):
+            async with guest(place):
+                return
