@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     gateway_requests: int = Field(default=2_048, ge=1, description="requests for text that one gateway has at once")
     gateway_devices: int = Field(default=10_000, ge=1, description="devices that one gateway has connected at once")
     gateway_tenant_devices: int = Field(default=5_000, ge=1, description="those of one tenant")
+    gateway_strangers: int = Field(
+        default=1_000, ge=1, description="connections of devices that are not let in yet, or are refused"
+    )
     device_sessions: int = Field(default=64, ge=1, description="sessions that one connection of a device follows")
     device_requests: int = Field(default=64, ge=1, description="requests of one that wait for their answers")
     device_message_bytes: int = Field(

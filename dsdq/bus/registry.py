@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,7 +12,10 @@ from redis.asyncio import Redis
 from dsdq import keys
 from dsdq.bus import scripts
 from dsdq.bus.connection import keeper_of, translated
-from dsdq.errors import FencedError
+from dsdq.errors import FencedError, WireError
+from dsdq.telemetry.logs import get_logger
+
+log = get_logger("registry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,7 @@ def _alive(granted: Sequence[tuple[bytes, float]], clock: tuple[int, int], packe
     """Return who takes sessions, by leases, the time in seconds and microseconds, and registry entries."""
     now_ms = 1000 * clock[0] + clock[1] // 1000
     alive = {wid.decode() for wid, ends_ms in granted if ends_ms >= now_ms}
-    return [info for info in map(unpack_info, packed) if info.wid in alive and not info.leaving]
+    return [info for info in readable_infos(packed) if info.wid in alive and not info.leaving]
 
 
 def pack_info(info: WorkerInfo) -> bytes:
@@ -171,7 +174,28 @@ def pack_info(info: WorkerInfo) -> bytes:
 
 
 def unpack_info(packed: bytes) -> WorkerInfo:
-    """Return the registry entry that was packed, without what is not known here."""
-    known = msgpack.unpackb(packed)
-    known["versions"] = tuple(known.get("versions", (1,)))
-    return WorkerInfo(**{name: value for name, value in known.items() if name in _FIELDS})
+    """Return the registry entry that was packed, without what is not known here.
+
+    Raises:
+        WireError: it is none, or lacks what has to be known here: one of another release.
+    """
+    try:
+        known = msgpack.unpackb(packed)
+        told = {name: known[name] for name in _FIELDS if name in known}
+        return WorkerInfo(**told | {"versions": tuple(told.get("versions", (1,)))})
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise WireError(f"expected a registry entry, got {type(error).__name__}: {str(error)[:100]}") from None
+
+
+def readable_infos(packed: Iterable[bytes]) -> list[WorkerInfo]:
+    """Return the registry entries that were packed, but for those that this release cannot read.
+
+    One of another release must not keep the others from being found.
+    """
+    found = list[WorkerInfo]()
+    for one in packed:
+        try:
+            found.append(unpack_info(one))
+        except WireError as error:
+            log.debug("worker unreadable", reason=str(error))
+    return found

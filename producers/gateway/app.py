@@ -159,7 +159,8 @@ async def assemble(
         jobs = Jobs(doors, files, BatchStore(redis, chosen.file_ttl_ms), chosen.file_bytes)
         live = Live(doors, FiguresStore(redis), draining)
         errands = Errands(redis, Served(registry), logs)
-        ingress = Ingress(Badges(doors, chosen), errands, Bounds.of(chosen), metrics)
+        badges, strangers = Badges(doors, chosen), chosen.gateway_strangers
+        ingress = Ingress(badges, errands, Bounds.of(chosen), metrics, strangers=strangers)
         watching.append(asyncio.create_task(ingress.watch(tenants)))
         yield Gateway(doors, answering, texts, jobs, live, ingress, registry, metrics, draining).application()
     finally:

@@ -57,8 +57,8 @@ class Badges:
         Raises:
             EndedError: it is not let in.
         """
-        badge, secrets = await self._admit(bearer(socket) or hello.key, hello.producer)
         await self._check_origin(socket)
+        badge, secrets = await self._admit(bearer(socket) or hello.key, hello.producer)
         if hello.secret:
             shown = is_made_of(hello.producer, hello.secret)
         else:
@@ -86,13 +86,29 @@ class Badges:
             log.error("device refused", reason=str(error))  # noqa: TRY400 - it says all there is to say
             raise EndedError(Close.FORBIDDEN, "this gateway cannot read the tenant's secret") from error
         except BusError as error:
-            raise EndedError(Close.LATER, "tenants' records cannot be read now") from error
+            raise _unknown() from error
         return Badge(tenant.name, producer, key, producer_key(secrets[0], producer) if secrets else None), secrets
 
     async def _check_origin(self, socket: WebSocket) -> None:
         """Keep other sites' pages out where no key does: a browser connects for any page to any address."""
         origin = socket.headers.get("origin")
-        if origin is None or urlsplit(origin).netloc == socket.headers.get("host"):
+        if origin is None or _is_of(origin, socket.headers.get("host")):
             return
-        if await self._doors.are_open():
+        try:
+            are_open = await self._doors.are_open()
+        except BusError as error:
+            raise _unknown() from error
+        if are_open:
             raise EndedError(Close.FORBIDDEN, f"expected no page, or one of this host, got one of {origin:.80}")
+
+
+def _is_of(origin: str, host: str | None) -> bool:
+    """Say whether a page of this origin is of this host."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:  # it is no address
+        return False
+
+
+def _unknown() -> EndedError:
+    return EndedError(Close.LATER, "tenants' records cannot be read now")

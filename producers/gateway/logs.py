@@ -2,7 +2,8 @@
 
 A reader takes what logs are free, up to so many, and waits for the next entry of any of them; then it takes what is
 free by then. So a log that is followed anew waits for a reader that comes back, or gets one of its own as long as there
-are fewer than there may be: the last of those never waits for long. The position in a log is its entry's number, so
+are fewer than there may be: the last of those never waits for long. Tenants take turns, so that one with many
+logs delays its own; and the more logs wait, the less any reader waits. The position in a log is its entry's number, so
 nothing is lost between two reads, and a device that takes nothing is simply not read for.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ log = get_logger("logs")
 READERS, CLUSTER_READERS = 16, 256  # each has a connection; a read of a cluster is of one producer's logs
 LOGS_OF_A_READ = 32
 ENTRIES_OF_A_LOG = 16  # so much more than it has room for may come to somebody at once, for each log
-LONG_MS, SHORT_MS = 1_000, 50
+LONG_MS, SHORT_MS, SHORTEST_MS = 1_000, 50, 10
 RETRY_S = 0.2
 
 
@@ -56,6 +57,37 @@ class Cursor:
         return self.take(self, entries)
 
 
+class Free:
+    """Cursors that no reader has. First come first served within a tenant, one tenant after the other."""
+
+    def __init__(self) -> None:
+        self._queues: OrderedDict[str, deque[Cursor]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return sum(map(len, self._queues.values()))
+
+    def add(self, cursor: Cursor) -> None:
+        """Take one in, behind its tenant's others."""
+        self._queues.setdefault(cursor.place.tenant, deque()).append(cursor)
+
+    def pop(self) -> Cursor | None:
+        """Return whose turn it is; its tenant's next comes after those of all others."""
+        if not self._queues:
+            return None
+        tenant, queue = self._queues.popitem(last=False)
+        cursor = queue.popleft()
+        if queue:
+            self._queues[tenant] = queue
+        return cursor
+
+    def give_back(self, cursor: Cursor) -> None:
+        """Let it be this one's turn again."""
+        tenant = cursor.place.tenant
+        self._queues.setdefault(tenant, deque()).appendleft(cursor)
+        self._queues.move_to_end(tenant, last=False)
+
+
 class Logs:
     """Follows logs for any number of cursors."""
 
@@ -64,11 +96,11 @@ class Logs:
         self._is_cluster = isinstance(redis, ClusterClient)
         self._most = CLUSTER_READERS if self._is_cluster else READERS
         self._readers = 0
-        self._free: deque[Cursor] = deque()
+        self._free = Free()
 
     def follow(self, cursor: Cursor) -> None:
         """Give a cursor what its log has behind it, now and from now on."""
-        self._free.append(cursor)
+        self._free.add(cursor)
         if self._readers < self._most:
             self._readers += 1
             start_for(self, self._read())
@@ -92,7 +124,9 @@ class Logs:
                     await self._once(batch)
                 except BusError as error:
                     log.warning("logs unread", reason=str(error))
-                    self._free.extend(batch.values())
+                    await asyncio.sleep(RETRY_S)
+                except Exception:  # a defect; no other log may wait for ever because of it
+                    log.exception("logs unread")
                     await asyncio.sleep(RETRY_S)
                 await asyncio.sleep(0)  # whoever was given something goes first
         finally:
@@ -102,8 +136,7 @@ class Logs:
         """Return free cursors by their logs, each log once; those that are read together, in a cluster."""
         batch, passed = dict[str, Cursor](), list[Cursor]()
         producer = ""
-        while self._free and len(batch) < LOGS_OF_A_READ:
-            cursor = self._free.popleft()
+        while len(batch) < LOGS_OF_A_READ and (cursor := self._free.pop()) is not None:
             if not cursor.live:
                 continue
             producer = producer or cursor.place.producer
@@ -111,24 +144,47 @@ class Logs:
                 passed.append(cursor)
             else:
                 batch[cursor.place.log] = cursor
-        self._free.extendleft(reversed(passed))
+        for cursor in reversed(passed):
+            self._free.give_back(cursor)
         return batch
 
     async def _once(self, batch: dict[str, Cursor]) -> None:
-        """Wait for entries of these logs, and hand them out."""
-        block_ms = SHORT_MS if self._free or self._readers == self._most else LONG_MS
-        with translated():
-            ends = {key: f"{cursor.number}-0" for key, cursor in batch.items()}
-            answer = await self._redis.xread(ends, count=ENTRIES_OF_A_LOG, block=block_ms)
-        for key, found in answer or ():
-            cursor = batch.pop(key.decode())
+        """Wait for entries of these logs, and hand them out; those that none came of are free again in any case."""
+        block_ms = self._block_ms()
+        try:
+            with translated():
+                ends = {key: f"{cursor.number}-0" for key, cursor in batch.items()}
+                answer = await self._redis.xread(ends, count=ENTRIES_OF_A_LOG, block=block_ms)
+            for key, found in answer or ():
+                await self._hand_out(batch.pop(key.decode()), found)
+        finally:
+            for cursor in batch.values():
+                self._free.add(cursor)
+
+    def _block_ms(self) -> int:
+        """Return how long a read may wait: the sooner it is over the more logs wait for one, within reason."""
+        waiting, held = len(self._free), self._most * LOGS_OF_A_READ
+        if not waiting and self._readers < self._most:
+            return LONG_MS
+        return max(SHORTEST_MS, SHORT_MS * held // (held + waiting))
+
+    async def _hand_out(self, cursor: Cursor, found: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        try:
             entries = [log_entry(entry_id, fields) for entry_id, fields in found]
             if 0 < cursor.epoch < entries[0].epoch:  # the log may have lost its end, and have grown again since
                 with contextlib.suppress(BusError):  # whoever misses something asks for it
                     entries = await self._news(cursor)
-            if cursor.hand(entries):
-                self._free.append(cursor)
-        self._free.extend(batch.values())
+            has_room = cursor.hand(entries)
+        except Exception:  # of one log: the others' entries are not to wait for it
+            log.exception("log unread", session=cursor.place.session)
+            start_for(self, self._follow_later(cursor))
+        else:
+            if has_room:
+                self._free.add(cursor)
+
+    async def _follow_later(self, cursor: Cursor) -> None:
+        await asyncio.sleep(RETRY_S)
+        self.follow(cursor)
 
     async def _news(self, cursor: Cursor) -> list[LogEntry]:
         return await read_news(self._redis, cursor.place, cursor.number, cursor.epoch, ENTRIES_OF_A_LOG)

@@ -209,3 +209,4 @@ def test_a_label_that_leaves_no_room_is_refused() -> None:
     for label in ("p" * 38, "é", "Phone"):
         with pytest.raises(SealError):
             name_made_of(bytes(32), label)
+    assert not is_made_of("a" * 50 + "-x", bytes(32))

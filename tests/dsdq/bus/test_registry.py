@@ -8,8 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from dsdq import keys
-from dsdq.bus.registry import Registry, WorkerInfo
-from dsdq.errors import FencedError
+from dsdq.bus.registry import Registry, WorkerInfo, unpack_info
+from dsdq.errors import FencedError, WireError
 
 INFO = WorkerInfo("w1", "org/model", "r", "f", "org/model", "float32", 100, 2048, 64, 8)
 
@@ -70,6 +70,20 @@ async def test_an_entry_of_a_later_version_is_read_for_what_is_known(redis: Redi
     fields = msgpack.unpackb(await redis.hget(keys.worker_infos("org/model"), "w1"))
     await redis.hset(keys.worker_infos("org/model"), "w1", msgpack.packb({**fields, "later": 1}))
     assert await registry.list_workers("org/model") == [INFO]
+
+
+@pytest.mark.parametrize(
+    "entry", [msgpack.packb({"wid": "w2"}), msgpack.packb([1]), msgpack.packb({1: 2}), b"", b"\xc1"]
+)
+async def test_an_entry_that_cannot_be_read_keeps_no_other_worker_from_being_found(
+    redis: Redis, registry: Registry, entry: bytes
+) -> None:
+    await registry.join(INFO, 60_000)
+    await registry.join(replace(INFO, wid="w2"), 60_000)
+    await redis.hset(keys.worker_infos("org/model"), "w2", entry)
+    assert await registry.list_workers("org/model") == [INFO]
+    with pytest.raises(WireError, match="registry entry"):
+        unpack_info(entry)
 
 
 async def test_whoever_renews_is_told_whose_lease_has_lapsed(registry: Registry) -> None:

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from redis.asyncio import Redis
 
 from dsdq.bus.sessions import LogEntry, Place
 from dsdq.testing.servers import RealServer, client, real_cluster
-from producers.gateway.logs import ENTRIES_OF_A_LOG, LOGS_OF_A_READ, LONG_MS, READERS, SHORT_MS, Cursor, Logs
+from producers.gateway.logs import (
+    ENTRIES_OF_A_LOG,
+    LOGS_OF_A_READ,
+    LONG_MS,
+    READERS,
+    SHORT_MS,
+    SHORTEST_MS,
+    Cursor,
+    Free,
+    Logs,
+)
 
 LIMIT_S = 60
 
@@ -20,10 +32,12 @@ LIMIT_S = 60
 class Reader:
     """Follows one log and keeps what it gets; with ``room`` for so many entries, until there is more again."""
 
-    def __init__(self, logs: Logs, session: str, number: int = 0, epoch: int = 0, room: int = 1 << 30) -> None:
+    def __init__(
+        self, logs: Logs, session: str, number: int = 0, epoch: int = 0, room: int = 1 << 30, tenant: str = "acme"
+    ) -> None:
         self.got: list[LogEntry] = []
         self.room = room
-        self.cursor = Cursor(Place(f"phone-{session}", "acme", session), number, epoch, self._take)
+        self.cursor = Cursor(Place(f"phone-{session}", tenant, session), number, epoch, self._take)
         self._logs = logs
         self._changed = asyncio.Event()
 
@@ -99,6 +113,59 @@ async def test_of_all_readers_that_wait_for_silent_logs_one_comes_back_soon_for_
     assert await reader.first(1) == [1]
 
 
+async def test_a_tenants_many_silent_logs_delay_its_own_and_not_anothers(
+    logs: Logs, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, waits = list[list[str]](), list[int]()
+
+    async def silent(ends: dict[str, str], *, block: int, **_: Any) -> None:
+        reads.append(list(ends))
+        waits.append(block)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(redis, "xread", silent)
+    for number in range(8 * READERS * LOGS_OF_A_READ):
+        Reader(logs, f"s{number}").follow()
+    other = Reader(logs, "other", tenant="globex").follow()
+    while len(reads) < 20 * READERS:
+        await asyncio.sleep(0)
+    mine = [at for at, ends in enumerate(reads) if other.cursor.place.log in ends]
+    assert max(after - before for before, after in pairwise([0, *mine, len(reads)])) <= 2 * READERS
+    assert set(waits[READERS:]) == {SHORTEST_MS}
+
+
+async def test_the_more_logs_wait_the_sooner_a_read_is_over(
+    logs: Logs, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = list[int]()
+
+    async def silent(_: dict[str, str], *, block: int, **__: Any) -> None:
+        waits.append(block)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(redis, "xread", silent)
+    for number in range(2 * READERS * LOGS_OF_A_READ):  # half of them wait for a read
+        Reader(logs, f"s{number}").follow()
+    while len(waits) < 4 * READERS:
+        await asyncio.sleep(0)
+    assert all(SHORTEST_MS < wait < SHORT_MS for wait in waits)
+
+
+def test_tenants_take_turns_and_what_is_given_back_is_next() -> None:
+    free = Free()
+    cursors = [Cursor(Place("p", tenant, str(at)), 0, 0, Mock()) for at, tenant in enumerate("aaabc")]
+    for cursor in cursors:
+        free.add(cursor)
+    assert len(free) == len(cursors)
+    taken = [free.pop() for _ in range(2)]
+    for cursor in reversed(taken):
+        assert cursor is not None
+        free.give_back(cursor)
+    order = [free.pop() for _ in cursors]
+    assert [one.place.session for one in order if one is not None] == ["0", "3", "4", "1", "2"]
+    assert free.pop() is None
+
+
 async def test_a_long_log_comes_whole(redis: Redis, logs: Logs) -> None:
     reader, numbers = Reader(logs, "a"), range(1, 3 * ENTRIES_OF_A_LOG + 5)
     await append(redis, reader, *numbers)
@@ -160,6 +227,37 @@ async def test_readers_live_through_a_restart(tmp_path: Path) -> None:
         await append(redis, reader, 2)
         assert await reader.first(2) == [1, 2]
         await logs.aclose()
+
+
+async def test_a_defect_ends_no_reader_and_costs_no_log(
+    redis: Redis, logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures, read = [RuntimeError("a defect"), TypeError("another")], redis.xread
+
+    def failing(*given: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return read(*given, **options)
+
+    monkeypatch.setattr(redis, "xread", failing)
+    reader = Reader(logs, "a").follow()
+    await append(redis, reader, 1)
+    assert await reader.first(1) == [1]
+    assert failures == []
+
+
+async def test_a_log_that_cannot_be_read_keeps_none_of_the_others_from_being_read(redis: Redis, logs: Logs) -> None:
+    broken, others = Reader(logs, "a"), [Reader(logs, f"s{number}") for number in range(3)]
+    await redis.xadd(broken.cursor.place.log, {"m": b"without an epoch"}, id="1-0")
+    for reader in others:
+        await append(redis, reader, 1)
+    for reader in (broken, *others):
+        reader.follow()
+    for reader in others:
+        assert await reader.first(1) == [1]
+    await redis.xdel(broken.cursor.place.log, "1-0")
+    await append(redis, broken, 2)
+    assert await broken.first(1) == [2]
 
 
 async def test_a_cluster_is_read_producer_by_producer(tmp_path: Path) -> None:

@@ -205,6 +205,8 @@ async def test_there_are_so_many_places_and_no_more(acme: str, globex: str, open
             assert await third.end() == Close.MANY
         last = await here.enter_async_context(guest(place, key=globex))
         async with raw(place, globex) as fifth:
+            await fifth.hears(Challenge)
+            await fifth.say(Hello(NAME, secret=SECRET))
             assert await fifth.end() == Close.MANY
         await last.socket.close()
         with pytest.raises(ConnectionClosed):
