@@ -14,8 +14,8 @@ from typing import Self
 
 from starlette.websockets import WebSocket
 
-from dsdq.bus.sessions import LogEntry, Place
-from dsdq.errors import DsdqError, WireError
+from dsdq.bus.sessions import Head, LogEntry, Place
+from dsdq.errors import DsdqError, UnavailableError, WireError
 from dsdq.settings import Settings
 from dsdq.tasks import end_all_of, start_for
 from dsdq.telemetry.logs import get_logger
@@ -87,6 +87,7 @@ class Visit:
         self._sending = False
         self._room, self._looking = asyncio.Event(), asyncio.Lock()
         self._room.set()
+        self._outage: UnavailableError | None = None  # the latest
 
     async def run(self) -> None:
         """Serve the device until it goes away.
@@ -150,8 +151,7 @@ class Visit:
     async def _answer(self, asked: Request, follows: Mapping[str, Cursor]) -> None:
         """Do what was asked when this was followed, and answer."""
         try:
-            while not self._room.is_set():  # whoever went first may have filled it again
-                await self._room.wait()
+            await self._until_room()
             answer = await self._do(asked, follows)
         except (DsdqError, NotDoneError) as error:
             self.put(refusal(asked.id, error))
@@ -177,12 +177,32 @@ class Visit:
     async def _follow(self, asked: Follow, cursor: Cursor | None) -> Followed:
         if cursor is None:
             raise NotDoneError(RefusedCode.TOO_MANY, f"expected at most {self._bounds.sessions} sessions, got more")
-        async with self._looking:  # into one log after the other, and only while there is room
-            await self._room.wait()
-            head = await self._errands.follow(cursor)
+        head = await self._look(cursor)
         if head is None:
             return Followed(asked.id, 0)
         return Followed(asked.id, head.epoch, head.worker if head.is_open else "")
+
+    async def _look(self, cursor: Cursor) -> Head | None:
+        """Follow into one log after the other, and only while there is room.
+
+        Who waited while another's attempt failed has failed too: during an outage each would take as long again.
+        """
+        before = self._outage
+        async with self._looking:
+            if self._outage is not None and self._outage is not before:
+                if cursor.live:
+                    self._errands.logs.follow(cursor)  # all the same
+                raise self._outage
+            await self._until_room()
+            try:
+                return await self._errands.follow(cursor)
+            except UnavailableError as error:
+                self._outage = error
+                raise
+
+    async def _until_room(self) -> None:
+        while not self._room.is_set():  # whoever went first may have filled it again
+            await self._room.wait()
 
     def _pass_on(self, cursor: Cursor, entries: Sequence[LogEntry]) -> bool:
         """Send entries of a log; say whether there is room for more."""

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 import dsdq
 from dsdq import keys
 from dsdq.bus.sessions import Place
+from dsdq.errors import RedisUnavailableError
 from dsdq.models.names import HASH_TARGET
 from dsdq.sealing import producer_key
 from dsdq.settings import settings
@@ -38,7 +39,7 @@ from dsdq.wire.frames import (
     Workers,
     pack_frame,
 )
-from producers.gateway import ingress
+from producers.gateway import errands, ingress
 from producers.gateway.badges import EndedError
 from producers.gateway.logs import ENTRIES_OF_A_LOG
 from producers.gateway.visit import Visit
@@ -237,6 +238,42 @@ async def test_frames_that_come_together_count_in_their_order(open_gateway: Open
         assert refused.code == RefusedCode.GONE  # nobody's session by now, but it was followed
         device.says_at_once(Follow(1, "a", 0, 0), Unfollow("a"), Follow(2, "b", 0, 0))
         assert {(await device.hears(Followed)).id for _ in range(2)} == {1, 2}
+
+
+async def test_follows_that_wait_while_another_fails_fail_with_it_and_what_comes_later_comes(
+    redis: Redis, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts, over = list[Place](), asyncio.Event()
+    visits = list[Visit]()
+
+    class Watched(Visit):
+        async def run(self) -> None:
+            visits.append(self)
+            await super().run()
+
+    async def fail(_: Redis, of: Place) -> None:
+        attempts.append(of)
+        await over.wait()
+        raise RedisUnavailableError("no answer")
+
+    monkeypatch.setattr(ingress, "Visit", Watched)
+    async with guest(place) as device:
+        with monkeypatch.context() as outage:
+            outage.setattr(errands, "read_head", fail)
+            for id_, session in enumerate(("a", "b", "c"), 1):
+                await device.say(Follow(id_, session, 0, 0))
+            while visits[0]._asked < 3:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the last begins to wait
+            over.set()
+            refused = [await device.hears(Refused) for _ in range(3)]
+            assert {one.code for one in refused} == {RefusedCode.UNAVAILABLE}
+            assert [of.session for of in attempts] == ["a"]
+        for session in ("a", "b", "c"):
+            await redis.xadd(Place(NAME, "default", session).log, {"m": b"m", "e": 1}, id="1-0")
+        frames = [await device.next() for _ in range(3)]
+        assert {frame.session for frame in frames if isinstance(frame, Entry)} == {"a", "b", "c"}
+        await device.asks(Follow(4, "d", 0, 0), Followed)
 
 
 async def test_a_flood_ends_whoever_sends_it_and_a_text_goes_on(serve: Serve, open_gateway: OpenGateway) -> None:
