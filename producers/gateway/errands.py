@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import secrets
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from dsdq.bus.publishing import publish
 from dsdq.bus.registry import Registry, WorkerInfo, pack_info
 from dsdq.bus.sessions import Head, read_head
 from dsdq.errors import BusyError, DsdqError, GoneError, UnavailableError, WireError
+from dsdq.looking import Shared
 from dsdq.versions import SPOKEN
 from dsdq.wire import Cancel, Decode, Draft, Open, unpack, unpack_contract
 from dsdq.wire.frames import MAX_WORKER_BYTES, Publish, Refused, RefusedCode
@@ -40,9 +40,9 @@ class Served:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._looking = asyncio.Lock()
-        self._found: dict[str, list[WorkerInfo]] | None = None
-        self._at_s = 0.0
+        self._looking = Shared(self._look)
+        self._found: dict[str, list[WorkerInfo]] = {}
+        self._at_s = -FRESH_S
 
     async def entries(self, model: str) -> tuple[bytes, ...]:
         """Return the entries of a model's workers, or of all, as far as they speak what this gateway does.
@@ -50,7 +50,7 @@ class Served:
         Raises:
             BusError: the registry cannot be read.
         """
-        found = await self._look()
+        found = await self._fresh()
         named = [found.get(model, [])] if model else found.values()
         packed = [pack_info(one) for workers in named for one in map(_spoken, workers) if one.versions]
         fitting = [one for one in packed if len(one) <= MAX_WORKER_BYTES]
@@ -63,14 +63,16 @@ class Served:
         Raises:
             BusError: the registry cannot be read.
         """
-        return {one.wid for workers in (await self._look()).values() for one in workers}
+        return {one.wid for workers in (await self._fresh()).values() for one in workers}
 
-    async def _look(self) -> dict[str, list[WorkerInfo]]:
-        async with self._looking:
-            if self._found is None or monotonic() - self._at_s >= FRESH_S:
-                self._found = await self._registry.list_served(self._found or ())
-                self._at_s = monotonic()
+    async def _fresh(self) -> dict[str, list[WorkerInfo]]:
+        if monotonic() - self._at_s >= FRESH_S:
+            await self._looking.get()
         return self._found
+
+    async def _look(self) -> None:
+        self._found = await self._registry.list_served(self._found)
+        self._at_s = monotonic()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import monotonic
 
 from dsdq.bus.tenants import TenantStore
 from dsdq.errors import ConfigError
+from dsdq.looking import Shared
 from dsdq.settings import Settings
 from dsdq.tenants import DEFAULT_TENANT, Tenant, unwrap
 
@@ -20,7 +20,7 @@ class Tenants:
 
     def __init__(self, store: TenantStore) -> None:
         self._store = store
-        self._reading = asyncio.Lock()
+        self._reading = Shared(self._read)
         self._version = -1
         self._read_s = -FRESH_S
         self._records: Mapping[str, Tenant] = {}
@@ -31,18 +31,20 @@ class Tenants:
         Raises:
             BusError: they cannot be read.
         """
-        async with self._reading:
-            if monotonic() - self._read_s >= FRESH_S:
-                version = await self._store.version()
-                if version != self._version:
-                    self._records = await self._store.all()
-                    self._version = version
-                self._read_s = monotonic()
-            return self._records
+        if monotonic() - self._read_s >= FRESH_S:
+            await self._reading.get()
+        return self._records
 
     async def named(self, name: str) -> Tenant:
         """Return a tenant's record, or what stands for one that has none."""
         return (await self.records()).get(name) or unrecorded(name)
+
+    async def _read(self) -> None:
+        version = await self._store.version()
+        if version != self._version:
+            self._records = await self._store.all()
+            self._version = version
+        self._read_s = monotonic()
 
 
 def secrets_of(tenant: Tenant, chosen: Settings) -> tuple[bytes, ...]:
