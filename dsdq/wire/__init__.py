@@ -78,7 +78,7 @@ def unpack(data: bytes) -> Message:
     Unknown fields are ignored. An unknown version or type, and a missing, wrong-typed or out-of-range field, raise
     :class:`WireError` that names it; so does every broken limit. Nothing else is ever raised.
     """
-    message: Message = from_bytes(_BY_CODE, data, MAX_OPEN_BYTES)
+    message: Message = from_bytes(_BY_CODE, data, MAX_OPEN_BYTES, SPOKEN)
     return message
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgpack
 
 from dsdq.errors import WireError
-from dsdq.versions import SPOKEN
 from dsdq.wire.codecs import refuse
 from dsdq.wire.layout import Layout
 from dsdq.wire.limits import MAX_ARRAY, MAX_FIELDS, MAX_MESSAGE_BYTES, MAX_OPEN_BYTES, MAX_TEXT
@@ -32,15 +31,14 @@ def to_bytes(layout: Layout, message: object, version: int) -> bytes:
     return data
 
 
-def from_bytes(layouts: Mapping[int, Layout], data: bytes, max_bytes: int) -> Any:  # noqa: ANN401 - the layout's type
-    """Return the message that ``data`` holds, of one of the given kinds, or raise :class:`WireError`."""
+def from_bytes(layouts: Mapping[int, Layout], data: bytes, max_bytes: int, spoken: Collection[int]) -> Any:  # noqa: ANN401 - the layout's type
+    """Return the message that ``data`` holds, of a given kind and version, or raise :class:`WireError`."""
     fields = read_map(data, max_bytes)
     version, code = fields.get(0), fields.get(1)
     if type(version) is not int:
         raise _prefixed("version", refuse("an integer under key 0", version))
-    if version not in SPOKEN:
-        spoken = ", ".join(map(str, SPOKEN))
-        msg = f"version {version} is not spoken here, only {spoken}; update the older side"
+    if version not in spoken:
+        msg = f"version {version} is not spoken here, only {', '.join(map(str, spoken))}; update the older side"
         raise WireError(msg)
     layout = layouts.get(code) if type(code) is int else None
     if layout is None:

@@ -294,5 +294,5 @@ def unpack_frame(data: bytes) -> Frame:
     Raises:
         WireError: it holds none, or one that breaks a limit. Nothing else is ever raised.
     """
-    frame: Frame = from_bytes(_BY_CODE, data, MAX_FRAME_BYTES)
+    frame: Frame = from_bytes(_BY_CODE, data, MAX_FRAME_BYTES, (VERSION,))
     return frame

@@ -20,6 +20,7 @@ from dsdq.contract import (
     Sampling,
 )
 from dsdq.errors import ConfigError, WireError
+from dsdq.versions import SPOKEN
 from dsdq.wire import codecs
 from dsdq.wire.envelope import from_bytes, to_bytes
 from dsdq.wire.layout import Field, Layout
@@ -82,5 +83,5 @@ def unpack_contract(data: bytes, *, with_unknown: bool = False) -> Contract:
     With ``with_unknown``, terms that are not known are ignored: enough to tell whose contract it is, not to keep it.
     """
     layout = _OPEN_ENDED if with_unknown else _CONTRACT
-    contract: Contract = from_bytes({layout.code: layout}, data, layout.max_bytes)
+    contract: Contract = from_bytes({layout.code: layout}, data, layout.max_bytes, SPOKEN)
     return contract

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -31,12 +32,21 @@ class EndedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """A device that is let in: ``key`` is what it came with, ``seals_with`` the key of its name, if it needs one."""
+    """A device that is let in: ``key`` is what it came with, ``seals_with`` the key of its name, if it needs one.
+
+    ``hello`` and ``nonce`` show the name to be its own, as long as the tenant's secret is what it was.
+    """
 
     tenant: str
-    producer: str
     key: str = field(repr=False)
+    hello: Hello = field(repr=False)
+    nonce: bytes = field(repr=False)
     seals_with: bytes | None = field(repr=False)
+
+    @property
+    def producer(self) -> str:
+        """Return the device's name."""
+        return self.hello.producer
 
     def seal(self, session: str, message: bytes, mac: bytes) -> Seal | None:
         """Return the seal of a message: the device's own, if there is one; else the one that its tenant needs."""
@@ -58,15 +68,7 @@ class Badges:
             EndedError: it is not let in.
         """
         await self._check_origin(socket)
-        badge, secrets = await self._admit(bearer(socket) or hello.key, hello.producer)
-        if hello.secret:
-            shown = is_made_of(hello.producer, hello.secret)
-        else:
-            proofs = [proof_of(producer_key(one, hello.producer), nonce) for one in secrets]
-            shown = any(hmac.compare_digest(one, hello.proof) for one in proofs)
-        if not shown:
-            raise EndedError(Close.FORBIDDEN, f"producer {hello.producer}: expected what shows this name, got other")
-        return badge
+        return await self._admit(bearer(socket) or hello.key, hello, nonce)
 
     async def again(self, badge: Badge) -> Badge:
         """Return a badge as it would be given now.
@@ -74,9 +76,9 @@ class Badges:
         Raises:
             EndedError: it would not.
         """
-        return (await self._admit(badge.key, badge.producer))[0]
+        return await self._admit(badge.key, badge.hello, badge.nonce)
 
-    async def _admit(self, key: str, producer: str) -> tuple[Badge, tuple[bytes, ...]]:
+    async def _admit(self, key: str, hello: Hello, nonce: bytes) -> Badge:
         try:
             tenant = await self._doors.admit(key)
             secrets = secrets_of(tenant, self._chosen)
@@ -87,7 +89,10 @@ class Badges:
             raise EndedError(Close.FORBIDDEN, "this gateway cannot read the tenant's secret") from error
         except BusError as error:
             raise _unknown() from error
-        return Badge(tenant.name, producer, key, producer_key(secrets[0], producer) if secrets else None), secrets
+        keys = [producer_key(one, hello.producer) for one in secrets]
+        if not _is_shown(hello, nonce, keys):
+            raise EndedError(Close.FORBIDDEN, f"producer {hello.producer}: expected what shows this name, got other")
+        return Badge(tenant.name, key, hello, nonce, keys[0] if keys else None)
 
     async def _check_origin(self, socket: WebSocket) -> None:
         """Keep other sites' pages out where no key does: a browser connects for any page to any address."""
@@ -100,6 +105,13 @@ class Badges:
             raise _unknown() from error
         if are_open:
             raise EndedError(Close.FORBIDDEN, f"expected no page, or one of this host, got one of {origin:.80}")
+
+
+def _is_shown(hello: Hello, nonce: bytes, keys: Sequence[bytes]) -> bool:
+    """Say whether a name is made of the secret in its hello, or the proof in it is by one of the name's keys."""
+    if hello.secret:
+        return is_made_of(hello.producer, hello.secret)
+    return any(hmac.compare_digest(proof_of(one, nonce), hello.proof) for one in keys)
 
 
 def _is_of(origin: str, host: str | None) -> bool:

@@ -143,3 +143,12 @@ def test_hellos_of_the_vectors_show_who_says_them() -> None:
     assert is_made_of(made["producer"], bytes.fromhex(made["secret"]))
     key = producer_key(b"0123456789abcdef", proved["producer"])
     assert proof_of(key, bytes.fromhex(fields["challenge"]["nonce"])).hex() == proved["proof"]
+
+
+def test_versions_of_frames_are_not_those_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "VERSION", 7)
+    data = pack_frame(Done(1))
+    assert unpack_frame(data) == Done(1)
+    monkeypatch.setattr(frames, "VERSION", 8)
+    with pytest.raises(WireError, match="version 7 is not spoken here, only 8"):
+        unpack_frame(data)

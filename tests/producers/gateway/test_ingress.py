@@ -17,7 +17,7 @@ from dsdq.bus.tenants import TenantStore
 from dsdq.errors import ConfigError, DeniedError, GatewayUnavailableError, UnavailableError
 from dsdq.sealing import name_made_of, producer_key, proof_of
 from dsdq.settings import Settings
-from dsdq.tenants import fresh_key
+from dsdq.tenants import fresh_key, wrap
 from dsdq.wire.frames import (
     SUBPROTOCOL,
     AskWorkers,
@@ -115,6 +115,18 @@ async def test_a_device_with_a_key_of_its_own_shows_it(redis: Redis, open_gatewa
                     await device.hears(Welcome)
                 else:
                     assert await device.end() == Close.FORBIDDEN
+
+
+async def test_who_proved_itself_with_a_secret_that_is_dropped_is_ended(
+    redis: Redis, open_gateway: OpenGateway
+) -> None:
+    key, fresh = await tenant(redis, seals=True), wrap(SERVICE_KEY, "acme", bytes(32))
+    async with open_gateway(service_key=SERVICE_KEY.hex()) as url, raw(socket_at(url), key) as device:
+        nonce = (await device.hears(Challenge)).nonce
+        proof = proof_of(producer_key(TENANT_SECRET, "laptop"), nonce)
+        await device.asks(Hello("laptop", proof=proof), Welcome)
+        await TenantStore(redis).change("acme", lambda found: found.model_copy(update={"secrets": (fresh,)}))
+        assert await device.end() == Close.FORBIDDEN
 
 
 async def test_a_gateway_that_cannot_read_a_tenants_secret_lets_none_of_it_in(
