@@ -74,8 +74,7 @@ class Sessions:
         self._on_ready = on_ready
         self._held: dict[str, Held] = {}
         self._waiting = WaitingRoom()
-        self._places = Places(limits.slots)
-        self._turnover = Turnover(limits.slots)
+        self._places, self._turnover = Places(limits.slots), Turnover(limits.slots)
         self._admitting = asyncio.Lock()
         self._vacant = asyncio.Event()
 

@@ -61,7 +61,7 @@ async def test_silent_sessions_lend_their_places_and_go_on_when_their_devices_do
         for one in devices[:4]:
             await one.open()  # the last two as soon as the first have been silent for long enough
         await devices[4].send(devices[4].opening)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)
         assert await read_log(redis, devices[4].contract, 0) == []  # never more than twice the places
         await devices[0].send(devices[0].draft(()))
         assert isinstance(await devices[0].next(), Verdict)
