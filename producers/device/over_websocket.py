@@ -10,7 +10,7 @@ from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
 from dsdq.bus.feed import Subscription
-from dsdq.bus.registry import WorkerInfo, unpack_info
+from dsdq.bus.registry import WorkerInfo, readable_infos
 from dsdq.bus.sessions import LogEntry
 from dsdq.contract import Contract
 from dsdq.errors import BusError, ConfigError, GoneError, SealError
@@ -104,7 +104,7 @@ class WebSocketWay:
         del expected
         answer = cast("Workers", await self._line.ask(lambda id_: AskWorkers(id_, model or "")))
         found = dict[str, list[WorkerInfo]]() if model is None else {model: []}
-        for info in map(unpack_info, answer.entries):
+        for info in readable_infos(answer.entries):
             found.setdefault(info.model, []).append(info)
         return found
 
