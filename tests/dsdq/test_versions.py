@@ -26,14 +26,16 @@ def test_the_newest_version_that_all_speak_is_agreed_on(others: list[tuple[int, 
 
 
 def test_a_contract_keeps_the_version_that_it_was_packed_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsdq.wire.envelope.SPOKEN", (1, 2))
+    for module in ("dsdq.wire", "dsdq.wire.terms"):
+        monkeypatch.setattr(f"{module}.SPOKEN", (1, 2))
     for version in (1, 2):
         contract = Contract("acme", "phone", "s1", "m", "f", version=version)
         assert unpack_contract(pack_contract(contract)) == contract
 
 
 def test_a_message_says_its_version_and_means_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dsdq.wire.envelope.SPOKEN", (1, 2))
+    for module in ("dsdq.wire", "dsdq.wire.terms"):
+        monkeypatch.setattr(f"{module}.SPOKEN", (1, 2))
     one, two = (pack(Cancel("s1"), version) for version in (1, 2))
     assert one != two
     assert unpack(one) == unpack(two) == Cancel("s1")

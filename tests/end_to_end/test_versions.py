@@ -71,7 +71,8 @@ async def test_a_session_outlives_the_upgrade_of_its_verifiers_to_the_next_relea
 async def test_a_device_of_the_next_release_speaks_as_the_oldest_verifier_does(
     redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for place in ("dsdq.versions.SPOKEN", "dsdq.wire.envelope.SPOKEN", "producers.device.finding.SPOKEN"):
+    modules = ("dsdq.versions", "dsdq.wire", "dsdq.wire.terms", "producers.device.finding")
+    for place in (f"{module}.SPOKEN" for module in modules):
         monkeypatch.setattr(place, (1, 2))
     async with verifier(redis_url, later=True), dsdq.connect(redis_url) as client:
         await generate(client)
