@@ -135,7 +135,10 @@ class Follow:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What was there is sent, what comes will be. The head's epoch, 0 without one, and who owns the session, if any."""
+    """What was there, or the first of it, is sent; the rest and what comes will be.
+
+    The head's epoch, 0 without one, and who owns the session, if any.
+    """
 
     id: int
     epoch: int

@@ -23,6 +23,13 @@ from producers.gateway.badges import Badge
 from producers.gateway.logs import Cursor, Logs
 
 FRESH_S = 0.1
+CODES = (
+    (GoneError, RefusedCode.GONE),
+    (UnavailableError, RefusedCode.UNAVAILABLE),
+    (WireError, RefusedCode.MALFORMED),
+)
+"""What devices are told of errors; of all others, that it is denied."""
+
 NOT_YOURS = "expected a message of a session that this connection follows"
 
 
@@ -156,13 +163,9 @@ def refusal(id_: int, error: DsdqError | NotDoneError) -> Refused:
     """Return how a device is told that a request was not done."""
     if isinstance(error, BusyError):
         return Refused(id_, RefusedCode.BUSY, str(error), error.retry_after_ms)
-    kinds = ((GoneError, RefusedCode.GONE), (UnavailableError, RefusedCode.UNAVAILABLE))
-    kinds_of_device = ((WireError, RefusedCode.MALFORMED),)
-    found = error.code if isinstance(error, NotDoneError) else RefusedCode.DENIED
-    for kind, code in (*kinds, *kinds_of_device):
-        if isinstance(error, kind):
-            found = code
-    return Refused(id_, found, str(error))
+    if isinstance(error, NotDoneError):
+        return Refused(id_, error.code, str(error))
+    return Refused(id_, next((code for kind, code in CODES if isinstance(error, kind)), RefusedCode.DENIED), str(error))
 
 
 def _spoken(worker: WorkerInfo) -> WorkerInfo:
