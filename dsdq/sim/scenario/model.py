@@ -1,0 +1,404 @@
+"""What a scenario says: who is there, how fast, how far, and what decides. Units are in the names; all is checked.
+
+A scenario is data: it is read from YAML or TOML (:mod:`dsdq.sim.scenario.reading`), and nothing in it is code.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dsdq.contract import MAX_WINDOW
+from dsdq.errors import ConfigError
+from dsdq.policies import batching, routing
+from dsdq.policies.window import MAX_DEPTH, Mode, Offer, load_policy
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+NotNegative = Annotated[float, Field(ge=0.0, le=1e9, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, le=1e9, allow_inf_nan=False)]
+
+
+class Part(BaseModel):
+    """Part of a scenario: unknown fields are errors, and nothing changes once it is read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Lengths(Part):
+    """How many tokens: log-normal with this mean and coefficient of variation (deviation over mean), within bounds."""
+
+    mean: Annotated[float, Field(ge=1.0, le=100_000)]
+    variation: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
+    least: Annotated[int, Field(ge=1)] = 1
+    most: Annotated[int, Field(ge=1, le=200_000)] = 100_000
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.least <= self.mean <= self.most:
+            msg = f"expected least <= mean <= most, got {self.least}, {self.mean:g}, {self.most}"
+            raise ValueError(msg)
+        return self
+
+
+class Acceptance(Part):
+    """How often a draft token is right, given that all before it are.
+
+    Attributes:
+        mean: α.
+        first: φ, the same behind a wrong one; α if it is not given.
+        between: standard deviation of α from text to text.
+        telling: how much the drafter's confidence says of a single token: 0 nothing, 1 everything.
+        by_place: instead of ``mean``: by the token's place in its draft; the last one goes for all behind it.
+        trace: instead of ``mean``: JSONL of texts that ran live, each with ``right``, a string of 0 and 1.
+    """
+
+    mean: Share = 0.7
+    first: Share | None = None
+    between: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
+    telling: Share = 0.0
+    by_place: tuple[Share, ...] | None = Field(default=None, min_length=1)
+    trace: str | None = None
+
+
+class Workload(Part):
+    """What is asked for.
+
+    Attributes:
+        prompt: tokens of the prompt.
+        output: tokens until the text ends by itself.
+        acceptance: of the devices' drafts.
+        own_acceptance: of drafts that a verifier makes; as the devices' if it is not given.
+        known_length: whether devices know where the text ends (``max_tokens``), or the target says so.
+    """
+
+    prompt: Lengths = Lengths(mean=64)
+    output: Lengths = Lengths(mean=128)
+    acceptance: Acceptance = Acceptance()
+    own_acceptance: Acceptance | None = None
+    known_length: bool = False
+
+
+class Link(Part):
+    """A device's way to Redis and back.
+
+    Attributes:
+        rtt_ms: round trip of a small message.
+        up_share: how much of it is the way up.
+        jitter_ms: mean of what a round trip takes longer, exponentially distributed, half of it in each direction.
+        up_kbps: bandwidth up; 0 is no bound.
+        down_kbps: likewise down.
+        loss: share of messages that are lost in the network and sent again after ``resend_ms``; what is behind waits.
+        resend_ms: how long TCP takes to notice that.
+        reorder: share of messages that others may overtake; they take a round trip longer.
+        drops_per_hour: how often the connection breaks.
+        drop_s: for how long, on average; what was to be sent waits.
+        trace: the round trip as it changes: pairs of seconds and milliseconds, repeated when it ends.
+    """
+
+    rtt_ms: NotNegative = 30.0
+    up_share: Share = 0.5
+    jitter_ms: NotNegative = 0.0
+    up_kbps: NotNegative = 0.0
+    down_kbps: NotNegative = 0.0
+    loss: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
+    resend_ms: Positive = 200.0
+    reorder: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
+    drops_per_hour: NotNegative = 0.0
+    drop_s: Positive = 5.0
+    trace: tuple[tuple[NotNegative, NotNegative], ...] = ()
+
+    @field_validator("trace")
+    @classmethod
+    def _rising(cls, trace: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        times = [at_s for at_s, _ in trace]
+        if trace and (times[0] != 0 or times != sorted(set(times))):
+            msg = "expected seconds that begin at 0 and rise"
+            raise ValueError(msg)
+        return trace
+
+
+class Arrivals(Part):
+    """When a class of devices asks for texts: by chance at a rate, or each again some time after its last one ended.
+
+    Attributes:
+        per_s: requests a second of the whole class (Poisson), each at a device drawn by chance.
+        per_device_per_s: the same for each device.
+        think_s: instead: each device asks, reads for so long (exponential), and asks again.
+        trace: instead: a JSONL file of requests, each with ``at_s``, ``prompt``, ``output`` and perhaps ``device``.
+    """
+
+    per_s: Positive | None = None
+    per_device_per_s: Positive | None = None
+    think_s: NotNegative | None = None
+    trace: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            expected = ", ".join(type(self).model_fields)
+            msg = f"expected exactly one of {expected}, got {', '.join(given) or 'none'}"
+            raise ValueError(msg)
+        return self
+
+
+class Devices(Part):
+    """Devices of one kind.
+
+    Attributes:
+        count: how many.
+        draft_ms: what one takes to draft a token.
+        prompt_ms: what its drafter takes to read a prompt token.
+        draft_gb: memory that the draft model takes.
+        memory_gb: memory that there is for it.
+        draft_watts: power while it drafts, above idling.
+        radio_joule_per_mb: energy of what is sent and received.
+        link: its way to Redis.
+        tenant: whose they are.
+        workload: by its name.
+        arrivals: when they ask.
+        leave: share of texts in whose middle the device goes away for good.
+        profile: name of the profile that the fields not given come from.
+    """
+
+    count: Annotated[int, Field(ge=1, le=10_000_000)]
+    draft_ms: NotNegative = 10.0
+    prompt_ms: NotNegative = 0.0
+    draft_gb: NotNegative = 0.0
+    memory_gb: NotNegative = 1e6
+    draft_watts: NotNegative = 0.0
+    radio_joule_per_mb: NotNegative = 0.0
+    link: Link = Link()
+    tenant: Name = "default"
+    workload: Name = "default"
+    arrivals: Arrivals = Arrivals(think_s=0.0)
+    leave: Share = 0.0
+    profile: Name | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.draft_gb > self.memory_gb:
+            msg = f"expected draft_gb within memory_gb, got {self.draft_gb:g} of {self.memory_gb:g}"
+            raise ValueError(msg)
+        return self
+
+
+class OwnDraft(Part):
+    """A drafter beside the target: what one pass over all rows takes, for each of a window's places."""
+
+    step_ms: NotNegative = 1.0
+    position_ms: NotNegative = 0.0
+
+
+class Verifiers(Part):
+    """Verifiers, all alike. A step over n positions of r rows takes ``step + r·row + n·position + context``.
+
+    Attributes:
+        count: how many.
+        step_ms: what any step takes (reading the weights).
+        row_ms: what each session of a step adds.
+        position_ms: what each of its positions adds.
+        context_ms_per_1k: what each thousand tokens of the rows' texts adds (reading their keys and values).
+        kv_tokens: tokens that its KV cache holds.
+        slots: sessions that it holds at once.
+        waiting: opens that may wait for a place, for each slot; what comes beyond is refused and comes back.
+        step_tokens: window tokens of one step.
+        prefill_tokens: prompt tokens of one step beside them.
+        draft: its own drafter, if it has one.
+        heartbeat_ms: how old its figures may be that routing sees.
+        failures_per_hour: how often each of them dies.
+        lease_ms: how long it takes until another takes its sessions over.
+        return_s: how long it takes to come back, as another one.
+        watts: power while it works.
+        idle_watts: power while it waits.
+        per_hour: what an hour of it costs, in the prices' currency.
+        profile: name of the profile that the fields not given come from.
+    """
+
+    count: Annotated[int, Field(ge=1, le=10_000)] = 1
+    step_ms: Positive = 30.0
+    row_ms: NotNegative = 0.0
+    position_ms: NotNegative = 0.3
+    context_ms_per_1k: NotNegative = 0.0
+    kv_tokens: Annotated[int, Field(ge=64, le=1 << 30)] = 1 << 20
+    slots: Annotated[int, Field(ge=1, le=100_000)] = 64
+    waiting: NotNegative = 1e6
+    step_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 2048
+    prefill_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 512
+    draft: OwnDraft | None = None
+    heartbeat_ms: Positive = 1000.0
+    failures_per_hour: NotNegative = 0.0
+    lease_ms: Positive = 3000.0
+    return_s: Positive = 10.0
+    watts: NotNegative = 0.0
+    idle_watts: NotNegative = 0.0
+    per_hour: NotNegative = 0.0
+    profile: Name | None = None
+
+
+class Broker(Part):
+    """Redis between devices and verifiers.
+
+    Attributes:
+        latency_ms: from a publication until its reader has it, in each direction.
+        inbox_bound: entries of one inbox (verifier and tenant) before it says BUSY.
+        loss: share of published rounds that a failover loses; the device repeats them.
+        message_bytes: of any message, without its tokens.
+        token_bytes: of each token.
+    """
+
+    latency_ms: NotNegative = 0.5
+    inbox_bound: Annotated[int, Field(ge=2)] = 1024
+    loss: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
+    message_bytes: NotNegative = 90.0
+    token_bytes: NotNegative = 2.5
+
+
+class Tenant(Part):
+    """Somebody with devices: its weight where verifiers are busy."""
+
+    weight: Positive = 1.0
+
+
+class Way(StrEnum):
+    """Who drafts: ``distributed`` leaves it to the window policy; the others are what it is compared with."""
+
+    DISTRIBUTED = "distributed"
+    TARGET_ONLY = "target-only"
+    COLOCATED = "co-located"
+    PARALLEL = "dsi"
+
+
+class Window(Part):
+    """How far devices draft.
+
+    Attributes:
+        policy: as ``dsdq generate --policy`` takes it.
+        max_window: tokens, the contract's bound.
+        max_depth: windows in flight.
+        steered: whether verifiers ask for narrower windows under load, as dsdq's do.
+    """
+
+    policy: str = "optimal"
+    max_window: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = 32
+    max_depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = 4
+    steered: bool = True
+
+    @field_validator("policy")
+    @classmethod
+    def _known(cls, policy: str) -> str:
+        try:
+            load_policy(policy, Offer(MAX_WINDOW, MAX_DEPTH, frozenset(Mode)))
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return policy
+
+
+class Parallel(Part):
+    """Speculation parallelism (DSI, arXiv 2405.14105): several targets verify parts of one text at the same time.
+
+    Attributes:
+        targets: that work on one text.
+        lookahead: draft tokens of each verification.
+    """
+
+    targets: Annotated[int, Field(ge=1, le=64)] = 4
+    lookahead: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = 1
+
+
+class Routing(Part):
+    """Which verifier a new session goes to."""
+
+    policy: str = "power-of-two"
+
+    @field_validator("policy")
+    @classmethod
+    def _known(cls, policy: str) -> str:
+        if policy not in routing.POLICIES:
+            msg = f"expected one of {', '.join(routing.POLICIES)}, got {policy!r}"
+            raise ValueError(msg)
+        return policy
+
+
+class Batching(Part):
+    """What goes into a step: the order within a tenant, and whether steps wait for rounds that are nearly here."""
+
+    order: str = "fifo"
+    lingers: bool = True
+
+    @field_validator("order")
+    @classmethod
+    def _known(cls, order: str) -> str:
+        if order not in batching.ORDERS:
+            msg = f"expected one of {', '.join(batching.ORDERS)}, got {order!r}"
+            raise ValueError(msg)
+        return order
+
+
+class Slo(Part):
+    """What counts as served well; a request that keeps to all of these is good."""
+
+    ttft_ms: Positive = 2000.0
+    tpot_ms: Positive = 100.0
+    e2e_ms: Positive = 1e9
+
+
+class Prices(Part):
+    """What is paid for: ``per_million`` as in a price book (``dsdq usage --prices``), and energy."""
+
+    currency: Annotated[str, Field(min_length=1, max_length=8)] = "EUR"
+    per_million: dict[str, NotNegative] = {}
+    per_kwh: NotNegative = 0.0
+
+
+class Scenario(Part):
+    """A whole world. Devices, tenants and workloads have names; a name that is used must be there.
+
+    Attributes:
+        name: of the scenario.
+        about: one sentence.
+        seed: of all luck.
+        duration_s: how long requests arrive; what has begun then is finished.
+        warm_up_s: what is not measured at the beginning.
+        way: who drafts.
+    """
+
+    name: Name
+    about: str = ""
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
+    duration_s: Positive = 60.0
+    warm_up_s: NotNegative = 0.0
+    way: Way = Way.DISTRIBUTED
+    devices: Annotated[dict[Name, Devices], Field(min_length=1)]
+    verifiers: Verifiers = Verifiers()
+    workloads: dict[Name, Workload] = {"default": Workload()}
+    tenants: dict[Name, Tenant] = {"default": Tenant()}
+    broker: Broker = Broker()
+    window: Window = Window()
+    parallel: Parallel = Parallel()
+    routing: Routing = Routing()
+    batching: Batching = Batching()
+    slo: Slo = Slo()
+    prices: Prices = Prices()
+    version: Literal[1] = 1
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for name, devices in self.devices.items():
+            for what, named, known in (
+                ("tenant", devices.tenant, self.tenants),
+                ("workload", devices.workload, self.workloads),
+            ):
+                if named not in known:
+                    msg = f"devices.{name}.{what}: expected one of {', '.join(known)}, got {named!r}"
+                    raise ValueError(msg)
+        if self.warm_up_s >= self.duration_s:
+            msg = f"warm_up_s: expected less than duration_s ({self.duration_s:g}), got {self.warm_up_s:g}"
+            raise ValueError(msg)
+        if self.way in {Way.COLOCATED, Way.PARALLEL} and self.verifiers.draft is None:
+            msg = f"verifiers.draft: expected a drafter for the way {self.way}, got none"
+            raise ValueError(msg)
+        return self
