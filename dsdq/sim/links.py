@@ -28,7 +28,9 @@ class Direction:
         "_there_ms",
     )
 
-    def __init__(self, link: Link, streams: Streams, outages: Outages | None, *, up: bool, numbers: tuple[int, int]):
+    def __init__(
+        self, link: Link, streams: Streams, outages: Outages | None, numbers: tuple[int, int], *, up: bool
+    ) -> None:
         self._link, self._outages = link, outages
         self._part = link.up_share if up else 1 - link.up_share
         kbps = link.up_kbps if up else link.down_kbps
@@ -87,8 +89,8 @@ def connect(link: Link, streams: Streams, numbers: tuple[int, int], now_ms: floa
     outages = Outages(link, streams, numbers) if link.drops_per_hour else None
     if outages is not None:
         outages.begin(now_ms)
-    up = Direction(link, streams, outages, up=True, numbers=numbers)
-    return up, Direction(link, streams, outages, up=False, numbers=numbers)
+    up = Direction(link, streams, outages, numbers, up=True)
+    return up, Direction(link, streams, outages, numbers, up=False)
 
 
 def rtt_ms(link: Link, now_ms: float) -> float:
