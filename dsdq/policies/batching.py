@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dsdq.policies.paging import Paging
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """What one session could use now, in token positions.
 
     ``cached`` positions have keys and values, ``prefill`` behind them have not yet, ``verify`` behind those are of a
@@ -30,8 +29,7 @@ class Work:
     tenant: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """What one session gets of a step: ``verify`` is all of its work's, once its prefill ends in this step, or 0."""
 
     session: str

@@ -185,8 +185,8 @@ class Generation:
 
     def _draft(self, choice: Choice, reading_ms: float = 0.0) -> None:
         """Draft a window behind all that is in flight, as wide as policy, verifier and text allow."""
-        size = max(min(choice.window, self._setting.max_window, self._widest, self._told - self._next - 1), 0)
-        if not size:
+        size = min(choice.window, self._widest, self._told - self._next - 1)
+        if size <= 0:
             if not self._flight:
                 self._publish_grant(Choice(0, 1, Mode.TARGET_ONLY, 1))
             return

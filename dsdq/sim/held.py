@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from dsdq.policies.batching import Work
 from dsdq.policies.steering import Turnaround
 from dsdq.policies.window import Acceptance, Choice
 from dsdq.sim.guesses import Guesses
@@ -118,6 +119,12 @@ class Held:
     def unfed(self) -> int:
         """Return how many tokens are to be fed before its round: the text's last one goes with that."""
         return self.prompt + self.length - 1 - self.cached
+
+    def work(self, wanted: Round | None) -> Work:
+        """Return what it could use of a step: its text's next tokens, and what its round takes if one waits."""
+        cached = 0 if self.holding is None else self.holding.cached
+        verify = 0 if wanted is None else wanted.drafted + 1
+        return Work(self.key, cached, self.prompt + self.length - 1 - cached, verify, self.since_ms / 1000, self.tenant)
 
     def receive(self, message: Window | Grant, now_ms: float) -> None:
         """Take a round in; one that is decided, waits already or was given up is nothing new."""
