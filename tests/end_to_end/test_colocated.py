@@ -9,9 +9,9 @@ import pytest
 import dsdq
 from dsdq.contract import Sampling
 from dsdq.errors import ConfigError
+from dsdq.policies.steering import Steering
 from producers.demo.command import builtin_prompts
 from tests.conftest import Serve
-from workers.verifier.load import Load
 
 SAMPLINGS = {
     "greedy": Sampling(),
@@ -36,7 +36,7 @@ async def generate(client: dsdq.Client, number: int, sampling: Sampling, policy:
 async def test_the_text_is_that_of_the_target_alone(
     serve: Serve, redis_url: str, draft: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Load, "own_window", lambda *_: 8)  # how fast this machine is must not decide
+    monkeypatch.setattr(Steering, "own_window", lambda *_: 8)  # how fast this machine is must not decide
     async with serve("builtin/target", colocated_draft=draft) as verifier, dsdq.connect(redis_url) as client:
         assert verifier.info.drafts
         for name, sampling in SAMPLINGS.items():

@@ -9,13 +9,11 @@ from time import monotonic
 
 from dsdq.bus.inbox import Entry
 from dsdq.bus.sessions import Owned, Place, place_of
+from dsdq.policies.steering import Turnaround
 from dsdq.policies.window import Acceptance
 from dsdq.session import Ahead, Duplicate, SessionState, Stale, liveness
 from dsdq.stopping import StopFinder
 from dsdq.wire import Decode, Draft, Verdict
-
-RECENT = 0.2  # weight of the newest round in moving averages
-ENOUGH = 3  # rounds tell when the next one is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +23,6 @@ class Pending:
     entry: Entry
     message: Draft | Decode
     received_s: float
-
-
-@dataclass(slots=True)
-class Turnaround:
-    """How long a device takes for its next round once all are answered: running mean and deviation, in seconds."""
-
-    answered_s: float = 0.0  # monotonic; 0 while a round waits, or before the first verdict
-    mean_s: float = 0.0
-    deviation_s: float = 0.0
-    count: int = 0
-
-    def asked(self, now_s: float) -> None:
-        """Take note of a round that came while none waited."""
-        if not self.answered_s:
-            return
-        took_s, self.answered_s = now_s - self.answered_s, 0.0
-        self.count += 1
-        weight = max(RECENT, 1 / self.count)
-        off_s = took_s - self.mean_s
-        self.mean_s += weight * off_s
-        self.deviation_s += weight * (abs(off_s) - self.deviation_s)
-
-    def due_s(self, now_s: float) -> float | None:
-        """Return in how many seconds the next round is due; None if nothing is known, or it is late already."""
-        if not self.answered_s or self.count < ENOUGH:
-            return None
-        left_s = self.answered_s + self.mean_s + self.deviation_s - now_s
-        return left_s if left_s > 0 else None
 
 
 @dataclass(slots=True)

@@ -12,10 +12,12 @@ from itertools import islice, takewhile
 from dsdq import digest
 from dsdq.contract import MAX_WINDOW, Rule
 from dsdq.laws import DraftLaw
+from dsdq.policies.steering import NO_DRAFTS, OwnDraft, OwnDrafts
 from dsdq.session import Live, liveness, settle
 from dsdq.wire import Closed, Decode, Draft, Verdict
 from workers.engine.planner import Request
 from workers.engine.rounds import Judged, Judgement
+from workers.engine.rows import Row
 from workers.verifier.held import Held, Pending
 
 
@@ -79,6 +81,11 @@ class Timing:
         """Return how long it took."""
         return self.ended_s - self.started_s
 
+    @property
+    def took_ms(self) -> float:
+        """Return that in milliseconds."""
+        return 1000 * self.took_s
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -138,6 +145,27 @@ def wanted_window(held: Held, grant: Decode) -> int:
         return 0
     left = min(grant.end - transcript.length, contract.max_tokens - transcript.generated)
     return min(grant.window, contract.max_window, left - 1)
+
+
+def fed_positions(rows: Sequence[Row], verified: Sequence[Ready], judgements: Sequence[Judgement]) -> dict[str, int]:
+    """Return how many positions a step fed of each session; places kept for drafts that were not made do not count."""
+    positions = {row.session: len(row.tokens) for row in rows}
+    for one, judgement in zip(verified, judgements, strict=True):
+        if judgement.drafted is not None:
+            positions[one.held.key] -= one.wanted - judgement.drafted
+    return positions
+
+
+def own_drafts(verified: Sequence[Ready], judgements: Sequence[Judgement]) -> OwnDrafts:
+    """Return what the verifier drafted itself in a step."""
+    if not judgements:
+        return NO_DRAFTS
+    made = {
+        one.held.key: OwnDraft(judgement.drafted, judgement.acceptance.accepted, len(judgement.acceptance.tokens))
+        for one, judgement in zip(verified, judgements, strict=True)
+        if judgement.drafted is not None
+    }
+    return OwnDrafts(judgements[0].drafting.ms, judgements[0].drafting.positions, made)
 
 
 def _merged(held: Held, live: Live, most: int) -> tuple[tuple[Pending, ...], tuple[int, ...]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 
 from dsdq.errors import DsdqError
+from dsdq.policies.steering import OwnDrafts, Steering
 from dsdq.policies.window import MAX_DEPTH
 from dsdq.session import Ahead, Live, liveness
 from dsdq.telemetry.logs import get_logger
@@ -22,9 +23,17 @@ from workers.verifier import admission
 from workers.verifier.blame import Blame
 from workers.verifier.engine_thread import EngineThread
 from workers.verifier.held import Held, Pending
-from workers.verifier.load import Load
 from workers.verifier.sessions import Sessions
-from workers.verifier.step import Ready, Timing, conclude, is_superseded, positions_of, ready_rounds
+from workers.verifier.step import (
+    Ready,
+    Timing,
+    conclude,
+    fed_positions,
+    is_superseded,
+    own_drafts,
+    positions_of,
+    ready_rounds,
+)
 
 log = get_logger("verifier")
 
@@ -64,7 +73,7 @@ class Stepper:
         self._blame = blame
         self._offer = offer
         self._secret = secret
-        self._load = Load(step_tokens, brief=engine.engine.brief)
+        self._steering = Steering(step_tokens, brief=engine.engine.brief)
         self._idle_s = 0.0  # before the next step
         self._stopping = False
         self._alone: deque[str] = deque()
@@ -112,10 +121,11 @@ class Stepper:
         for row in rows:
             self._note(ready[row.session].held, row)
         self._sessions.figures.stepped(rows, timing.took_s)
-        self._charge(rows, ready, verified, judgements, timing)
+        positions, own = fed_positions(rows, verified, judgements), own_drafts(verified, judgements)
+        self._charge(ready, positions, timing, own)
         await self._blame.passed(begun)
         if verified:
-            self._load.take_in(rows, verified, judgements, timing, self._idle_s)
+            self._steering.take_in(len(rows), sum(positions.values()), timing.took_ms, 1000 * self._idle_s, own)
             self._idle_s = 0.0
             self._count(timing)
             self._conclude(
@@ -123,18 +133,11 @@ class Stepper:
             )
         return True
 
-    def _charge(
-        self,
-        rows: Sequence[Row],
-        ready: Mapping[str, Ready],
-        verified: Sequence[Ready],
-        judgements: Sequence[Judgement],
-        timing: Timing,
-    ) -> None:
+    def _charge(self, ready: Mapping[str, Ready], positions: Mapping[str, int], timing: Timing, own: OwnDrafts) -> None:
         """Let each tenant's account have what it got of a step's time."""
-        for session, took_ms in self._load.parts_ms(rows, verified, judgements, timing).items():
+        for session, took_ms in self._steering.parts_ms(positions, timing.took_ms, own).items():
             self._planner.fair.charge(ready[session].held.tenant, took_ms)
-        self._planner.fair.prices = self._load.prices(len(rows))
+        self._planner.fair.prices = self._steering.prices(len(positions))
 
     def _conclude(
         self, verified: Sequence[Ready], judgements: Sequence[Judgement], timing: Timing, waiting: Counter[str]
@@ -143,7 +146,8 @@ class Stepper:
         outcomes = []
         for one, judgement in zip(verified, judgements, strict=True):
             crowd = self._planner.fair.crowd(one.held.tenant, waiting)
-            next_window = self._load.next_window(one.held, waiting.total(), crowd)
+            agreed = one.held.state.contract.max_window
+            next_window = self._steering.next_window(one.held.acceptance, agreed, waiting.total(), crowd)
             if self._is_frugal(one.held):
                 next_window, one.held.overdrawn = 0, one.held.overdrawn + (bool(one.drafted) and not one.granted)
             else:
@@ -160,7 +164,7 @@ class Stepper:
         if not waiting:
             return
         due = [(left_s, held) for held in self._sessions if (left_s := held.turnaround.due_s(now_s)) is not None]
-        until_s = now_s + self._load.linger_s(waiting, [left_s for left_s, _ in due])
+        until_s = now_s + self._steering.linger_s(waiting, [left_s for left_s, _ in due])
         awaited = [held for left_s, held in due if now_s + left_s <= until_s]
         while not self._stopping and any(self._sessions.holds(held) and not held.pending for held in awaited):
             try:
@@ -236,10 +240,9 @@ class Stepper:
                 objection = admission.object_to(held.state.contract, pending.message) or self._overdraws(held)
                 if objection is None:
                     drafts = self._engine.engine.drafts and not self._is_frugal(held)
-                    own_window = self._load.own_window(held, waiting) if drafts else 0
-                    return ready_rounds(
-                        held, status, self._offer.vocab_size, own_window, self._load.merged_window(held, waiting)
-                    )
+                    own_window = self._steering.own_window(held.own_acceptance, waiting) if drafts else 0
+                    merged_window = self._steering.merged_window(held.acceptance, waiting)
+                    return ready_rounds(held, status, self._offer.vocab_size, own_window, merged_window)
                 self._sessions.fail(held, *objection)
                 break
             held.pending.popleft()

@@ -387,7 +387,7 @@ async def test_a_device_that_is_asked_for_no_drafts_grants_until_it_is_asked_aga
 ) -> None:
     serving = await mortal()
     wanted = iter([4, 0, *[0] * 20])
-    monkeypatch.setattr("workers.verifier.load.Load.next_window", lambda *_: next(wanted, 4))
+    monkeypatch.setattr("dsdq.policies.steering.Steering.next_window", lambda *_: next(wanted, 4))
     async with dsdq.connect(redis_url, tenant="acme") as client:
         generation = client.generate(PROMPT, draft="hash:1.0", max_tokens=100, window=4)
         kinds = [token.kind async for token in generation]

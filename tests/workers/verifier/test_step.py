@@ -12,13 +12,15 @@ from dsdq.accept import Acceptance
 from dsdq.bus.inbox import Entry
 from dsdq.bus.sessions import Owned
 from dsdq.contract import Contract, FinishReason, Rule
+from dsdq.policies.steering import NO_DRAFTS, OwnDraft, OwnDrafts
 from dsdq.session import Live, SessionState, Transcript, liveness
 from dsdq.stopping import StopFinder
 from dsdq.testing.tiny import VOCAB_SIZE
 from dsdq.wire import Decode, Draft, pack_contract
 from workers.engine.rounds import Drafting, Judgement
+from workers.engine.rows import Row
 from workers.verifier.held import Held, Pending
-from workers.verifier.step import Ready, Timing, conclude, is_superseded, ready_rounds
+from workers.verifier.step import Ready, Timing, conclude, fed_positions, is_superseded, own_drafts, ready_rounds
 
 PROMPT = (5, 9, 12, 7)
 CONTRACT = Contract("acme", "phone", "s1", "m", "f", max_tokens=20, max_window=4)
@@ -196,3 +198,23 @@ def test_windows_are_merged_up_to_what_a_row_may_have_and_later_ones_wait() -> N
     session = held(draft(1, (), (1, 2)), draft(2, (1, 2), (3, 4)), draft(3, (1, 2, 3, 4), (5, 6)))
     for most, merged in ((64, 6), (5, 4), (4, 4), (1, 2)):
         assert len(ready_rounds(session, Live((1, 2)), VOCAB_SIZE, merged_window=most).drafted) == merged
+
+
+def test_places_kept_for_drafts_that_were_not_made_are_no_positions_of_a_step() -> None:
+    granted = ready_rounds(grant_of(held(), 9, 4), Live(()), VOCAB_SIZE, 8)
+    other = Row("acme/s2", 0, (0,) * 7, 0, (1,))
+    rows = [Row(granted.held.key, 0, (0,) * 9, 5, (0,)), other]
+    drafting = Drafting(0.5, 3)
+    judgement = Judgement(Acceptance(2, (7, 8, 9)), drafted=3, drafting=drafting)
+    assert fed_positions(rows, [granted], [judgement]) == {granted.held.key: 9 - 1, "acme/s2": 7}
+    drafts = {granted.held.key: OwnDraft(drafted=3, accepted=2, committed=3)}
+    assert own_drafts([granted], [judgement]) == OwnDrafts(0.5, 3, drafts)
+
+
+def test_what_devices_drafted_and_a_step_that_only_fed_prompts_are_no_drafts_of_the_verifiers() -> None:
+    one = ready(held(draft(1, (), (1, 2))))
+    rows = [Row(one.held.key, 2, (0,) * 4, 3, (0,))]
+    assert own_drafts([one], [Judgement(Acceptance(2, (1, 2, 3)))]) == NO_DRAFTS
+    assert fed_positions(rows, [one], [Judgement(Acceptance(2, (1, 2, 3)))]) == {one.held.key: 4}
+    assert own_drafts([], []) == NO_DRAFTS
+    assert fed_positions(rows, [], []) == {one.held.key: 4}

@@ -1,0 +1,415 @@
+"""One text on one device: draft, publish, draft on while verdicts are on their way, and read them.
+
+The order of things is the live device's (``producers/device/rounds.py``): a session opens together with its first round
+if that is drafted within a round trip; a verdict that leaves standing what is drafted behind it lets the device go on,
+any other makes it begin again where the text is; a stream's next grant is asked for at half of the last.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dsdq.policies.retry import AnswerTimeout, Backoff
+from dsdq.policies.window import Choice, Mode, Observation, Static, Streaming, WindowPolicy, far_from
+from dsdq.policies.window.protocol import GUESS_EVERY_TOKENS, GUESSED_TOKENS
+from dsdq.sim.cloud import Cloud
+from dsdq.sim.guesses import Guesses
+from dsdq.sim.held import UNKNOWN, Held
+from dsdq.sim.kernel import Kernel
+from dsdq.sim.links import connect, rtt_ms
+from dsdq.sim.messages import Answer, Grant, Opened, Verdict, Window
+from dsdq.sim.record import FINISHED, LEFT, REFUSED, Record, Request
+from dsdq.sim.scenario.model import Broker, Devices
+from dsdq.sim.streams import Streams
+from dsdq.sim.verifier import Verifier
+
+RENEW = 0.5
+PAUSE = Choice(0, 1, Mode.TARGET_ONLY, budget=16)
+LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS = 100.0, 5000.0
+FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 50.0, 2000.0
+
+
+class Device:
+    """A device while it makes one text: what drafting a token and reading one of a prompt take, and its connection.
+
+    ``drafts`` says whether it has a drafter, ``round_trip_ms`` what it knows of its link.
+    """
+
+    __slots__ = ("down", "draft_ms", "drafts", "prompt_ms", "round_trip_ms", "up", "up_share")
+
+    def __init__(self, figures: Devices, streams: Streams, numbers: tuple[int, int], now_ms: float) -> None:
+        self.draft_ms, self.prompt_ms, self.drafts = figures.draft_ms, figures.prompt_ms, True
+        self.up, self.down = connect(figures.link, streams, numbers, now_ms)
+        self.round_trip_ms = rtt_ms(figures.link, now_ms)
+        self.up_share = figures.link.up_share or 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a text meets: the clock, the verifiers, the queue between, and the notes that are taken.
+
+    ``known_length`` says whether a device knows where its text ends, ``max_window`` is the contract's. ``repeats`` says
+    whether messages can get lost for good, so that rounds are asked for again.
+    """
+
+    kernel: Kernel
+    cloud: Cloud
+    broker: Broker
+    record: Record
+    max_window: int
+    known_length: bool
+    repeats: bool
+
+
+class Generation:
+    """See the module. ``done`` is called when the text is over, whatever became of it.
+
+    A device that ``leaves_at`` a position goes away there for good.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        request: Request,
+        policy: WindowPolicy,
+        device: Device,
+        guesses: tuple[Guesses, Guesses],
+        done: Callable[[], None],
+        leaves_at: int = UNKNOWN,
+    ) -> None:
+        self._setting, self._kernel, self._broker = setting, setting.kernel, setting.broker
+        self._request, self._policy, self._device = request, policy, device
+        self._guesses, self._done, self._leaves_at = guesses[0], done, leaves_at
+        self._learns = not isinstance(policy, Static | Streaming)
+        self._told = request.output if setting.known_length else UNKNOWN
+        self._held = Held(
+            f"{request.tenant}/{request.number}",
+            request.tenant,
+            request.prompt,
+            request.output,
+            guesses,
+            self._say,
+            known_length=setting.known_length,
+        )
+        self._length, self._next, self._branch, self._number = 0, 0, 0, 0
+        self._widest = setting.max_window
+        self._flight: deque[Window] = deque()
+        self._drafting: Window | None = None
+        self._made: Window | None = None  # drafted before the session was opened
+        self._opened, self._asked_open, self._over = False, False, False
+        self._granted, self._asked_ms, self._last_grant = 0, 0.0, Choice(0)
+        self._link_ms: float | None = None
+        self._guess_from, self._guess_free_ms = 0, 0.0
+        self._timeout = AnswerTimeout(LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS)
+        self._backoff: Backoff | None = None
+
+    def begin(self) -> None:
+        """Read the prompt, draft, and open the session: together with its first round if that is soon enough."""
+        now_ms = self._kernel.now_ms
+        self._request.began_ms = now_ms
+        choice = self._choice()
+        if choice.mode is not Mode.SPECULATE:
+            self._open(self._next_grant(choice))
+            return
+        self._draft(choice, self._device.prompt_ms * self._request.prompt)
+        self._kernel.after(self._device.round_trip_ms, self._open_alone)
+
+    # Opening
+
+    def _open_alone(self, _: object) -> None:
+        if not self._asked_open:
+            self._open(None)
+
+    def _open(self, first: Window | Grant | None) -> None:
+        """Ask a verifier for a place."""
+        self._asked_open = True
+        verifier = self._setting.cloud.route()
+        if verifier is None:
+            self._come_back(first)
+            return
+        size = self._size(self._request.prompt + (first.size if isinstance(first, Window) else 0))
+        self._request.bytes_up += size
+        self._kernel.at(self._there_ms(size), self._at_verifier, (verifier, first))
+
+    def _at_verifier(self, asked: tuple[Verifier, Window | Grant | None]) -> None:
+        """Let the verifier take the session in, or come back later."""
+        verifier, first = asked
+        held = self._held
+        if not verifier.fits(held):
+            self._end(REFUSED)
+            return
+        if first is not None:
+            held.receive(first, self._kernel.now_ms)
+        if not self._setting.cloud.open(held, verifier):
+            self._come_back(first)
+
+    def _come_back(self, first: Window | Grant | None) -> None:
+        self._request.retries += 1
+        self._kernel.after(self._pause_ms(), self._open_again, first)
+
+    def _open_again(self, first: Window | Grant | None) -> None:
+        if not self._over:
+            self._open(first)
+
+    def _pause_ms(self) -> float:
+        if self._backoff is None:
+            luck = self._setting.cloud.streams.random("backoff", self._request.number)
+            self._backoff = Backoff(luck, FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
+        return self._backoff.next_ms()
+
+    # Asking
+
+    def _go_on(self) -> None:
+        """Draft the next window, or ask for a grant, if it is time to."""
+        if self._over or not self._opened:
+            return
+        choice = self._choice()
+        if choice.mode is not Mode.SPECULATE:
+            if self._granted <= self._length:
+                self._drafting = None
+                if not self._flight:
+                    self._publish_grant(choice)
+        elif self._granted <= self._length and self._drafting is None and len(self._flight) < choice.depth:
+            self._draft(choice)
+
+    def _choice(self) -> Choice:
+        """Return the policy's choice, but no draft that the verifier does not want."""
+        choice = self._policy.choose()
+        return PAUSE if not self._widest and choice.mode is Mode.SPECULATE else choice
+
+    def _draft(self, choice: Choice, reading_ms: float = 0.0) -> None:
+        """Draft a window behind all that is in flight, as wide as policy, verifier and text allow."""
+        size = max(min(choice.window, self._setting.max_window, self._widest, self._told - self._next - 1), 0)
+        if not size:
+            if not self._flight:
+                self._publish_grant(Choice(0, 1, Mode.TARGET_ONLY, 1))
+            return
+        confidences: tuple[float, ...] = ()
+        if self._policy.uses_confidence:
+            confidences = self._told_apart(size)
+            size = len(confidences) or size
+        self._number += 1
+        window = Window(self._number, self._branch, self._next, size, choice, size * self._device.draft_ms)
+        window.confidences = confidences
+        self._drafting = window
+        self._kernel.after(reading_ms + window.draft_ms, self._drafted, window)
+
+    def _told_apart(self, size: int) -> tuple[float, ...]:
+        """Return the confidences of the tokens that the policy wants, of so many; none if there are none."""
+        confidences = self._guesses.confidences(self._next, size)
+        for place, confidence in enumerate(confidences, 1):
+            if not self._policy.wants_more(confidence, place):
+                return tuple(confidences[:place])
+        return tuple(confidences)
+
+    def _drafted(self, window: Window) -> None:
+        """Publish a window, with the opening if that has not been sent; keep it while that is on its way."""
+        if window is not self._drafting or self._over:
+            return
+        if self._asked_open and not self._opened:
+            self._made = window
+            return
+        self._launch(window)
+        if self._asked_open:
+            self._send(window, window.size)
+            self._go_on()
+        else:
+            self._open(window)
+
+    def _launch(self, window: Window) -> None:
+        window.published_ms, window.in_flight = self._kernel.now_ms, len(self._flight)
+        self._drafting, self._made, self._next = None, None, window.end
+        self._flight.append(window)
+        self._setting.record.published(self._request, window)
+        if self._setting.repeats and len(self._flight) == 1:
+            self._kernel.after(self._timeout.ms, self._overdue, window.number)
+
+    def _publish_grant(self, choice: Choice) -> None:
+        self._send(self._next_grant(choice), 0)
+
+    def _next_grant(self, choice: Choice) -> Grant:
+        fresh = self._granted <= self._length
+        if fresh:
+            self._asked_ms = self._kernel.now_ms
+        self._granted = min(max(self._granted, self._length + choice.budget), self._told)
+        self._last_grant = choice
+        if self._setting.repeats:
+            self._kernel.after(self._timeout.ms, self._stalled, self._length)
+        return Grant(self._granted, choice, fresh)
+
+    def _send(self, message: Window | Grant, tokens: int) -> None:
+        size = self._size(tokens)
+        self._request.bytes_up += size
+        there_ms = self._there_ms(size)
+        self._link_ms = (there_ms - self._kernel.now_ms) / self._device.up_share
+        if not self._setting.cloud.loses():
+            self._kernel.at(there_ms, self._arrive, message)
+
+    def _arrive(self, message: Window | Grant) -> None:
+        self._setting.cloud.receive(self._held, message)
+
+    def _size(self, tokens: int) -> float:
+        return self._broker.message_bytes + self._broker.token_bytes * tokens
+
+    def _there_ms(self, size: float) -> float:
+        return self._device.up.arrival_ms(self._kernel.now_ms, size, self._broker.latency_ms)
+
+    # What does not come
+
+    def _overdue(self, number: int) -> None:
+        """Ask again for what is in flight, if its oldest window has had no answer for too long."""
+        if self._over or not self._flight:
+            return
+        oldest = self._flight[0]
+        if oldest.number != number:
+            left_ms = oldest.published_ms + self._timeout.ms - self._kernel.now_ms
+            self._kernel.after(max(left_ms, 1.0), self._overdue, oldest.number)
+            return
+        self._request.repeats += 1
+        for window in self._flight:
+            self._send(window, window.size)
+        self._kernel.after(self._timeout.ms + self._pause_ms(), self._overdue, number)
+
+    def _stalled(self, length: int) -> None:
+        """Ask again for a grant under which nothing has come for too long."""
+        if self._over or self._granted <= self._length:
+            return
+        if self._length == length:
+            self._request.repeats += 1
+            self._send(Grant(self._granted, self._last_grant, fresh=False), 0)
+        self._kernel.after(self._timeout.ms + self._pause_ms(), self._stalled, self._length)
+
+    # Answers
+
+    def _say(self, answer: Answer) -> None:
+        """Send an answer down; it is read when it is there."""
+        if self._over:
+            return
+        size = self._size(answer.committed if isinstance(answer, Verdict) else 0)
+        self._request.bytes_down += size
+        there_ms = self._device.down.arrival_ms(self._kernel.now_ms, size, self._broker.latency_ms)
+        self._kernel.at(there_ms, self._read, answer)
+
+    def _read(self, answer: Answer) -> None:
+        if self._over:
+            return
+        if isinstance(answer, Opened):
+            self._take_place(answer)
+        elif answer.windows:
+            self._read_verdict(answer)
+        else:
+            self._read_stream(answer)
+
+    def _take_place(self, opened: Opened) -> None:
+        if self._opened:
+            return  # another verifier has taken the session over
+        self._opened = True
+        self._widest = opened.max_window
+        if self._made is not None:
+            window = self._made
+            self._launch(window)
+            self._send(window, window.size)
+        self._go_on()
+
+    def _read_verdict(self, verdict: Verdict) -> None:
+        last, flight = verdict.windows[-1], self._flight
+        ahead = verdict.accepted == verdict.drafted and (self._drafting is not None or flight[-1] is not last)
+        published_ms = verdict.windows[0].published_ms
+        if verdict.keeps:
+            while flight and flight[0].number <= last.number:
+                flight.popleft()
+        else:
+            flight.clear()
+            self._branch += 1
+            self._drafting = None
+        self._length = verdict.length
+        if self._drafting is None and not flight:
+            self._next = verdict.length
+        self._take_in(verdict, published_ms, ahead=ahead)
+        if not self._over:
+            self._go_on()
+
+    def _read_stream(self, verdict: Verdict) -> None:
+        self._length = self._next = verdict.length
+        self._branch += 1
+        self._take_in(verdict, self._asked_ms)
+        if self._over:
+            return
+        self._asked_ms = self._kernel.now_ms
+        choice, left = self._choice(), self._granted - self._length
+        if choice.mode is not Mode.SPECULATE and left < self._told - self._length:
+            granted = self._last_grant
+            other = verdict.choice is granted and far_from(choice.window, granted.window)
+            if other or (left <= RENEW * choice.budget and choice is not PAUSE):
+                self._publish_grant(choice)
+                return
+        if left <= 0:
+            self._go_on()
+
+    def _take_in(self, verdict: Verdict, since_ms: float, *, ahead: bool = False) -> None:
+        """Take note of a verdict, let the policy know, and end with the text."""
+        now_ms = self._kernel.now_ms
+        waited_ms = now_ms - since_ms
+        self._setting.record.read(self._request, verdict, waited_ms, now_ms)
+        self._widest = verdict.max_window
+        if self._setting.repeats:
+            self._timeout.observe(waited_ms)
+            if self._backoff is not None:
+                self._backoff.reset()
+        if verdict.finished:
+            self._end(FINISHED)
+        elif verdict.length >= self._leaves_at:
+            self._setting.cloud.abandon(self._held)
+            self._end(LEFT)
+        elif self._learns:
+            self._policy.observe(self._observation(verdict, waited_ms, ahead=ahead))
+
+    def _observation(self, verdict: Verdict, waited_ms: float, *, ahead: bool) -> Observation:
+        """Return what a verdict shows the policy."""
+        windows, device = verdict.windows, self._device
+        link_ms, self._link_ms = self._link_ms, None
+        guessed, right = (int(ahead), int(ahead and verdict.keeps)) if windows else self._guessed(verdict.length)
+        return Observation(
+            drafted=verdict.drafted,
+            accepted=verdict.accepted,
+            draft_ms=sum(window.draft_ms for window in windows),
+            draft_token_ms=device.draft_ms if windows else 0.0,
+            round_trip_ms=waited_ms,
+            queue_ms=verdict.queue_ms,
+            verify_ms=verdict.verify_ms,
+            committed=verdict.committed,
+            mode=verdict.choice.mode,
+            time_ms=self._kernel.now_ms,
+            part=verdict.part,
+            in_flight=windows[0].in_flight if windows else 0,
+            max_window=verdict.max_window,
+            batch_rows=verdict.batch_rows,
+            link_ms=link_ms,
+            confidences=tuple(one for window in windows for one in window.confidences),
+            guessed=guessed,
+            guessed_right=right,
+            guess_ms=0.0 if windows else guessed * device.draft_ms,
+            wanted=verdict.drafted,
+        )
+
+    def _guessed(self, length: int) -> tuple[int, int]:
+        """Return how many tokens of a stream were guessed by now, along with it, and how many of them right.
+
+        Some tokens in a row are guessed now and then; what is guessed behind a mistake is nobody's guess of this text.
+        """
+        now_ms = self._kernel.now_ms
+        draftless = not self._policy.uses_guesses or not self._device.drafts
+        if draftless or length < self._guess_from + GUESSED_TOKENS or now_ms < self._guess_free_ms:
+            return 0, 0
+        right = self._guesses.run(self._guess_from, GUESSED_TOKENS)
+        self._guess_from = max(self._guess_from + GUESS_EVERY_TOKENS, length)
+        self._guess_free_ms = now_ms + GUESSED_TOKENS * self._device.draft_ms
+        return min(right + 1, GUESSED_TOKENS), right
+
+    def _end(self, outcome: str) -> None:
+        """Be over, whatever is still on its way."""
+        self._over, self._drafting = True, None
+        self._setting.record.ended(self._request, outcome, self._kernel.now_ms)
+        self._done()

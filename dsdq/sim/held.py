@@ -1,0 +1,181 @@
+"""A session as a verifier of the simulation holds it: what was decided, and what waits for the next step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dsdq.policies.steering import Turnaround
+from dsdq.policies.window import Acceptance, Choice
+from dsdq.sim.guesses import Guesses
+from dsdq.sim.messages import Answer, Grant, Window
+
+if TYPE_CHECKING:
+    from dsdq.policies.paging import Holding
+    from dsdq.sim.verifier import Verifier
+
+UNKNOWN = 1 << 30
+
+
+class Round:
+    """What a session wants of a step: windows to be judged together, or, with none, the next tokens of a grant.
+
+    ``drafted`` positions are judged; those of a grant the verifier is to draft itself.
+    """
+
+    __slots__ = ("drafted", "windows")
+
+    def __init__(self, windows: tuple[Window, ...], drafted: int) -> None:
+        self.windows, self.drafted = windows, drafted
+
+    @property
+    def wanted(self) -> int:
+        """Return how many tokens the verifier is to draft."""
+        return 0 if self.windows else self.drafted
+
+
+class Held:
+    """One session. Its text has a ``prompt`` and ends by itself after ``output`` tokens, of which ``length`` are made.
+
+    ``told`` is where the verifier knows it to end: its ``max_tokens``.
+    """
+
+    __slots__ = (
+        "acceptance",
+        "ahead",
+        "answer",
+        "branch",
+        "decided",
+        "ended",
+        "fed",
+        "grant_choice",
+        "grant_end",
+        "guesses",
+        "holding",
+        "key",
+        "length",
+        "output",
+        "own_acceptance",
+        "own_guesses",
+        "part",
+        "pending",
+        "prompt",
+        "since_ms",
+        "tenant",
+        "told",
+        "turnaround",
+        "verifier",
+    )
+
+    def __init__(
+        self,
+        key: str,
+        tenant: str,
+        prompt: int,
+        output: int,
+        guesses: tuple[Guesses, Guesses],
+        answer: Callable[[Answer], None],
+        *,
+        known_length: bool,
+    ) -> None:
+        self.key, self.tenant, self.prompt, self.output = key, tenant, prompt, output
+        self.told = output if known_length else UNKNOWN
+        self.guesses, self.own_guesses = guesses
+        self.answer = answer
+        self.verifier: Verifier | None = None
+        self.holding: Holding | None = None
+        self.length, self.branch, self.decided = 0, 0, 0
+        self.pending: deque[Window] = deque()
+        self.ahead: list[Window] = []
+        self.grant_end, self.grant_choice, self.part = 0, Choice(0), 0
+        self.since_ms = 0.0
+        self.fed, self.ended = False, False
+        self.acceptance, self.own_acceptance = Acceptance(), Acceptance()
+        self.turnaround = Turnaround()
+
+    @property
+    def granted(self) -> bool:
+        """Say whether a grant is not used up."""
+        return self.grant_end > self.length
+
+    @property
+    def asks(self) -> bool:
+        """Say whether a round of it waits."""
+        return bool(self.pending) or self.grant_end > self.length
+
+    @property
+    def waits(self) -> bool:
+        """Say whether it could use a step: a round waits, or its text is not fed."""
+        return not self.ended and (self.asks or not self.fed)
+
+    @property
+    def cached(self) -> int:
+        """Return how many tokens of its text have keys and values."""
+        return 0 if self.holding is None else self.holding.cached
+
+    @property
+    def unfed(self) -> int:
+        """Return how many tokens are to be fed before its round: the text's last one goes with that."""
+        return self.prompt + self.length - 1 - self.cached
+
+    def receive(self, message: Window | Grant, now_ms: float) -> None:
+        """Take a round in; one that is decided, waits already or was given up is nothing new."""
+        if isinstance(message, Grant):
+            if message.end <= max(self.grant_end, self.length):
+                return
+            if not self.granted:
+                self.since_ms = now_ms
+                self.part = 0 if message.fresh else self.part
+            self.grant_end, self.grant_choice = message.end, message.choice
+            return
+        known = message.number <= self.decided or message.branch < self.branch
+        if known or any(one.number == message.number for one in (*self.pending, *self.ahead)):
+            return
+        message.arrived_ms = now_ms
+        if message.base > self.end:
+            self.ahead.append(message)
+            return
+        if not self.pending:
+            self.since_ms = now_ms
+            self.turnaround.asked(now_ms / 1000)
+        self.pending.append(message)
+        self._take_ahead()
+
+    @property
+    def end(self) -> int:
+        """Return the position behind all that is here in turn."""
+        return self.pending[-1].end if self.pending else self.length
+
+    def next_windows(self, merged_window: int) -> tuple[Window, ...]:
+        """Return the first waiting window with those behind it that go on where it ends, within so many tokens."""
+        pending = self.pending
+        if len(pending) == 1:
+            return (pending[0],)
+        windows = [pending[0]]
+        for window in list(pending)[1:]:
+            if window.end - self.length > merged_window:
+                break
+            windows.append(window)
+        return tuple(windows)
+
+    def answered(self, windows: tuple[Window, ...], now_ms: float) -> None:
+        """Take out windows that have their verdict, and what it has made stale."""
+        self.decided = windows[-1].number
+        for _ in windows:
+            self.pending.popleft()
+        self.pending = deque(one for one in self.pending if one.branch >= self.branch)
+        self.ahead = [one for one in self.ahead if one.branch >= self.branch]
+        self._take_ahead()
+        if self.pending:
+            self.since_ms = self.pending[0].arrived_ms
+        else:
+            self.turnaround.answered_s = now_ms / 1000
+
+    def _take_ahead(self) -> None:
+        """Let windows wait whose predecessors are here now."""
+        if not self.ahead:
+            return
+        self.ahead.sort(key=lambda one: one.number)
+        while self.ahead and self.ahead[0].base <= self.end:
+            self.pending.append(self.ahead.pop(0))

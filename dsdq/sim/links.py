@@ -1,0 +1,102 @@
+"""A connection's two directions: when a message that is sent now is there. TCP: nothing overtakes unless it is said."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import repeat
+
+from dsdq.sim.scenario.model import Link
+from dsdq.sim.streams import Streams
+
+NEVER_MS = float("inf")
+_PER_HOUR_MS = 3_600_000.0
+
+
+class Direction:
+    """One way of one connection, up or down. Bandwidth makes messages queue, losses make them late."""
+
+    __slots__ = (
+        "_chance",
+        "_free_ms",
+        "_jitter",
+        "_link",
+        "_ms_per_byte",
+        "_outages",
+        "_part",
+        "_reorder",
+        "_there_ms",
+    )
+
+    def __init__(
+        self, link: Link, streams: Streams, outages: Outages | None, numbers: tuple[int, int], *, up: bool
+    ) -> None:
+        self._link, self._outages = link, outages
+        self._part = link.up_share if up else 1 - link.up_share
+        kbps = link.up_kbps if up else link.down_kbps
+        self._ms_per_byte = 8 / kbps if kbps else 0.0
+        self._free_ms, self._there_ms = 0.0, 0.0
+        self._reorder = link.reorder if up else 0.0  # a session's log is read in order
+        name = "up" if up else "down"
+        self._jitter: Iterator[float] = (
+            streams.exponentials(link.jitter_ms / 2, f"jitter {name}", *numbers) if link.jitter_ms else repeat(0.0)
+        )
+        self._chance = streams.random(f"chance {name}", *numbers) if link.loss or link.reorder else None
+
+    def arrival_ms(self, now_ms: float, size: float, spare_ms: float = 0.0) -> float:
+        """Return when a message of ``size`` bytes is there that is sent now; ``spare_ms`` is what its reader adds."""
+        if self._outages is not None:
+            now_ms = self._outages.over_ms(now_ms)
+        if self._ms_per_byte:
+            now_ms = self._free_ms = max(self._free_ms, now_ms) + self._ms_per_byte * size
+        there_ms = now_ms + self._part * rtt_ms(self._link, now_ms) + next(self._jitter) + spare_ms
+        if self._chance is not None:
+            while self._chance.random() < self._link.loss:
+                there_ms += self._link.resend_ms
+            if self._reorder and self._chance.random() < self._reorder:
+                return there_ms + rtt_ms(self._link, now_ms)
+        if there_ms < self._there_ms:
+            return self._there_ms
+        self._there_ms = there_ms
+        return there_ms
+
+
+class Outages:
+    """When a connection is broken: at random, for random times."""
+
+    __slots__ = ("_begins_ms", "_ends_ms", "_lengths", "_pauses")
+
+    def __init__(self, link: Link, streams: Streams, numbers: tuple[int, int]) -> None:
+        self._pauses = streams.exponentials(_PER_HOUR_MS / link.drops_per_hour, "drops", *numbers)
+        self._lengths = streams.exponentials(1000 * link.drop_s, "drop lengths", *numbers)
+        self._begins_ms, self._ends_ms = 0.0, 0.0
+
+    def begin(self, now_ms: float) -> None:
+        """Begin a connection that holds now."""
+        self._begins_ms = now_ms + next(self._pauses)
+        self._ends_ms = self._begins_ms + next(self._lengths)
+
+    def over_ms(self, now_ms: float) -> float:
+        """Return when the connection holds again, now if it does."""
+        while now_ms >= self._ends_ms:
+            self._begins_ms = self._ends_ms + next(self._pauses)
+            self._ends_ms = self._begins_ms + next(self._lengths)
+        return self._ends_ms if now_ms >= self._begins_ms else now_ms
+
+
+def connect(link: Link, streams: Streams, numbers: tuple[int, int], now_ms: float) -> tuple[Direction, Direction]:
+    """Return the ways up and down of a connection that is made now; both break at the same times."""
+    outages = Outages(link, streams, numbers) if link.drops_per_hour else None
+    if outages is not None:
+        outages.begin(now_ms)
+    up = Direction(link, streams, outages, numbers, up=True)
+    return up, Direction(link, streams, outages, numbers, up=False)
+
+
+def rtt_ms(link: Link, now_ms: float) -> float:
+    """Return a link's round trip now, without jitter."""
+    if not link.trace:
+        return link.rtt_ms
+    times = [at_s for at_s, _ in link.trace]
+    length_s = times[-1] + (times[-1] - times[-2] if len(times) > 1 else 1.0)
+    return link.trace[bisect_right(times, (now_ms / 1000) % length_s) - 1][1]

@@ -1,0 +1,256 @@
+"""A verifier: who is ready goes into a step, in the order and within the bounds that the live policies say."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from dsdq.policies.batching import ORDERS, Residency, StepBudget, Tenure, Work, fill
+from dsdq.policies.fairness import FairShare
+from dsdq.policies.paging import BLOCK, Paging
+from dsdq.policies.steering import OwnDraft, Steering
+from dsdq.sim.costs import StepTimes
+from dsdq.sim.held import Held, Round
+from dsdq.sim.kernel import Kernel
+from dsdq.sim.messages import Opened, Request
+from dsdq.sim.places import WaitingRoom
+from dsdq.sim.record import Record
+from dsdq.sim.scenario.model import Scenario
+from dsdq.sim.step import Step, judge
+
+ROOM_MS = 50.0
+RECENT = 0.2
+"""As in the live verifier: how soon it looks for room in its KV cache again, and the newest step's weight in a mean."""
+
+
+class Verifier:
+    """One verifier, until it fails. ``sessions``, ``slots`` and ``row_ms`` are what its registry entry says."""
+
+    def __init__(self, wid: str, kernel: Kernel, scenario: Scenario, record: Record) -> None:
+        figures = scenario.verifiers
+        self.wid, self.slots, self.row_ms = wid, figures.slots, 0.0
+        self.held: dict[str, Held] = {}
+        self.waiting = WaitingRoom(scenario.broker.inbox_bound)
+        self.alive = True
+        self._kernel, self._record, self._times = kernel, record, StepTimes(figures)
+        self._budget = StepBudget(figures.step_tokens, figures.prefill_tokens)
+        self._paging = Paging(figures.kv_tokens // BLOCK, shares=False)
+        self._tenure, self._used_s = Tenure(), dict[str, float]()
+        self._fair = FairShare(within=ORDERS[scenario.batching.order], prefill_tokens=figures.prefill_tokens)
+        self._fair.weights = {name: tenant.weight for name, tenant in scenario.tenants.items()}
+        self._shared = len(scenario.tenants) > 1
+        self._steering = Steering(figures.step_tokens, brief=False)
+        self._steers, self._lingers = scenario.window.steered, scenario.batching.lingers
+        self._agreed = scenario.window.max_window
+        self._ready: dict[str, Held] = {}
+        self._busy, self._idle_since_ms, self._idle_ms = False, 0.0, 0.0
+        self._turn, self._lingering, self._awaited = 0, False, set[str]()
+
+    @property
+    def sessions(self) -> int:
+        """Return how many sessions it holds."""
+        return len(self.held)
+
+    def open(self, held: Held) -> bool:
+        """Take a session in, or let it wait for a place; False where its tenant has too many that wait."""
+        if len(self.held) >= self.slots:
+            return self.waiting.add(held)
+        self.admit(held)
+        return True
+
+    def admit(self, held: Held) -> None:
+        """Give a session a place and say so; what waits of it, or is not fed, is ready."""
+        self.held[held.key] = held
+        self._paging.admit(held.key, "")
+        held.verifier, held.holding = self, self._paging[held.key]
+        held.fed = not held.unfed
+        held.answer(Opened(self._agreed))
+        self._offer(held)
+
+    def release(self, held: Held) -> None:
+        """Forget a session, and give its place to one that waits."""
+        held.verifier, held.holding = None, None
+        self._ready.pop(held.key, None)
+        self._used_s.pop(held.key, None)
+        if self.held.pop(held.key, None) is not None:
+            self._paging.release(held.key)
+        if self.alive and len(self.held) < self.slots and (waiting := self.waiting.next()) is not None:
+            self.admit(waiting)
+
+    def fits(self, held: Held) -> bool:
+        """Say whether a session could run, if it were alone."""
+        return held.prompt + held.output + self._agreed <= self._paging.blocks * BLOCK
+
+    def receive(self, held: Held, message: Request) -> None:
+        """Take a round of a session in."""
+        held.receive(message, self._kernel.now_ms)
+        self._offer(held)
+
+    def fail(self) -> list[Held]:
+        """Die; return the sessions that others are to take over. What the step that runs would have said is lost."""
+        self.alive = False
+        orphans = [*self.held.values(), *self.waiting.clear()]
+        for held in orphans:
+            held.verifier, held.holding = None, None
+        self.held, self._ready = {}, {}
+        return orphans
+
+    # When to begin a step
+
+    def _offer(self, held: Held) -> None:
+        """Let a session take part in the next step if it could use one; begin that if nothing else is waited for."""
+        if not held.waits:
+            return
+        self._ready[held.key] = held
+        if not self._busy:
+            self._busy = True
+            self._idle_ms += self._kernel.now_ms - self._idle_since_ms
+            self._plan(self._wait_ms())
+        elif self._lingering:
+            self._awaited.discard(held.key)
+            if not self._awaited:
+                self._plan(0.0)
+
+    def _plan(self, wait_ms: float) -> None:
+        """Begin a step then; what comes at the same moment joins it."""
+        self._turn += 1
+        self._lingering = wait_ms > 0
+        self._kernel.after(wait_ms, self._begin, self._turn)
+
+    def _wait_ms(self) -> float:
+        """Return for how long rounds that are nearly here are waited for: where that serves more of them in a time."""
+        if not self._lingers:
+            return 0.0
+        waiting = [1 + (held.pending[0].size if held.pending else 0) for held in self._ready.values() if held.asks]
+        if not waiting:
+            return 0.0
+        now_s = self._kernel.now_ms / 1000
+        due = [(left, held.key) for held in self.held.values() if (left := held.turnaround.due_s(now_s)) is not None]
+        wait_s = self._steering.linger_s(waiting, [left for left, _ in due])
+        self._awaited = {key for left, key in due if left <= wait_s}
+        return 1000 * wait_s
+
+    # Steps
+
+    def _begin(self, turn: int) -> None:
+        """Begin a step with whoever is ready."""
+        if turn != self._turn or not self.alive:
+            return
+        self._lingering = False
+        if not self._ready:
+            self._busy, self._idle_since_ms = False, self._kernel.now_ms
+            return
+        step = self._next_step()
+        if step is None:
+            self._plan(ROOM_MS)
+            return
+        wanted = step.measure()
+        step.draft_ms = self._times.draft_ms(wanted) if wanted else 0.0
+        step.took_ms = step.draft_ms + self._times.step_ms(len(step.rows), step.positions, step.context)
+        self._kernel.after(step.took_ms, self._end, step)
+
+    def _next_step(self) -> Step | None:
+        """Return the step that the policies make of what is ready; None where there is no room for anybody."""
+        now_s, ready = self._kernel.now_ms / 1000, self._ready
+        asking = sum(held.asks for held in ready.values())
+        rounds = {key: self._round(held, asking) for key, held in ready.items() if held.asks}
+        works = [
+            Work(
+                key,
+                held.cached,
+                held.unfed,
+                rounds[key].drafted + 1 if key in rounds else 0,
+                held.since_ms / 1000,
+                held.tenant,
+            )
+            for key, held in ready.items()
+        ]
+        room = Residency(self._paging, self._used_s, self._tenure, now_s)
+        shares = fill(self._fair.order(works), self._budget, room)
+        self._record.evictions += len(room.evicted)
+        rows = [(ready[one.session], one.prefill, rounds[one.session] if one.verify else None) for one in shares]
+        if not rows:
+            return None
+        for share in shares:
+            self._used_s[share.session] = now_s
+        step = Step(self._kernel.now_ms, rows, asking)
+        if self._shared:
+            step.crowd = Counter(ready[key].tenant for key in rounds)
+            verified = {share.session for share in shares if share.verify}
+            self._fair.kept_waiting(ready[key].tenant for key in rounds if key not in verified)
+        return step
+
+    def _round(self, held: Held, asking: int) -> Round:
+        """Return what a session that asks wants of a step that so many ask for."""
+        if held.pending:
+            several = len(held.pending) > 1
+            windows = held.next_windows(self._steering.merged_window(held.acceptance, asking) if several else 0)
+            return Round(windows, max(windows[-1].end - held.length, 0))
+        wanted = min(held.grant_choice.window, self._agreed, min(held.grant_end, held.told) - held.length - 1)
+        if wanted > 0:
+            wanted = min(wanted, self._steering.own_window(held.own_acceptance, asking))
+        return Round((), max(wanted, 0))
+
+    def _end(self, step: Step) -> None:
+        """Say what the step came to, and begin the next."""
+        if not self.alive:
+            return
+        rows = step.verified
+        for held, prefill, verified in step.rows:
+            if held.verifier is not self:
+                continue
+            if verified is not None:
+                self._answer(held, verified, step, rows)
+            elif held.holding is not None:
+                held.holding.cached += prefill
+                held.fed = held.fed or not held.unfed
+            if not held.waits:
+                self._ready.pop(held.key, None)
+        self._record.stepped(step, self._kernel.now_ms)
+        if rows:
+            self._learn(step, rows)
+        if self._ready:
+            self._plan(self._wait_ms())
+        else:
+            self._busy, self._idle_since_ms = False, self._kernel.now_ms
+
+    def _answer(self, held: Held, verified: Round, step: Step, rows: int) -> None:
+        """Commit a round and say so."""
+        now_ms = self._kernel.now_ms
+        verdict = judge(held, verified, step, now_ms, rows)
+        held.length, held.fed = verdict.length, True
+        if held.holding is not None:
+            held.holding.cached = held.prompt + held.length - 1
+        if verified.windows:
+            held.branch += not verdict.keeps
+            held.acceptance.add(verdict.drafted, verdict.accepted, verdict.committed)
+            held.own_acceptance.add(0, 0, verdict.committed)
+            held.answered(verified.windows, now_ms)
+        else:
+            held.branch, held.part, held.since_ms = held.branch + 1, held.part + 1, now_ms
+            held.own_acceptance.add(verdict.drafted, verdict.accepted, verdict.committed)
+            held.acceptance.add(0, 0, verdict.committed)
+            if verified.wanted:
+                step.own[held.key] = OwnDraft(verdict.drafted, verdict.accepted, verdict.committed)
+        verdict.max_window = self._next_window(held, step)
+        held.ended = verdict.finished
+        if held.ended:
+            self.release(held)
+        held.answer(verdict)
+
+    def _next_window(self, held: Held, step: Step) -> int:
+        """Return how far a session's device may draft next."""
+        if not self._steers:
+            return self._agreed
+        crowd = step.asking if step.crowd is None else self._fair.crowd(held.tenant, step.crowd)
+        return self._steering.next_window(held.acceptance, self._agreed, step.asking, crowd)
+
+    def _learn(self, step: Step, rows: int) -> None:
+        """Take in what a step took, and let each tenant's account have its part."""
+        self._steering.take_in(len(step.rows), step.positions, step.took_ms, self._idle_ms, step.drafts)
+        self._idle_ms = 0.0
+        self.row_ms += (RECENT if self.row_ms else 1.0) * (step.took_ms / rows - self.row_ms)
+        if self._shared:
+            tenants = {held.key: held.tenant for held, _, _ in step.rows}
+            for session, took_ms in self._steering.parts_ms(step.positions_of(), step.took_ms, step.drafts).items():
+                self._fair.charge(tenants[session], took_ms)
+            self._fair.prices = self._steering.prices(len(step.rows))
