@@ -1,4 +1,4 @@
-"""What comes with dsdq: profiles of devices, verifiers, links and workloads, each figure with its source; and presets."""
+"""What comes with dsdq: presets, and profiles of which every figure has its source."""
 
 from __future__ import annotations
 

@@ -9,27 +9,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
+from pydantic import Field, Strict, field_validator, model_validator
 
 from dsdq.contract import MAX_WINDOW
-from dsdq.errors import ConfigError
-from dsdq.policies import batching, routing
-from dsdq.policies.window import MAX_DEPTH, Mode, Offer, load_policy
+from dsdq.policies.window import Mode
+from dsdq.sim.scenario.deciding import Batching, Parallel, Routing, Window
+from dsdq.sim.scenario.parts import At, Name, NotNegative, Part, Positive, Share, Text
 from dsdq.tenants.usage import PRICED
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-NotNegative = Annotated[float, Field(ge=0.0, le=1e9, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0.0, le=1e9, allow_inf_nan=False)]
-Text = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")]
-At = Annotated[tuple[NotNegative, NotNegative], Strict(strict=False)]
-"""When, in seconds, and what from then on."""
-
-
-class Part(BaseModel):
-    """Part of a scenario: unknown fields are errors, and nothing changes once it is read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Lengths(Part):
@@ -286,72 +272,6 @@ class Way(StrEnum):
     PARALLEL = "dsi"
 
 
-class Window(Part):
-    """How far devices draft.
-
-    Attributes:
-        policy: as ``dsdq generate --policy`` takes it.
-        max_window: tokens, the contract's bound.
-        max_depth: windows in flight.
-        steered: whether verifiers ask for narrower windows under load, as dsdq's do.
-    """
-
-    policy: str = "optimal"
-    max_window: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = 32
-    max_depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = 4
-    steered: bool = True
-
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        try:
-            load_policy(self.policy, Offer(self.max_window, self.max_depth, frozenset(Mode)))
-        except ConfigError as error:
-            msg = f"policy: {error}"
-            raise ValueError(msg) from None
-        return self
-
-
-class Parallel(Part):
-    """Speculation parallelism (DSI, arXiv 2405.14105): several targets verify parts of one text at the same time.
-
-    Attributes:
-        targets: that work on one text.
-        lookahead: draft tokens of each verification.
-    """
-
-    targets: Annotated[int, Field(ge=1, le=64)] = 4
-    lookahead: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = 1
-
-
-class Routing(Part):
-    """Which verifier a new session goes to."""
-
-    policy: str = "power-of-two"
-
-    @field_validator("policy")
-    @classmethod
-    def _known(cls, policy: str) -> str:
-        if policy not in routing.POLICIES:
-            msg = f"expected one of {', '.join(routing.POLICIES)}, got {policy!r}"
-            raise ValueError(msg)
-        return policy
-
-
-class Batching(Part):
-    """What goes into a step: the order within a tenant, and whether steps wait for rounds that are nearly here."""
-
-    order: str = "fifo"
-    lingers: bool = True
-
-    @field_validator("order")
-    @classmethod
-    def _known(cls, order: str) -> str:
-        if order not in batching.ORDERS:
-            msg = f"expected one of {', '.join(batching.ORDERS)}, got {order!r}"
-            raise ValueError(msg)
-        return order
-
-
 class Slo(Part):
     """What counts as served well; a request that keeps to all of these is good."""
 
@@ -364,7 +284,7 @@ class Prices(Part):
     """What is paid for: ``per_million`` as in a price book (``dsdq usage --prices``), and energy."""
 
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
-    per_million: dict[str, NotNegative] = {}
+    per_million: dict[str, NotNegative] = Field(default_factory=dict)
     per_kwh: NotNegative = 0.0
 
     @field_validator("per_million")
@@ -397,8 +317,8 @@ class Scenario(Part):
     way: Annotated[Way, Strict(strict=False)] = Way.DISTRIBUTED
     devices: Annotated[dict[Name, Devices], Field(min_length=1, max_length=1000)]
     verifiers: Verifiers = Verifiers()
-    workloads: dict[Name, Workload] = {"default": Workload()}
-    tenants: dict[Name, Tenant] = {"default": Tenant()}
+    workloads: dict[Name, Workload] = Field(default_factory=lambda: {"default": Workload()})
+    tenants: dict[Name, Tenant] = Field(default_factory=lambda: {"default": Tenant()})
     broker: Broker = Broker()
     window: Window = Window()
     parallel: Parallel = Parallel()
@@ -421,7 +341,9 @@ class Scenario(Part):
         if self.warm_up_s >= self.duration_s:
             msg = f"warm_up_s: expected less than duration_s ({self.duration_s:g}), got {self.warm_up_s:g}"
             raise ValueError(msg)
-        if self.way in {Way.COLOCATED, Way.PARALLEL} and self.verifiers.draft is None:
-            msg = f"verifiers.draft: expected a drafter for the way {self.way}, got none"
-            raise ValueError(msg)
+        if self.verifiers.draft is None:
+            if self.way in {Way.COLOCATED, Way.PARALLEL}:
+                msg = f"verifiers.draft: expected a drafter for the way {self.way}, got none"
+                raise ValueError(msg)
+            self.window.check({*Mode} - {Mode.COLOCATED}, "window.")
         return self

@@ -13,7 +13,9 @@ from pydantic import Field, Strict, ValidationError, model_validator
 
 from dsdq.errors import ConfigError
 from dsdq.sim.scenario.mistakes import plain, told
-from dsdq.sim.scenario.model import Name, NotNegative, Part, Share
+from dsdq.sim.scenario.model import Scenario
+from dsdq.sim.scenario.parts import Name, NotNegative, Part, Share
+from dsdq.sim.texts import Recording, Recordings
 
 MAX_LINES = 1_000_000
 MAX_LINE_BYTES = 4_000_000
@@ -23,7 +25,7 @@ MAX_TEXT_TOKENS = 200_000
 Tokens = Annotated[int, Field(ge=1, le=MAX_TEXT_TOKENS)]
 
 
-class Request(Part):
+class Arrival(Part):
     """A request as it came.
 
     Attributes:
@@ -41,7 +43,7 @@ class Request(Part):
     tenant: Name | None = None
 
 
-class Drafted(Part):
+class _Recording(Part):
     """A text, and which guesses of the draft model were right.
 
     Attributes:
@@ -50,53 +52,85 @@ class Drafted(Part):
     """
 
     right: Annotated[str, Field(pattern=r"^[01]+$", max_length=MAX_TEXT_TOKENS)]
-    confidences: Annotated[tuple[Share, ...], Strict(strict=False)] | None = None
+    confidences: Annotated[tuple[Share, ...], Strict(strict=False)] = ()
 
     @model_validator(mode="after")
     def _alike(self) -> Self:
-        if self.confidences is not None and len(self.confidences) != len(self.right):
+        if self.confidences and len(self.confidences) != len(self.right):
             msg = f"confidences: expected {len(self.right)}, one for each of right, got {len(self.confidences)}"
             raise ValueError(msg)
         return self
 
 
-P = TypeVar("P", Request, Drafted)
+P = TypeVar("P", bound=Part)
+T = TypeVar("T")
 
 
-def read_requests(file: Path) -> tuple[Request, ...]:
+def read_arrivals(file: Path) -> tuple[Arrival, ...]:
     """Return a trace's requests.
 
     Raises:
         ConfigError: the file cannot be read, a line is not a request, or a request came before the one above it.
     """
-    requests: list[Request] = []
-    for number, request in _read(file, Request):
-        if requests and request.at_s < requests[-1].at_s:
-            last_s = requests[-1].at_s
-            raise ConfigError(f"{_line(file, number)}: at_s: expected at least {last_s:g}, got {request.at_s:g}")
-        requests.append(request)
-    return _some(file, requests)
+    arrivals: list[Arrival] = []
+    for number, arrival in _read(file, Arrival):
+        if arrivals and arrival.at_s < arrivals[-1].at_s:
+            last_s = arrivals[-1].at_s
+            raise ConfigError(f"{_line(file, number)}: at_s: expected at least {last_s:g}, got {arrival.at_s:g}")
+        arrivals.append(arrival)
+    return _some(file, arrivals)
 
 
-def read_drafted(file: Path) -> tuple[Drafted, ...]:
+def read_recordings(file: Path) -> tuple[Recording, ...]:
     """Return a trace's texts.
 
     Raises:
         ConfigError: the file cannot be read, or a line is not such a text.
     """
-    return _some(file, [text for _, text in _read(file, Drafted)])
+    return _some(file, [Recording(text.right, text.confidences) for _, text in _read(file, _Recording)])
 
 
-def write_trace(file: Path, parts: Iterable[Request] | Iterable[Drafted]) -> None:
-    """Write requests or texts, one a line.
+def recordings(scenario: Scenario) -> Recordings:
+    """Return the texts of a scenario's acceptance traces, as :func:`dsdq.sim.run.simulate` takes them.
+
+    Raises:
+        ConfigError: as :func:`read_recordings`.
+    """
+    accepted = [
+        acceptance
+        for workload in scenario.workloads.values()
+        for acceptance in (workload.acceptance, workload.own_acceptance)
+        if acceptance is not None
+    ]
+    return {one.trace: read_recordings(Path(one.trace)) for one in accepted if one.trace is not None}
+
+
+def write_arrivals(file: Path, arrivals: Iterable[Arrival]) -> None:
+    """Write a trace of requests.
 
     Raises:
         ConfigError: the file cannot be written.
     """
+    _write(file, arrivals)
+
+
+def write_recordings(file: Path, texts: Iterable[Recording]) -> None:
+    """Write a trace of texts.
+
+    Raises:
+        ConfigError: the file cannot be written, or a text is not one that could be read again.
+    """
+    try:
+        _write(file, (_Recording(right=text.right, confidences=text.confidences) for text in texts))
+    except ValidationError as error:
+        raise ConfigError(f"trace {plain(str(file))}: {told(error, _Recording)}") from None
+
+
+def _write(file: Path, parts: Iterable[Part]) -> None:
     try:
         with file.open("w", encoding="utf-8") as stream:
-            stream.writelines(part.model_dump_json(exclude_none=True) + "\n" for part in parts)
-    except (OSError, ValueError) as error:
+            stream.writelines(part.model_dump_json(exclude_defaults=True) + "\n" for part in parts)
+    except OSError as error:
         raise ConfigError(
             f"trace {plain(str(file))}: expected a file that can be written, got: {_why(error)}"
         ) from None
@@ -129,7 +163,7 @@ def _lines(file: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
         yield number, line
 
 
-def _some(file: Path, parts: list[P]) -> tuple[P, ...]:
+def _some(file: Path, parts: list[T]) -> tuple[T, ...]:
     if not parts:
         raise ConfigError(f"trace {plain(str(file))}: expected at least one line, got none")
     return tuple(parts)

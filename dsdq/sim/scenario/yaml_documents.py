@@ -23,7 +23,8 @@ class _Loader(SafeLoader):
     """The safe loader, but a key that comes twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - PyYAML's
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        """See PyYAML; fields have names, and each comes once."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         seen: set[Hashable] = set()
         for key in keys:
             if not isinstance(key, str):
@@ -42,7 +43,7 @@ def load(text: str) -> object:
             values.
     """
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):  # type: ignore[no-untyped-call]
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
             raise ConfigError("expected YAML without aliases (*name), got one")
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
     except _NOT_YAML as error:
