@@ -142,8 +142,8 @@ def main() -> int:
     arguments = options(__doc__, quick="shorter simulations").parse_args()
     found = one_core(quick=arguments.quick)
     print(
-        f"20 x 600, static:4    {found['requests_per_s']:>10,.0f} requests/s, {found['rounds_per_request']:.1f} rounds each; "
-        f"{found['events_per_s']:,.0f} events/s"
+        f"20 x 600, static:4    {found['requests_per_s']:>10,.0f} requests/s, {found['events_per_s']:,.0f} events/s; "
+        f"{found['rounds_per_request']:.1f} rounds a request"
     )
     for name in ("heap", "simpy"):
         print(f"bare {name:<17}{found[f'{name}_events_per_s']:>10,.0f} events/s")
