@@ -52,3 +52,10 @@ def test_the_wheel_names_its_commands_and_refuses_the_verifier_politely(device_p
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
     assert "dsdq[torch]" in ended.stderr
+
+
+def test_the_wheel_brings_the_simulators_presets_and_profiles(device_python: Path) -> None:
+    program = (
+        "from dsdq.sim.scenario import load_scenario, presets; print(*[load_scenario(one).name for one in presets()])"
+    )
+    assert "paper-20x600" in run(device_python, "-c", program).split()
