@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from dsdq.threads import share_cores
 
 share_cores()  # with the processes that tests start, and with other tests that run beside these
+# A shell lets its background jobs ignore Ctrl-C, and what they start inherits that: processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import torch
 
