@@ -30,7 +30,8 @@ def device_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder / "venv")
     python = folder / "venv" / "bin" / "python"
     pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
-    run(*pip, "install", "-q", "-c", ROOT / "constraints.txt", wheel)
+    # Most of what it installs is never imported here, so that compiling all of it would take longer than the tests.
+    run(*pip, "install", "-q", "--no-compile", "-c", ROOT / "constraints.txt", wheel)
     return python
 
 
