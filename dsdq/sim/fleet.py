@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dsdq.policies.window import Mode, Offer, load_policy
 from dsdq.sim.device import Generation
 from dsdq.sim.held import UNKNOWN
+from dsdq.sim.nodes import Reading
 from dsdq.sim.record import REFUSED, Request
 from dsdq.sim.scenario.model import Scenario, Way
 from dsdq.sim.setting import Device, Setting

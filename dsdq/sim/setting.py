@@ -8,6 +8,7 @@ from random import Random
 from dsdq.sim.cloud import Cloud
 from dsdq.sim.kernel import Kernel
 from dsdq.sim.links import connect, rtt_ms
+from dsdq.sim.nodes import Nodes
 from dsdq.sim.record import Record
 from dsdq.sim.scenario.model import Broker, Devices
 from dsdq.sim.streams import Streams
@@ -39,7 +40,8 @@ class Setting:
     """What a text meets: the clock, the verifiers, the queue between, and the notes that are taken.
 
     ``known_length`` says whether a device knows where its text ends, ``max_window`` is the contract's. ``repeats`` says
-    whether messages can get lost for good, so that rounds are asked for again.
+    whether messages can get lost for good, so that rounds are asked for again. Where several targets work on one text,
+    ``nodes`` of them make it, and no verifier.
     """
 
     kernel: Kernel
@@ -49,3 +51,4 @@ class Setting:
     max_window: int
     known_length: bool
     repeats: bool
+    nodes: Nodes | None = None

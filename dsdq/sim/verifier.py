@@ -210,7 +210,7 @@ class Verifier:
                 held.fed = held.fed or not held.unfed
             if not held.waits:
                 self._ready.pop(held.key, None)
-        self._record.stepped(step, self._kernel.now_ms)
+        self._record.worked(step.started_ms, self._kernel.now_ms, len(step.rows), step.positions)
         if rows:
             self._learn(step, rows)
         if self._ready:
