@@ -101,8 +101,16 @@ class Fleet:
         if figures.leave:
             luck = device.luck("leave")
             leaves_at = luck.randrange(text.output) if luck.random() < figures.leave else UNKNOWN
+        setting, nodes = self._setting, self._setting.nodes
+
+        def _done() -> None:
+            self._done(request)
+
+        if nodes is not None:
+            Reading(setting, request, device, text.guesses[1], _done, leaves_at).begin(nodes)
+            return
         policy = load_policy(self._policy, self._offer)
-        Generation(self._setting, request, policy, device, text.guesses, lambda: self._done(request), leaves_at).begin()
+        Generation(setting, request, policy, device, text.guesses, _done, leaves_at).begin()
 
     def _done(self, request: Request) -> None:
         """Begin the next text of a device that has ended one."""

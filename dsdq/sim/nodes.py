@@ -1,4 +1,4 @@
-"""Nodes of targets that work on one text at a time (:mod:`dsdq.sim.dsi`), and the devices that only read what they make.
+"""Nodes of targets that work on one text at a time (:mod:`dsdq.sim.dsi`), and the devices that read what they make.
 
 A request goes to a node by the routing policy, waits there for its turn, and has all targets of the node until its text
 is done; its tokens are sent as soon as they are certain.
