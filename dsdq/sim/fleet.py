@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Iterator
 
 from dsdq.policies.window import Mode, Offer, load_policy
-from dsdq.sim.device import Device, Generation, Setting
+from dsdq.sim.device import Generation
 from dsdq.sim.held import UNKNOWN
 from dsdq.sim.record import Request
 from dsdq.sim.scenario.model import Scenario, Way
+from dsdq.sim.setting import Device, Setting
 from dsdq.sim.streams import Streams
 from dsdq.sim.texts import Text, Texts
 
@@ -92,7 +93,7 @@ class Fleet:
 
     def _make(self, request: Request, text: Text) -> None:
         figures, numbers = self._figures, (self._number, request.number)
-        device = Device(figures, self._streams, numbers, self._kernel.now_ms)
+        device = Device(figures, self._setting.broker, self._streams, numbers, self._kernel.now_ms)
         leaves_at = UNKNOWN
         if figures.leave:
             luck = self._streams.random("leave", *numbers)

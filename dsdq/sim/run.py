@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dsdq.sim.cloud import Cloud
-from dsdq.sim.device import Setting
 from dsdq.sim.fleet import Fleet
 from dsdq.sim.kernel import Kernel
 from dsdq.sim.record import Log, Record
 from dsdq.sim.scenario.model import Scenario
+from dsdq.sim.setting import Setting
 from dsdq.sim.streams import Streams
 from dsdq.sim.texts import Recordings, Texts
 

@@ -33,6 +33,7 @@ class Verifier:
         self.alive = True
         self._kernel, self._record, self._times = kernel, record, StepTimes(figures)
         self._budget = StepBudget(figures.step_tokens, figures.prefill_tokens)
+        self._between_ms = figures.between_ms
         self._paging = Paging(figures.kv_tokens // BLOCK, shares=False)
         self._tenure, self._used_s = Tenure(), dict[str, float]()
         self._fair = FairShare(within=ORDERS[scenario.batching.order], prefill_tokens=figures.prefill_tokens)
@@ -208,7 +209,14 @@ class Verifier:
         self._record.stepped(step, self._kernel.now_ms)
         if rows:
             self._learn(step, rows)
-        if self._ready:
+        if self._between_ms:
+            self._kernel.after(self._between_ms, self._go_on)
+        else:
+            self._go_on(None)
+
+    def _go_on(self, _: object) -> None:
+        """Begin the next step if anybody is ready for it."""
+        if self._ready and self.alive:
             self._plan(self._wait_ms())
         else:
             self._busy, self._idle_since_ms = False, self._kernel.now_ms
