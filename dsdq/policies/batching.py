@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from operator import attrgetter
+from typing import NamedTuple, Protocol
 
 from dsdq.policies.paging import Paging
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """What one session could use now, in token positions.
 
     ``cached`` positions have keys and values, ``prefill`` behind them have not yet, ``verify`` behind those are of a
@@ -29,8 +29,7 @@ class Work:
     tenant: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """What one session gets of a step: ``verify`` is all of its work's, once its prefill ends in this step, or 0."""
 
     session: str
@@ -52,7 +51,7 @@ Order = Callable[[Iterable[Work]], Sequence[Work]]
 
 def first_in_first_out(works: Iterable[Work]) -> Sequence[Work]:
     """Return the works, longest waiting first."""
-    return sorted(works, key=lambda work: work.since_s)
+    return sorted(works, key=attrgetter("since_s"))
 
 
 def like_lengths_together(works: Iterable[Work]) -> Sequence[Work]:
@@ -143,7 +142,8 @@ class Residency:
             # What is free, and what becomes free, is kept for one that has waited too long.
             self._kept = impatient
             return False
-        self._paging.reserve(work.session, tokens)
+        if lacking:
+            self._paging.reserve(work.session, tokens)
         self._busy.add(work.session)
         return True
 

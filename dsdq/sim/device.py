@@ -26,6 +26,10 @@ LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS = 100.0, 5000.0
 FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 50.0, 2000.0
 
 
+def _unheard(_: Answer) -> None:
+    """Take an answer that nobody waits for."""
+
+
 class Generation:
     """See the module. ``done`` is called when the text is over, whatever became of it.
 
@@ -150,8 +154,8 @@ class Generation:
 
     def _draft(self, choice: Choice, reading_ms: float = 0.0) -> None:
         """Draft a window behind all that is in flight, as wide as policy, verifier and text allow."""
-        size = max(min(choice.window, self._setting.max_window, self._widest, self._told - self._next - 1), 0)
-        if not size:
+        size = min(choice.window, self._widest, self._told - self._next - 1)
+        if size <= 0:
             if not self._flight:
                 self._publish_grant(Choice(0, 1, Mode.TARGET_ONLY, 1))
             return
@@ -383,5 +387,6 @@ class Generation:
     def _end(self, outcome: str) -> None:
         """Be over, whatever is still on its way."""
         self._over, self._drafting = True, None
+        self._held.answer = _unheard  # nor does anything hold on to what is over
         self._setting.record.ended(self._request, outcome, self._kernel.now_ms)
         self._done()

@@ -22,7 +22,8 @@ class Request:
     """One request, and what became of it. Times in milliseconds on the clock, lengths in tokens.
 
     ``network_ms``, ``queue_ms`` and ``verify_ms`` are sums over its verdicts of what each was waited for; ``draft_ms``
-    over all that was drafted. ``stream_tokens`` were committed where the device did not draft.
+    over all that was drafted. ``stream_tokens`` were committed where the device did not draft. The last ``chosen``
+    verdicts came under one ``choice``.
     """
 
     number: int
@@ -50,6 +51,8 @@ class Request:
     bytes_down: float = 0.0
     repeats: int = 0
     retries: int = 0
+    choice: Choice | None = None
+    chosen: int = 0
 
 
 class Record:
@@ -89,12 +92,21 @@ class Record:
             request.stream_tokens += verdict.committed
         request.queue_ms += verdict.queue_ms
         request.verify_ms += verdict.verify_ms
-        request.network_ms += max(waited_ms - verdict.queue_ms - verdict.verify_ms, 0.0)
-        self.choices[verdict.choice] += 1
+        request.network_ms += waited_ms - verdict.queue_ms - verdict.verify_ms
+        if verdict.choice is request.choice:
+            request.chosen += 1
+        else:
+            self._chose(request)
+            request.choice, request.chosen = verdict.choice, 1
         if self.begin_ms <= now_ms < self.end_ms:
             self.committed += verdict.committed
         if self.log is not None:
             self.log(now_ms, "verdict", request.number, verdict.length, verdict.accepted, verdict.drafted)
+
+    def _chose(self, request: Request) -> None:
+        """Count the verdicts in turn that came under one choice."""
+        if request.choice is not None:
+            self.choices[request.choice] += request.chosen
 
     def stepped(self, step: Step, now_ms: float) -> None:
         """Take note of a step that has ended, as far as it lies within what is measured."""
@@ -108,6 +120,7 @@ class Record:
     def ended(self, request: Request, outcome: str, now_ms: float) -> None:
         """Take note of what became of a request."""
         request.outcome, request.ended_ms = outcome, now_ms
+        self._chose(request)
         if self.log is not None:
             self.log(now_ms, outcome, request.number, request.committed)
 

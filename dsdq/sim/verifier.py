@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from dsdq.policies.batching import ORDERS, Residency, StepBudget, Tenure, Work, fill
+from dsdq.policies.batching import ORDERS, Residency, StepBudget, Tenure, fill
 from dsdq.policies.fairness import FairShare
 from dsdq.policies.paging import BLOCK, Paging
 from dsdq.policies.steering import OwnDraft, Steering
@@ -41,7 +41,7 @@ class Verifier:
         self._shared = len(scenario.tenants) > 1
         self._steering = Steering(figures.step_tokens, brief=False)
         self._steers, self._lingers = scenario.window.steered, scenario.batching.lingers
-        self._agreed = scenario.window.max_window
+        self._agreed, self._drafts = scenario.window.max_window, figures.draft is not None
         self._ready: dict[str, Held] = {}
         self._busy, self._idle_since_ms, self._idle_ms = False, 0.0, 0.0
         self._turn, self._lingering, self._awaited = 0, False, set[str]()
@@ -152,19 +152,10 @@ class Verifier:
     def _next_step(self) -> Step | None:
         """Return the step that the policies make of what is ready; None where there is no room for anybody."""
         now_s, ready = self._kernel.now_ms / 1000, self._ready
-        asking = sum(held.asks for held in ready.values())
-        rounds = {key: self._round(held, asking) for key, held in ready.items() if held.asks}
-        works = [
-            Work(
-                key,
-                held.cached,
-                held.unfed,
-                rounds[key].drafted + 1 if key in rounds else 0,
-                held.since_ms / 1000,
-                held.tenant,
-            )
-            for key, held in ready.items()
-        ]
+        asks = [held for held in ready.values() if held.asks]
+        asking = len(asks)
+        rounds = {held.key: self._round(held, asking) for held in asks}
+        works = [held.work(rounds.get(key)) for key, held in ready.items()]
         room = Residency(self._paging, self._used_s, self._tenure, now_s)
         shares = fill(self._fair.order(works), self._budget, room)
         self._record.evictions += len(room.evicted)
@@ -185,7 +176,7 @@ class Verifier:
         if held.pending:
             several = len(held.pending) > 1
             windows = held.next_windows(self._steering.merged_window(held.acceptance, asking) if several else 0)
-            return Round(windows, max(windows[-1].end - held.length, 0))
+            return Round(windows, windows[-1].end - held.length)
         wanted = min(held.grant_choice.window, self._agreed, min(held.grant_end, held.told) - held.length - 1)
         if wanted > 0:
             wanted = min(wanted, self._steering.own_window(held.own_acceptance, asking))
@@ -231,7 +222,8 @@ class Verifier:
         if verified.windows:
             held.branch += not verdict.keeps
             held.acceptance.add(verdict.drafted, verdict.accepted, verdict.committed)
-            held.own_acceptance.add(0, 0, verdict.committed)
+            if self._drafts:
+                held.own_acceptance.add(0, 0, verdict.committed)
             held.answered(verified.windows, now_ms)
         else:
             held.branch, held.part, held.since_ms = held.branch + 1, held.part + 1, now_ms
