@@ -73,10 +73,14 @@ class Generation:
         self._backoff: Backoff | None = None
 
     def begin(self) -> None:
-        """Ask for the text as soon as the device's program is ready."""
+        """Ask for the text as soon as the device's program is ready, and knows who serves."""
+        device = self._device
         self._request.began_ms = self._kernel.now_ms
-        if self._device.begin_ms:
-            self._kernel.after(self._device.begin_ms, self._start)
+        ready_ms = device.begin_ms
+        if device.looks:
+            ready_ms += device.round_trip_ms + 2 * self._broker.latency_ms
+        if ready_ms:
+            self._kernel.after(ready_ms, self._start)
         else:
             self._start(None)
 
@@ -264,7 +268,9 @@ class Generation:
         self._request.bytes_down += size
         leaves_ms, device = self._kernel.now_ms, self._device
         if device.feed is not None:
-            leaves_ms = device.feed.departs_ms(leaves_ms, drafts=self._granted <= self._length)
+            # What a session is opened with is read ahead too, be it a grant.
+            ahead = self._granted <= self._length or not self._length
+            leaves_ms = device.feed.departs_ms(leaves_ms, ahead=ahead)
         there_ms = device.down.arrival_ms(leaves_ms, size, self._broker.latency_ms)
         self._kernel.at(there_ms, self._read, answer)
 

@@ -30,6 +30,9 @@ class Fleet:
         self._arrivals = self._planned()
         self._thoughts = dict[int, Iterator[float]]()
         self._asked = dict[int, int]()
+        routing, alone = scenario.routing, scenario.verifiers.count == 1
+        self._trust_ms = 1000 * (routing.trust_alone_s if alone else routing.trust_s)
+        self._looked_ms = dict[int, float]()
 
     def begin(self) -> None:
         """Plan the first requests."""
@@ -94,6 +97,7 @@ class Fleet:
     def _make(self, request: Request, text: Text) -> None:
         figures, numbers = self._figures, (self._number, request.number)
         device = Device(figures, self._setting.broker, self._streams, numbers, self._kernel.now_ms)
+        device.looks = self._looks(request.device)
         leaves_at = UNKNOWN
         if figures.leave:
             luck = self._streams.random("leave", *numbers)
@@ -102,6 +106,14 @@ class Fleet:
         Generation(
             self._setting, request, policy, device, text.guesses, lambda: self._done(request.device), leaves_at
         ).begin()
+
+    def _looks(self, device: int) -> bool:
+        """Say whether a device has to look who serves; all looked when they connected, at the beginning."""
+        now_ms = self._kernel.now_ms
+        looks = now_ms - self._looked_ms.get(device, 0.0) > self._trust_ms
+        if looks:
+            self._looked_ms[device] = now_ms
+        return looks
 
     def _done(self, device: int) -> None:
         """Begin the next text of a device that has ended one."""

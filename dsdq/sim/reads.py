@@ -14,7 +14,7 @@ FAR_MS = 5.0
 
 
 class Feed:
-    """One device's reads, one after the other."""
+    """One device's reads, one after the other: the answers that the latest brings leave together."""
 
     __slots__ = ("_departs_ms", "_latency_ms", "_link", "_returns_ms")
 
@@ -22,10 +22,10 @@ class Feed:
         self._link, self._latency_ms = link, broker.latency_ms
         self._departs_ms, self._returns_ms = -1.0, 0.0
 
-    def departs_ms(self, now_ms: float, *, drafts: bool) -> float:
-        """Return when an answer leaves that is appended now; ``drafts`` if it answers drafts, or comes before one."""
+    def departs_ms(self, now_ms: float, *, ahead: bool) -> float:
+        """Return when an answer leaves that is appended now; ``ahead`` if it is one that is read ahead on far links."""
         trip_ms = rtt_ms(self._link, now_ms) + self._link.jitter_ms + 2 * self._latency_ms
         if now_ms > self._departs_ms:
             self._departs_ms = max(now_ms, self._returns_ms)
             self._returns_ms = self._departs_ms + trip_ms
-        return now_ms if drafts and trip_ms > FAR_MS else self._departs_ms
+        return now_ms if ahead and trip_ms > FAR_MS else self._departs_ms

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from time import perf_counter
 
-import dsdq
 from dsdq.bus.connection import open_redis
 from dsdq.policies.window import MAX_DEPTH
 from dsdq.sim.observed import Observed, Recorder
+from producers.device.over_redis import RedisClient
 
 WIDEST, DEEPEST = 32, MAX_DEPTH
 PINGS = 9
@@ -74,8 +74,12 @@ async def link_ms(url: str) -> float:
         await redis.aclose()
 
 
-async def generate(client: dsdq.Client, job: Job, device: int, policy: str, tokens: int) -> Observed:
-    """Generate a device's text under ``policy`` and say how it came; what comes behind the limit is left out."""
+async def generate(client: RedisClient, job: Job, device: int, policy: str, tokens: int) -> Observed:
+    """Generate a device's text under ``policy`` and say how it came; what comes behind the limit is left out.
+
+    Who serves is looked up before, so that no text pays for that by how long the one before it took.
+    """
+    await client.workers()
     generation = client.generate(
         job.prompts[device],
         draft=job.draft,
@@ -109,7 +113,7 @@ async def run(job: Job) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(len(devices) + SPARE_THREADS))
     say(json.dumps(await link_ms(job.url)))
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(dsdq.connect(job.url)) for _ in devices]
+        clients = [await stack.enter_async_context(RedisClient(job.url)) for _ in devices]
         await asyncio.gather(*(generate(clients[one], job, one, "static:4:2", WARM_UP_TOKENS) for one in devices))
         for policy in job.policies:
             texts = (generate(clients[one], job, one, policy, job.tokens) for one in devices)
