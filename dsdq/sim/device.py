@@ -77,13 +77,9 @@ class Generation:
 
     def begin(self) -> None:
         """Ask for the text as soon as the device's program is ready, and knows who serves."""
-        device = self._device
         self._request.began_ms = self._kernel.now_ms
-        ready_ms = device.begin_ms
-        if device.looks:
-            ready_ms += device.round_trip_ms + 2 * self._broker.latency_ms
-        if ready_ms:
-            self._kernel.after(ready_ms, self._start)
+        if self._device.begin_ms:
+            self._kernel.after(self._device.begin_ms, self._start)
         else:
             self._start(None)
 

@@ -97,7 +97,8 @@ class Fleet:
     def _make(self, request: Request, text: Text) -> None:
         figures, numbers = self._figures, (self._number, request.number)
         device = Device(figures, self._setting.broker, self._streams, numbers, self._kernel.now_ms)
-        device.looks = self._looks(request.device)
+        if self._looks(request.device):
+            device.begin_ms += device.round_trip_ms + 2 * self._setting.broker.latency_ms
         leaves_at = UNKNOWN
         if figures.leave:
             luck = self._streams.random("leave", *numbers)

@@ -59,6 +59,7 @@ class Observed(Part):
         policy: as ``dsdq generate --policy`` takes it.
         prompt: tokens of the prompt.
         device: whose it was, as a number.
+        text: which it was; those of one number are the same text, whatever it was made under. None: like no other.
         began_s: when it was asked for, on any clock that all texts of a trace share.
         rtt_ms: round trip of the link as far as it is known beforehand, without what the programs take.
         jitter_ms: mean of what a round trip took longer than that.
@@ -76,6 +77,7 @@ class Observed(Part):
     policy: Text
     prompt: Annotated[int, Field(ge=1, le=1 << 30)]
     device: Count = 0
+    text: Count | None = None
     began_s: NotNegative = 0.0
     rtt_ms: NotNegative | None = None
     jitter_ms: NotNegative = 0.0

@@ -92,7 +92,8 @@ class Record:
             request.stream_tokens += verdict.committed
         request.queue_ms += verdict.queue_ms
         request.verify_ms += verdict.verify_ms
-        request.network_ms += waited_ms - verdict.queue_ms - verdict.verify_ms
+        beyond_ms = waited_ms - verdict.queue_ms - verdict.verify_ms
+        request.network_ms = max(request.network_ms + beyond_ms, 0.0)  # by rounding alone
         if verdict.choice is request.choice:
             request.chosen += 1
         else:

@@ -16,7 +16,7 @@ from dsdq.sim.streams import Streams
 class Device:
     """A device while it makes one text: what drafting, reading a prompt and its program take, and its connection.
 
-    ``looks`` says whether it must first look who serves, ``drafts`` whether it has a drafter, ``round_trip_ms`` what it knows of its link.
+    ``drafts`` says whether it has a drafter, ``round_trip_ms`` what it knows of its link.
     """
 
     __slots__ = (
@@ -25,7 +25,6 @@ class Device:
         "draft_ms",
         "drafts",
         "feed",
-        "looks",
         "prompt_ms",
         "round_ms",
         "round_trip_ms",
@@ -38,7 +37,6 @@ class Device:
     ) -> None:
         self.draft_ms, self.prompt_ms, self.drafts = figures.draft_ms, figures.prompt_ms, True
         self.begin_ms, self.round_ms = figures.begin_ms, figures.round_ms
-        self.looks = False
         self.feed = None if broker.pushed else Feed(figures.link, broker)
         self.up, self.down = connect(figures.link, streams, numbers, now_ms)
         self.round_trip_ms = rtt_ms(figures.link, now_ms)

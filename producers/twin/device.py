@@ -99,6 +99,7 @@ async def generate(client: RedisClient, job: Job, device: int, policy: str, toke
     return recorder.observed(
         policy,
         device=device,
+        text=job.seed + device,
         rtt_ms=job.rtt_ms,
         jitter_ms=job.jitter_ms,
         max_window=WIDEST,
