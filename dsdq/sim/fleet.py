@@ -98,7 +98,7 @@ class Fleet:
         figures, numbers = self._figures, (self._number, request.number)
         device = Device(figures, self._setting.broker, self._streams, numbers, self._kernel.now_ms)
         if self._looks(request.device):
-            device.begin_ms += device.round_trip_ms + 2 * self._setting.broker.latency_ms
+            device.begin_ms += device.round_trip_ms
         leaves_at = UNKNOWN
         if figures.leave:
             luck = self._streams.random("leave", *numbers)

@@ -39,7 +39,7 @@ class Device:
         self.begin_ms, self.round_ms = figures.begin_ms, figures.round_ms
         self.feed = None if broker.pushed else Feed(figures.link, broker)
         self.up, self.down = connect(figures.link, streams, numbers, now_ms)
-        self.round_trip_ms = rtt_ms(figures.link, now_ms)
+        self.round_trip_ms = rtt_ms(figures.link, now_ms) + 2 * broker.latency_ms
         self.up_share = figures.link.up_share or 1.0
 
 

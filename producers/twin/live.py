@@ -49,7 +49,7 @@ async def _measure(variants: Sequence[Variant], rtts_ms: Sequence[float], effort
 
 
 async def _cells(there: World, half: int, rtt_ms: float, first: int, effort: Effort) -> list[Cell]:
-    """Return what each policy came to at one round trip; policies take turns, as what disturbs one is to disturb all."""
+    """Return what each policy came to at one round trip; they take turns, so that what disturbs one disturbs all."""
     runs = [
         (await there.texts(rtt_ms, text, POLICIES, effort.tokens, effort.limit_s))[1]
         for text in range(first, first + effort.texts)
