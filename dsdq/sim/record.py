@@ -93,7 +93,7 @@ class Record:
         request.queue_ms += verdict.queue_ms
         request.verify_ms += verdict.verify_ms
         beyond_ms = waited_ms - verdict.queue_ms - verdict.verify_ms
-        request.network_ms = max(request.network_ms + beyond_ms, 0.0)  # by rounding alone
+        request.network_ms = max(request.network_ms + beyond_ms, 0.0)  # negative by rounding alone
         if verdict.choice is request.choice:
             request.chosen += 1
         else:
