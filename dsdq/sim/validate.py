@@ -68,13 +68,12 @@ class Figures:
 
 
 def halves(rtts_ms: Sequence[float], texts: int) -> list[tuple[int, float, int]]:
-    """Return what is generated: half, round trip, and the number of the first of so many texts.
+    """Return what is generated: half, round trip, and the number of the first of so many texts, none twice.
 
     Round trips are dealt out to the halves in turn; a single one is in both.
     """
-    if len(rtts_ms) == 1:
-        return [(half, rtts_ms[0], half * texts) for half in (0, 1)]
-    return [(number % 2, rtt_ms, number % 2 * texts) for number, rtt_ms in enumerate(sorted(rtts_ms))]
+    dealt = sorted(rtts_ms) if len(rtts_ms) > 1 else [*rtts_ms, *rtts_ms]
+    return [(number % 2, rtt_ms, number * texts) for number, rtt_ms in enumerate(dealt)]
 
 
 def seen(cell: Cell) -> Figures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dsdq.errors import ConfigError
+from dsdq.sim import export
 from dsdq.sim.validate import BOUNDS, Cell, Effort, judge
 
 GROUP, LIVE = "dsdq.sim", "live"
@@ -56,6 +56,7 @@ def validate(
 
     Whatever comes out, the exit code is 0: this measures.
     """
+    export.check("--json", json_file)
     names = variants or (QUICK_VARIANTS if quick else ())
     rtts_ms = sorted(set(rtt or (QUICK_RTTS_MS if quick else RTTS_MS)))
     usual = BRIEF if quick else WHOLE
@@ -68,10 +69,7 @@ def validate(
     found |= {"effort": asdict(effort), "machine": f"{platform.machine()}, {os.cpu_count()} CPUs"}
     show(console, found)
     if json_file is not None:
-        try:
-            json_file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"--json {json_file}: expected a file that can be written: {error}") from None
+        export.write_json("--json", json_file, found)
 
 
 def show(console: Console, found: Mapping[str, Any]) -> None:
