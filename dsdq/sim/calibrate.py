@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ from dsdq.sim.scenario.model import (
 
 DEVICES = "live"
 """The name of the scenario's devices."""
+
+MOST_VARIATION = 1.0
 
 SIMULATED_TEXTS, BEGINNINGS = 64, 8
 """How many texts are simulated for figures, and of each kind for the time that they begin with."""
@@ -144,9 +146,27 @@ def _verifiers(texts: Sequence[Observed], steps: StepFit) -> Verifiers:
         step_ms=steps.step_ms,
         row_ms=steps.row_ms,
         position_ms=steps.position_ms,
+        prefill_ms=_prefill_ms(texts, steps),
+        variation=min(steps.error_ms / steps.mean_ms, MOST_VARIATION),
         between_ms=_between_ms(texts),
         draft=_own_draft(texts, steps),
     )
+
+
+def _prefill_ms(texts: Sequence[Observed], steps: StepFit) -> float | None:
+    """Return what a prompt's position takes: what texts that began as streams waited for beyond a pass; None if none.
+
+    Another text's pass may have been waited for too, so only those count that ran alone.
+    """
+    first = [
+        (one.prompt - 1, one.answers[0].queue_ms + one.answers[0].verify_ms)
+        for one in texts
+        if one.answers[0].mode is Mode.TARGET_ONLY and one.answers[0].rows == 1 and one.prompt > 1
+    ]
+    if not first:
+        return None
+    alone_ms = steps.step_ms + steps.row_ms + steps.position_ms
+    return max(sum(took_ms - alone_ms for _, took_ms in first) / sum(prompt for prompt, _ in first), 0.0)
 
 
 def _own_draft(texts: Sequence[Observed], steps: StepFit) -> OwnDraft | None:
@@ -165,13 +185,12 @@ def _between_ms(texts: Sequence[Observed]) -> float:
     streams = [one for one in texts if all(answer.mode is not Mode.SPECULATE for answer in one.answers)]
     nearest = min((one.rtt_ms or 0.0 for one in streams), default=0.0)
     beyond_ms = [
-        after.at_ms - before.at_ms - after.verify_ms
+        (one.answers[-1].at_ms - one.answers[0].at_ms - sum(answer.verify_ms for answer in one.answers[1:]))
+        / (len(one.answers) - 1)
         for one in streams
-        if (one.rtt_ms or 0.0) == nearest
-        for before, after in pairwise(one.answers)
-        if after.rows == 1
+        if (one.rtt_ms or 0.0) == nearest and len(one.answers) > 1
     ]
-    return max(fmean(beyond_ms), 0.0) if beyond_ms else 0.0
+    return max(median(beyond_ms), 0.0) if beyond_ms else 0.0
 
 
 # The device

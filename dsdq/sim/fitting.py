@@ -29,12 +29,13 @@ class Pass:
 class StepFit:
     """A verifier's figures, and how far they are off: ``error_ms`` is the root of the mean squared residual.
 
-    ``error_share`` is the mean of the residual's size, of what the passes took on average.
+    ``error_share`` is the mean of the residual's size, of the ``mean_ms`` that the passes took.
     """
 
     step_ms: float
     row_ms: float
     position_ms: float
+    mean_ms: float
     error_ms: float
     error_share: float
     passes: int
@@ -59,6 +60,7 @@ def fit_steps(passes: Sequence[Pass]) -> StepFit:
         max(float(found[0]), LEAST_STEP_MS),
         float(found[1]),
         float(found[2]),
+        float(np.mean(took)),
         float(np.sqrt(np.mean(missed**2))),
         float(np.mean(np.abs(missed)) / np.mean(took)),
         len(passes),

@@ -205,6 +205,8 @@ class Verifiers(Part):
         step_ms: what any step takes (reading the weights).
         row_ms: what each session of a step adds.
         position_ms: what each of its positions adds.
+        prefill_ms: what each position adds that only feeds a prompt; as ``position_ms`` if it is not given.
+        variation: standard deviation of what a step takes, over its mean; log-normal.
         between_ms: what its program takes from a step's end to the next one's beginning.
         context_ms_per_1k: what each thousand tokens of the rows' texts adds (reading their keys and values).
         kv_tokens: tokens that its KV cache holds.
@@ -227,6 +229,8 @@ class Verifiers(Part):
     step_ms: Positive = 30.0
     row_ms: NotNegative = 0.0
     position_ms: NotNegative = 0.3
+    prefill_ms: NotNegative | None = None
+    variation: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
     between_ms: NotNegative = 0.0
     context_ms_per_1k: NotNegative = 0.0
     kv_tokens: Annotated[int, Field(ge=64, le=1 << 30)] = 1 << 20
