@@ -25,7 +25,10 @@ RECENT = 0.2
 
 
 class Verifier:
-    """One verifier, until it fails; its ``luck`` is how long its steps take. ``sessions``, ``slots`` and ``row_ms`` are what its registry entry says."""
+    """One verifier, until it fails; ``luck`` is how long its steps take.
+
+    ``sessions``, ``slots`` and ``row_ms`` are what its registry entry says.
+    """
 
     def __init__(self, wid: str, kernel: Kernel, scenario: Scenario, record: Record, luck: Random) -> None:
         figures = scenario.verifiers
