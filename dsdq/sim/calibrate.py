@@ -40,6 +40,7 @@ DEVICES = "live"
 """The name of the scenario's devices."""
 
 MOST_VARIATION = 1.0
+DIGITS = 5
 
 SIMULATED_TEXTS, BEGINNINGS = 64, 8
 """How many texts are simulated for figures, and of each kind for the time that they begin with."""
@@ -91,8 +92,16 @@ def calibrate(texts: Sequence[Observed], engine: Mapping[str, Any] | None = None
         routing=Routing(trust_alone_s=NEVER_S),
     )
     begin_ms = _begin_ms(scenario, texts)
-    begun = devices.model_copy(update={"begin_ms": begin_ms})
-    return Calibration(scenario.model_copy(update={"devices": {DEVICES: begun}}), tuple(_notes(texts, steps, network)))
+    whole = scenario.model_copy(update={"devices": {DEVICES: devices.model_copy(update={"begin_ms": begin_ms})}})
+    exact = Scenario.model_validate(_rounded(whole.model_dump()))
+    return Calibration(exact, tuple(_notes(texts, steps, network)))
+
+
+def _rounded(value: Any) -> Any:  # noqa: ANN401 - a document
+    """Return a document with all numbers as exact as anything is measured."""
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def at_terms(scenario: Scenario, text: Observed) -> Scenario:

@@ -15,8 +15,8 @@ class Step:
     """A step that runs: each session with the prompt tokens that it is fed, and whether its round is verified.
 
     ``positions`` are fed in all, those of drafts and ``prefill`` of prompts among them; drafting for the sessions in
-    ``own`` took ``draft_ms`` of ``took_ms``. So many sessions were ``asking`` for it, by tenant in ``crowd`` where there
-    are several.
+    ``own`` took ``draft_ms`` of ``took_ms``. So many sessions were ``asking`` for it, by tenant in ``crowd`` where
+    there are several.
     """
 
     started_ms: float

@@ -110,12 +110,12 @@ async def generate(client: RedisClient, job: Job, device: int, policy: str, toke
 
 async def run(job: Job) -> None:
     """Do the job. Short texts come first, so that no policy pays for what is done once."""
-    devices = range(len(job.prompts))
+    devices, warm_up = range(len(job.prompts)), min(WARM_UP_TOKENS, job.tokens)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(len(devices) + SPARE_THREADS))
     say(json.dumps(await link_ms(job.url)))
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(RedisClient(job.url)) for _ in devices]
-        await asyncio.gather(*(generate(clients[one], job, one, "static:4:2", WARM_UP_TOKENS) for one in devices))
+        await asyncio.gather(*(generate(clients[one], job, one, "static:4:2", warm_up) for one in devices))
         for policy in job.policies:
             texts = (generate(clients[one], job, one, policy, job.tokens) for one in devices)
             for text in await asyncio.gather(*texts):
