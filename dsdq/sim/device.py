@@ -133,8 +133,7 @@ class Generation:
 
     def _pause_ms(self) -> float:
         if self._backoff is None:
-            luck = self._setting.cloud.streams.random("backoff", self._request.number)
-            self._backoff = Backoff(luck, FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
+            self._backoff = Backoff(self._device.luck("backoff"), FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
         return self._backoff.next_ms()
 
     # Asking

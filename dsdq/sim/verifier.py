@@ -185,12 +185,17 @@ class Verifier:
         """Return what a session that asks wants of a step that so many ask for."""
         if held.pending:
             several = len(held.pending) > 1
-            windows = held.next_windows(self._steering.merged_window(held.acceptance, asking) if several else 0)
+            windows = held.next_windows(self._merged_window(held, asking) if several else 0)
             return Round(windows, windows[-1].end - held.length)
         wanted = min(held.grant_choice.window, self._agreed, min(held.grant_end, held.told) - held.length - 1)
         if wanted > 0:
             wanted = min(wanted, self._steering.own_window(held.own_acceptance, asking))
         return Round((), max(wanted, 0))
+
+    def _merged_window(self, held: Held, asking: int) -> int:
+        """Return how many tokens of several windows go into one step: no more than there is room for at all."""
+        room = self._paging.blocks * BLOCK - held.prompt - held.length
+        return min(self._steering.merged_window(held.acceptance, asking), room)
 
     def _end(self, step: Step) -> None:
         """Say what the step came to, and begin the next."""
@@ -207,7 +212,7 @@ class Verifier:
                 held.fed = held.fed or not held.unfed
             if not held.waits:
                 self._ready.pop(held.key, None)
-        self._record.stepped(step, self._kernel.now_ms)
+        self._record.worked(step.started_ms, self._kernel.now_ms, len(step.rows), step.positions)
         if rows:
             self._learn(step, rows)
         if self._between_ms:

@@ -211,7 +211,6 @@ class Verifiers(Part):
         context_ms_per_1k: what each thousand tokens of the rows' texts adds (reading their keys and values).
         kv_tokens: tokens that its KV cache holds.
         slots: sessions that it holds at once.
-        waiting: opens that may wait for a place, for each slot; what comes beyond is refused and comes back.
         step_tokens: window tokens of one step.
         prefill_tokens: prompt tokens of one step beside them.
         draft: its own drafter, if it has one.
@@ -235,7 +234,6 @@ class Verifiers(Part):
     context_ms_per_1k: NotNegative = 0.0
     kv_tokens: Annotated[int, Field(ge=64, le=1 << 30)] = 1 << 20
     slots: Annotated[int, Field(ge=1, le=100_000)] = 64
-    waiting: NotNegative = 1e6
     step_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 2048
     prefill_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 512
     draft: OwnDraft | None = None
@@ -359,4 +357,16 @@ class Scenario(Part):
                 msg = f"verifiers.draft: expected a drafter for the way {self.way}, got none"
                 raise ValueError(msg)
             self.window.check({*Mode} - {Mode.COLOCATED}, "window.")
+        if self.way is Way.PARALLEL:
+            self._check_nodes()
         return self
+
+    def _check_nodes(self) -> None:
+        """Check that verifiers make up whole nodes, which do not fail in the middle of a text."""
+        count, targets = self.verifiers.count, self.parallel.targets
+        if count % targets:
+            msg = f"verifiers.count: expected a multiple of parallel.targets ({targets}) for the way dsi, got {count}"
+            raise ValueError(msg)
+        if self.verifiers.failures_per_hour:
+            msg = "verifiers.failures_per_hour: expected 0 for the way dsi, whose nodes do not fail, got "
+            raise ValueError(f"{msg}{self.verifiers.failures_per_hour:g}")
