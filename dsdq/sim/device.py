@@ -264,12 +264,9 @@ class Generation:
             return
         size = self._size(answer.committed if isinstance(answer, Verdict) else 0)
         self._request.bytes_down += size
-        leaves_ms, device = self._kernel.now_ms, self._device
-        if device.feed is not None:
-            # What a session is opened with is read ahead too, be it a grant.
-            ahead = self._granted <= self._length or not self._length
-            leaves_ms = device.feed.departs_ms(leaves_ms, ahead=ahead)
-        there_ms = device.down.arrival_ms(leaves_ms, size, self._broker.latency_ms)
+        # What a session is opened with is read ahead too, be it a grant.
+        leaves_ms = self._device.leaves_ms(self._kernel.now_ms, ahead=self._granted <= self._length or not self._length)
+        there_ms = self._device.down.arrival_ms(leaves_ms, size, self._broker.latency_ms)
         self._kernel.at(there_ms, self._read, answer)
 
     def _read(self, answer: Answer) -> None:

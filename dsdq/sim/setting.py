@@ -48,6 +48,10 @@ class Device:
         self.round_trip_ms = rtt_ms(figures.link, now_ms) + 2 * broker.latency_ms
         self.up_share = figures.link.up_share or 1.0
 
+    def leaves_ms(self, now_ms: float, *, ahead: bool) -> float:
+        """Return when an answer leaves for it that is there now; ``ahead`` if it is read ahead on far links."""
+        return now_ms if self.feed is None else self.feed.departs_ms(now_ms, ahead=ahead)
+
     def luck(self, name: str) -> Random:
         """Return a stream of luck for one purpose, which is the same whatever else happens in the simulation."""
         return self._streams.random(name, *self._numbers)
