@@ -112,7 +112,9 @@ class Cloud:
         """Let a verifier begin to serve, and take over who has none."""
         number, self._started = self._started, self._started + 1
         luck = self.streams.random("verifier", number)
-        verifier = Verifier(f"v{number}", self._kernel, self._scenario, self._record)
+        verifier = Verifier(
+            f"v{number}", self._kernel, self._scenario, self._record, self.streams.random("steps", number)
+        )
         self._registry.append(Entry(verifier, luck.random()))
         homeless, self._homeless = self._homeless, []
         for held in homeless:

@@ -76,9 +76,15 @@ class Generation:
         self._backoff: Backoff | None = None
 
     def begin(self) -> None:
+        """Ask for the text as soon as the device's program is ready, and knows who serves."""
+        self._request.began_ms = self._kernel.now_ms
+        if self._device.begin_ms:
+            self._kernel.after(self._device.begin_ms, self._start)
+        else:
+            self._start(None)
+
+    def _start(self, _: object) -> None:
         """Read the prompt, draft, and open the session: together with its first round if that is soon enough."""
-        now_ms = self._kernel.now_ms
-        self._request.began_ms = now_ms
         choice = self._choice()
         if choice.mode is Mode.SPECULATE and self._told == 1:
             choice = LAST_TOKEN
@@ -165,7 +171,7 @@ class Generation:
         window = Window(self._number, self._branch, self._next, size, choice, size * self._device.draft_ms)
         window.confidences = confidences
         self._drafting = window
-        self._kernel.after(reading_ms + window.draft_ms, self._drafted, window)
+        self._kernel.after(reading_ms + window.draft_ms + self._device.round_ms, self._drafted, window)
 
     def _told_apart(self, size: int) -> tuple[float, ...]:
         """Return the confidences of the tokens that the policy wants, of so many; none if there are none."""
@@ -258,7 +264,9 @@ class Generation:
             return
         size = self._size(answer.committed if isinstance(answer, Verdict) else 0)
         self._request.bytes_down += size
-        there_ms = self._device.down.arrival_ms(self._kernel.now_ms, size, self._broker.latency_ms)
+        # What a session is opened with is read ahead too, be it a grant.
+        leaves_ms = self._device.leaves_ms(self._kernel.now_ms, ahead=self._granted <= self._length or not self._length)
+        there_ms = self._device.down.arrival_ms(leaves_ms, size, self._broker.latency_ms)
         self._kernel.at(there_ms, self._read, answer)
 
     def _read(self, answer: Answer) -> None:

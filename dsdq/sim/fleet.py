@@ -33,6 +33,9 @@ class Fleet:
         self._arrivals = self._planned()
         self._thoughts = dict[int, Iterator[float]]()
         self._asked = dict[int, int]()
+        routing, alone = scenario.routing, scenario.verifiers.count == 1
+        self._trust_ms = 1000 * (routing.trust_alone_s if alone else routing.trust_s)
+        self._looked_ms = dict[int, float]()
 
     def begin(self) -> None:
         """Plan the first requests."""
@@ -96,7 +99,9 @@ class Fleet:
 
     def _make(self, request: Request, text: Text, numbers: tuple[int, ...]) -> None:
         figures = self._figures
-        device = Device(figures, self._streams, numbers, self._kernel.now_ms)
+        device = Device(figures, self._setting.broker, self._streams, numbers, self._kernel.now_ms)
+        if self._looks(request.device):
+            device.begin_ms += device.round_trip_ms
         leaves_at = UNKNOWN
         if figures.leave:
             luck = device.luck("leave")
@@ -111,6 +116,14 @@ class Fleet:
             return
         policy = load_policy(self._policy, self._offer)
         Generation(setting, request, policy, device, text.guesses, _done, leaves_at).begin()
+
+    def _looks(self, device: int) -> bool:
+        """Say whether a device has to look who serves; all looked when they connected, at the beginning."""
+        now_ms = self._kernel.now_ms
+        looks = now_ms - self._looked_ms.get(device, 0.0) > self._trust_ms
+        if looks:
+            self._looked_ms[device] = now_ms
+        return looks
 
     def _done(self, request: Request) -> None:
         """Begin the next text of a device that has ended one."""

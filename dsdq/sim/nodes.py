@@ -91,7 +91,7 @@ class Node:
         """Let every target read a prompt but for its last token; return when that is done."""
         for cached in range(0, prompt - 1, self._figures.prefill_tokens):
             count = min(self._figures.prefill_tokens, prompt - 1 - cached)
-            ended_ms = now_ms + self._times.step_ms(1, count, cached + count)
+            ended_ms = now_ms + self._times.step_ms(1, count, cached + count, count)
             for _ in range(self._parallel.targets):
                 self._record.worked(now_ms, ended_ms, 1, count)
             now_ms = ended_ms
@@ -137,10 +137,11 @@ class Reading:
 
     def begin(self, nodes: Nodes) -> None:
         """Ask a node for the text."""
-        self.request.began_ms = self._asked_ms = self._kernel.now_ms
+        self.request.began_ms = self._kernel.now_ms
+        self._asked_ms = self._kernel.now_ms + self._device.begin_ms
         size = self._size(self.request.prompt)
         self.request.bytes_up += size
-        there_ms = self._device.up.arrival_ms(self._kernel.now_ms, size, self._setting.broker.latency_ms)
+        there_ms = self._device.up.arrival_ms(self._asked_ms, size, self._setting.broker.latency_ms)
         self._kernel.at(there_ms, self._at_node, nodes.route())
 
     def _at_node(self, node: Node) -> None:
@@ -162,7 +163,8 @@ class Reading:
         )  # fmt: skip
         size = self._size(commit.committed)
         self.request.bytes_down += size
-        there_ms = self._device.down.arrival_ms(self._kernel.now_ms, size, self._setting.broker.latency_ms)
+        leaves_ms = self._device.leaves_ms(self._kernel.now_ms, ahead=commit.length == commit.committed)
+        there_ms = self._device.down.arrival_ms(leaves_ms, size, self._setting.broker.latency_ms)
         self._kernel.at(there_ms, self._read, verdict)
 
     def _read(self, verdict: Verdict) -> None:

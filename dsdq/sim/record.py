@@ -12,6 +12,9 @@ from dsdq.sim.messages import Verdict, Window
 
 FINISHED, REFUSED, LEFT = "finished", "refused", "left"
 
+SLICES = 120
+"""Parts of a simulation's time in which committed tokens are counted."""
+
 Log = Callable[..., None]
 """Takes an event: its time in milliseconds, its kind, and what it is about."""
 
@@ -55,13 +58,19 @@ class Request:
 
 
 class Record:
-    """Keeps what is asked for later. Between ``begin_ms`` and ``end_ms`` rates and utilisation are measured."""
+    """Keeps what is asked for later. Between ``begin_ms`` and ``end_ms`` rates and utilisation are measured.
+
+    ``by_slice`` counts committed tokens in :data:`SLICES` equal parts of the time until ``end_ms``; what rounding puts
+    behind the last of them comes into one more.
+    """
 
     def __init__(self, begin_ms: float, end_ms: float, log: Log | None = None) -> None:
         self.begin_ms, self.end_ms, self.log = begin_ms, end_ms, log
         self.requests: list[Request] = []
         self.choices: Counter[Choice] = Counter()
         self.committed = 0
+        self.by_slice = [0] * (SLICES + 1)
+        self._slices_per_ms = SLICES / end_ms
         self.steps, self.rows, self.positions, self.busy_ms = 0, 0, 0, 0.0
         self.evictions, self.takeovers, self.failures = 0, 0, 0
         self.events = 0
@@ -91,14 +100,17 @@ class Record:
             request.stream_tokens += verdict.committed
         request.queue_ms += verdict.queue_ms
         request.verify_ms += verdict.verify_ms
-        request.network_ms += max(waited_ms - verdict.queue_ms - verdict.verify_ms, 0.0)  # but for rounding
+        beyond_ms = waited_ms - verdict.queue_ms - verdict.verify_ms
+        request.network_ms = max(request.network_ms + beyond_ms, 0.0)  # negative by rounding alone
         if verdict.choice is request.choice:
             request.chosen += 1
         else:
             self._chose(request)
             request.choice, request.chosen = verdict.choice, 1
-        if self.begin_ms <= now_ms < self.end_ms:
-            self.committed += verdict.committed
+        if now_ms < self.end_ms:
+            self.by_slice[int(now_ms * self._slices_per_ms)] += verdict.committed
+            if now_ms >= self.begin_ms:
+                self.committed += verdict.committed
         if self.log is not None:
             self.log(now_ms, "verdict", request.number, verdict.length, verdict.accepted, verdict.drafted)
 

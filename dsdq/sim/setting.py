@@ -9,26 +9,48 @@ from dsdq.sim.cloud import Cloud
 from dsdq.sim.kernel import Kernel
 from dsdq.sim.links import connect, rtt_ms
 from dsdq.sim.nodes import Nodes
+from dsdq.sim.reads import Feed
 from dsdq.sim.record import Record
 from dsdq.sim.scenario.model import Broker, Devices
 from dsdq.sim.streams import Streams
 
 
 class Device:
-    """A device while it makes one text: what drafting a token and reading one of a prompt take, and its connection.
+    """A device while it makes one text: what drafting, reading a prompt and its program take, and its connection.
 
     ``drafts`` says whether it has a drafter, ``round_trip_ms`` what it knows of its link. Its luck is by the numbers of
     the text, so that it is the same under any policy.
     """
 
-    __slots__ = ("_numbers", "_streams", "down", "draft_ms", "drafts", "prompt_ms", "round_trip_ms", "up", "up_share")
+    __slots__ = (
+        "_numbers",
+        "_streams",
+        "begin_ms",
+        "down",
+        "draft_ms",
+        "drafts",
+        "feed",
+        "prompt_ms",
+        "round_ms",
+        "round_trip_ms",
+        "up",
+        "up_share",
+    )
 
-    def __init__(self, figures: Devices, streams: Streams, numbers: tuple[int, ...], now_ms: float) -> None:
+    def __init__(
+        self, figures: Devices, broker: Broker, streams: Streams, numbers: tuple[int, ...], now_ms: float
+    ) -> None:
         self._streams, self._numbers = streams, numbers
         self.draft_ms, self.prompt_ms, self.drafts = figures.draft_ms, figures.prompt_ms, True
+        self.begin_ms, self.round_ms = figures.begin_ms, figures.round_ms
+        self.feed = None if broker.pushed else Feed(figures.link, broker)
         self.up, self.down = connect(figures.link, streams, numbers, now_ms)
-        self.round_trip_ms = rtt_ms(figures.link, now_ms)
+        self.round_trip_ms = rtt_ms(figures.link, now_ms) + 2 * broker.latency_ms
         self.up_share = figures.link.up_share or 1.0
+
+    def leaves_ms(self, now_ms: float, *, ahead: bool) -> float:
+        """Return when an answer leaves for it that is there now; ``ahead`` if it is read ahead on far links."""
+        return now_ms if self.feed is None else self.feed.departs_ms(now_ms, ahead=ahead)
 
     def luck(self, name: str) -> Random:
         """Return a stream of luck for one purpose, which is the same whatever else happens in the simulation."""
