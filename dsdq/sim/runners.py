@@ -35,13 +35,13 @@ def processes(jobs: int) -> Iterator[Runner]:
     # Not forked: the command line may run threads, such as a progress bar's.
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin)
 
-    def run(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    def _run(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         places = {pool.submit(outcome, task): place for place, task in enumerate(tasks)}
         for done in as_completed(places):
             yield places.pop(done), done.result()
 
     try:
-        yield run
+        yield _run
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -50,7 +50,7 @@ def remembering(run: Runner) -> Runner:
     """Return a runner that does no simulation twice, other than for its requests or events."""
     known: dict[str, Outcome] = {}
 
-    def again(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    def _again(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         keys = [key(task.scenario) for task in tasks]
         plain = [not task.requests and task.events is None for task in tasks]
         places = [place for place in range(len(tasks)) if not (plain[place] and keys[place] in known)]
@@ -60,7 +60,7 @@ def remembering(run: Runner) -> Runner:
             known[keys[place]] = replace(found, requests=None, events=None)
             yield place, found
 
-    return again
+    return _again
 
 
 def in_order(run: Runner, tasks: Sequence[Task]) -> list[Outcome]:
