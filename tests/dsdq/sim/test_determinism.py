@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dsdq.sim.record import Request, digesting
+from dsdq.sim.record import FINISHED, LEFT, Request, digesting
 from dsdq.sim.run import simulate
 from dsdq.sim.scenario import Scenario
 from dsdq.sim.streams import Streams
@@ -106,6 +106,23 @@ def test_devices_that_ask_again_ask_for_the_same_texts_in_turn(policy: str) -> N
         both = min(len(texts), len(other[device]))
         assert both >= 2
         assert texts[:both] == other[device][:both]
+
+
+def test_who_leaves_leaves_whatever_the_policy_is() -> None:
+    """As all luck of a device it goes by the text, not by how many requests of others came before."""
+    devices = {"phone": {"count": 4, "arrivals": {"think_s": 0.0}, "leave": 0.5}}
+
+    def _outcomes(policy: str) -> dict[int, list[str]]:
+        outcomes: dict[int, list[str]] = {}
+        for one in requests_of(devices=devices, duration_s=8.0, verifiers={}, broker={}, window={"policy": policy}):
+            outcomes.setdefault(one.device, []).append(one.outcome)
+        return outcomes
+
+    first, other = _outcomes("static:2"), _outcomes("target-only")
+    pairs = [pair for device, ended in first.items() for pair in zip(ended, other[device], strict=False)]
+    assert len(pairs) > 12
+    assert {one for one, _ in pairs} == {FINISHED, LEFT}
+    assert all(one == another for one, another in pairs)
 
 
 def test_guesses_are_right_or_wrong_by_their_place_alone() -> None:
