@@ -1,12 +1,12 @@
-"""The evaluation of DSD (arXiv 2511.21669), simulated: windows, routing, batching, with 20 targets and 600 or 1,000 devices.
+"""The evaluation of DSD (arXiv 2511.21669), simulated: windows, routing, batching; 20 targets, 600 or 1,000 devices.
 
     python -m bench.paper [--quick] [--seeds N] [--jobs N] [--json FILE]
 
 - **Windows**: for both presets, round trips of 10 and 30 ms and three workloads: a fixed window of 4 (the paper's
   baseline), a threshold of confidence, and AWC; every device asks again as soon as its text has ended, so that
   throughput shows what each is worth.
-- **Stack**: on 20 x 600, GSM8K, 10 ms: routing by random choice, round robin, the shortest queue (JSQ) and the shorter of
-  two, each with batches first in, first out (FIFO) and of like lengths (LAB), under a fixed window of 4 and under AWC.
+- **Stack**: on 20 x 600, GSM8K, 10 ms: routing by random choice, round robin, the shortest queue (JSQ) and the shorter
+  of two, each with batches first in, first out (FIFO) and of like lengths (LAB), under a window of 4 and under AWC.
 
 All is paired: the same seeds, and with them the same texts, guesses and delays. Figures are means, with 95 % confidence
 intervals of the ratio to the first of each group. The paper's figures stand beside them; it does not say how often
@@ -35,8 +35,8 @@ CLOSED = ("devices.*.arrivals={think_s=0}", "duration_s=25", "warm_up_s=5")
 QUICK = (*CLOSED[:1], "duration_s=12", "warm_up_s=4")
 SHOWN = ("requests_per_s", "tokens_per_s", "tpot_ms", "ttft_ms")
 CLAIMS = (
-    "the paper: +9.7 % throughput over static:4 (GSM8K, 20 x 600, 10 ms), TPOT 40.1 -> 36.2 ms; JSQ, LAB and AWC together "
-    "25.1 -> 28.1 requests/s"
+    "the paper: +9.7 % throughput over static:4 (GSM8K, 20 x 600, 10 ms), TPOT 40.1 -> 36.2 ms; JSQ, LAB and AWC "
+    "together 25.1 -> 28.1 requests/s"
 )
 
 
@@ -83,7 +83,9 @@ def show(title: str, found: Mapping[str, Any]) -> None:
         for figure in SHOWN:
             against = one["against_first"][figure]
             low, high = against["ratio_interval"] or (float("nan"), float("nan"))
-            cells.append(f"{one['figures'][figure]:>10,.1f} {against['ratio']:.3f} ({low:.3f}-{high:.3f})"[:27].rjust(27))
+            cells.append(
+                f"{one['figures'][figure]:>10,.1f} {against['ratio']:.3f} ({low:.3f}-{high:.3f})"[:27].rjust(27)
+            )
         print(f"{name:<34}" + "".join(cells), flush=True)
 
 
