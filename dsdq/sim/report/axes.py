@@ -10,6 +10,8 @@ _TICKS = 4
 """About so many are written on an axis."""
 
 _MOST_LOG_TICKS = 6
+_NARROW = 5.0
+"""Less than so many times is written in even steps even if it is drawn logarithmically."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ def _even_ticks(low: float, high: float) -> Sequence[float]:
 
 def _log_ticks(low: float, high: float) -> Sequence[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    if high < _NARROW * low:
+        return _even_ticks(low, high)
     within: list[float] = []
     for parts in ((1, 2, 5), (1, 3), (1,)):
         within = [part * 10.0**power for power in decades for part in parts if low <= part * 10.0**power <= high]

@@ -8,7 +8,7 @@ label as well, for those who cannot see it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
@@ -23,6 +23,7 @@ _ROW = 40.0
 _THICK = 14.0
 _RIGHT = 12.0
 _HEIGHT = 250.0
+_MOST_NUMBERS = 17
 _LETTER = 7.3
 """About the width of one."""
 
@@ -126,6 +127,39 @@ def _stack(name: str, parts: Sequence[Bar], values: Sequence[float], across: Axi
     return tag("g", *made)
 
 
+def columns(labels: Labels, parts: Sequence[Bar], heights: Mapping[int, Sequence[float]]) -> Element:
+    """Return a column at each whole number, of parts one on another: ``heights[number][part]``.
+
+    ``parts`` say what the parts are called and their colours.
+    """
+    up = linear([sum(column) for column in heights.values()], _HEIGHT - 42, 22)
+    low, high = min(heights, default=0), max(heights, default=0)
+    left = 12 + _LETTER * max(len(written(value)) for value in up.ticks())
+    slot = (WIDTH - _RIGHT - left) / (high - low + 1)
+    across = Axis(low - 0.5, high + 0.5, left, WIDTH - _RIGHT)
+    made = [*_rungs(across, up), *_names(across, labels)]
+    every = math.ceil((high - low + 1) / _MOST_NUMBERS)
+    made += [
+        tag("text", str(number), x=across.place(number), y=up.begin + 18, text_anchor="middle", class_="tick")
+        for number in range(low, high + 1, every)
+    ]
+    for number, column in heights.items():
+        made += _column(parts, column, across.place(number), min(0.8 * slot, 40.0), up)
+    said = ", ".join(f"{number}: {sum(column):.3g}" for number, column in sorted(heights.items()))
+    return _picture(labels.title, f"{labels.up} over {labels.across}: {said}", _HEIGHT, made)
+
+
+def _column(parts: Sequence[Bar], values: Sequence[float], x: float, width: float, up: Axis) -> Iterator[Element]:
+    total = 0.0
+    for part, value in zip(parts, values, strict=True):
+        low, total = up.place(total), total + value
+        if value > 0:
+            top = up.place(total)
+            said = tag("title", f"{part.name}: {value:.3g}")
+            box = tag("rect", said, x=x - width / 2, y=top, width=width, height=max(low - top - 1, 0.5), class_="bar")
+            yield tag("g", box, class_=colour(part.colour))
+
+
 def lines(
     labels: Labels, drawn: Sequence[Line], *, wide: float = 20.0, most: float | None = None, level: float | None = None
 ) -> Element:
@@ -154,15 +188,23 @@ def _ends(drawn: Sequence[Line]) -> str:
 
 
 def _grid(across: Axis, up: Axis, labels: Labels) -> Iterator[Element]:
-    for value in up.ticks():
-        y = up.place(value)
-        yield tag("path", d=f"M{across.begin:.1f} {y:.1f}H{across.end:.1f}", class_="grid")
-        yield tag("text", written(value), x=across.begin - 6, y=y + 4, text_anchor="end", class_="tick")
+    yield from _rungs(across, up)
     for value in across.ticks():
         x = across.place(value)
         yield tag("path", d=f"M{x:.1f} {up.end:.1f}V{up.begin + 4:.1f}", class_="grid")
         anchor = "end" if x > WIDTH - _LETTER * len(written(value)) / 2 else "middle"
         yield tag("text", written(value), x=x, y=up.begin + 18, text_anchor=anchor, class_="tick")
+    yield from _names(across, labels)
+
+
+def _rungs(across: Axis, up: Axis) -> Iterator[Element]:
+    for value in up.ticks():
+        y = up.place(value)
+        yield tag("path", d=f"M{across.begin:.1f} {y:.1f}H{across.end:.1f}", class_="grid")
+        yield tag("text", written(value), x=across.begin - 6, y=y + 4, text_anchor="end", class_="tick")
+
+
+def _names(across: Axis, labels: Labels) -> Iterator[Element]:
     yield tag("text", labels.across, x=across.end, y=_HEIGHT - 7, text_anchor="end", class_="label")
     if labels.up:
         yield tag("text", labels.up, x=0, y=12, class_="label")

@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element
 
 from dsdq.sim.report.charts import Bar, ratios
 from dsdq.sim.report.layout import card, cards, section, table
+from dsdq.sim.report.markup import tag
 from dsdq.sim.report.reading import Difference, Result
 from dsdq.sim.report.ways import KEYS
 from dsdq.sim.wording import LATENCIES, OTHERS, number
@@ -23,7 +24,7 @@ def differences(result: Result) -> Element:
         "Ratios, seed by seed, with 95 % confidence intervals: what crosses the middle line cannot be told apart "
         "with these seeds."
     )
-    return section(title, cards(*shown), cards(*tables), note=note)
+    return section(title, cards(*shown), tag("div", *tables, class_="tables"), note=note)
 
 
 def _marks(found: dict[str, Difference], place: int) -> list[Bar]:
@@ -34,7 +35,7 @@ def _marks(found: dict[str, Difference], place: int) -> list[Bar]:
             continue
         low, high = one.ratio_interval or (None, None)
         within = None if low is None or high is None else (low, high)
-        text = f"times {one.ratio:.3g}" + ("" if one.told_apart else ", not told apart")
+        text = f"{one.ratio:#.3g} times" + ("" if one.told_apart else ", not told apart")
         marks.append(Bar(title, one.ratio, text, within, place))
     return marks
 

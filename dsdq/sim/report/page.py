@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from xml.etree.ElementTree import Element
@@ -15,12 +16,6 @@ from dsdq.sim.scenario import to_toml
 
 _KINDS = {"run": "run", "compare": "comparison", "sweep": "sweep", "plan": "plan"}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-_REPEAT = {
-    "run": "dsdq sim run scenario.toml --seeds {seeds}",
-    "compare": "dsdq sim compare scenario.toml --seeds {seeds} {variants}",
-    "sweep": "dsdq sim sweep scenario.toml --seeds {seeds} {vary}",
-    "plan": "dsdq sim plan scenario.toml --seeds {seeds} --good {good:g} --objective {objective}",
-}
 
 
 def report(results: Sequence[Result], figures: Sequence[str] = swept.DEFAULT_FIGURES) -> str:
@@ -84,19 +79,21 @@ def _findings(result: Result, figures: Sequence[str]) -> Iterator[Element]:
 
 def _repeat(result: Result) -> Element:
     """Return how to do the same again."""
-    variants = " ".join(
-        f"--variant {name}=" + ",".join(f"{field}={value}" for field, value in way.set.items())
-        for name, way in result.ways.items()
-    )
-    command = _REPEAT[result.kind].format(
-        seeds=len(result.seeds),
-        variants=variants,
-        vary=" ".join(f"--vary {name}={','.join(values)}" for name, values in result.vary.items()),
-        good=result.good or 0.0,
-        objective=result.objective,
-    )
     text = f"Made with dsdq {result.version}. Save the scenario as scenario.toml; then:"
     scenario = tag(
         "details", tag("summary", "The scenario, with all that it left out"), tag("pre", to_toml(result.scenario))
     )
-    return section("Once more", tag("p", text), tag("pre", command), scenario)
+    return section("Once more", tag("p", text), tag("pre", shlex.join(_command(result))), scenario)
+
+
+def _command(result: Result) -> Iterator[str]:
+    yield from ("dsdq", "sim", result.kind, "scenario.toml", "--seeds", str(len(result.seeds)))
+    if result.kind == "compare":
+        for name, way in result.ways.items():
+            yield from ("--variant", f"{name}={','.join(f'{field}={value}' for field, value in way.set.items())}")
+    for name, values in result.vary.items():
+        yield from ("--vary", f"{name}={','.join(values)}")
+    if result.good is not None:
+        yield from ("--good", f"{result.good:g}")
+    if result.objective is not None:
+        yield from ("--objective", result.objective)

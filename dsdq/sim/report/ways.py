@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
-from dsdq.sim.report.charts import Bar, Labels, Line, bars, lines, stacks, swatch
+from dsdq.sim.report.charts import Bar, Labels, Line, bars, columns, lines, stacks, swatch
 from dsdq.sim.report.layout import card, cards, legend, section, table
 from dsdq.sim.report.markup import tag
 from dsdq.sim.report.reading import Result, Way
@@ -35,7 +35,6 @@ _WAITS = (
     ("network_ms_per_token", "is under way"),
     ("draft_ms_per_token", "is drafted"),
 )
-_WINDOWS = 10
 _ALL_THE_TIME = 0.995
 _ROUNDING = 1e-9
 _REFERENCE = "target-only"
@@ -82,7 +81,7 @@ def with_reach(way: Way, figure: str) -> str:
     """Return a figure as it is written, with half the width of its interval."""
     value, (low, high) = way.value(figure), way.interval(figure) or (0.0, 0.0)
     shown, reach = number(value, figure), (high - low) / 2
-    return f"{shown} ± {number(reach, figure, digits=2)}" if reach > _ROUNDING * abs(value) else shown
+    return f"{shown} ±\N{NO-BREAK SPACE}{number(reach, figure, digits=2)}" if reach > _ROUNDING * abs(value) else shown
 
 
 def _told(way: Way) -> str:
@@ -146,42 +145,46 @@ def waits(ways: Mapping[str, Way]) -> Element:
 
 
 def windows(ways: Mapping[str, Way]) -> Element:
-    """Return which ways of working devices chose; one that is always the same is said in words."""
+    """Return how wide the windows were that devices chose; what is always the same is said in words."""
     shown, constant = [], []
-    for place, (name, way) in enumerate(ways.items()):
-        rows = _shares(way, place)
-        if rows and max(row.value for row in rows) < _ALL_THE_TIME:
-            shown.append(card(name, bars(f"Windows of {name}", rows), "share of verdicts"))
-        elif rows:
-            constant.append(tag("li", tag("b", name), f": always {max(rows, key=lambda row: row.value).name}"))
+    for name, way in ways.items():
+        total = sum(way.windows.values())
+        most = max(way.windows, key=lambda window: way.windows[window], default="")
+        if total and way.windows[most] < _ALL_THE_TIME * total:
+            shown.append(_histogram(name, way.windows, total))
+        elif total:
+            constant.append(tag("li", tag("b", name), f": always {window_name(most)}"))
     listed = [tag("ul", *constant, class_="meaning")] if constant else []
     return section("Windows", *([cards(*shown)] if shown else []), *listed)
 
 
-def _shares(way: Way, colour: int) -> list[Bar]:
-    """Return the most frequent windows in the order of their sizes, and what is left."""
-    total = sum(way.windows.values())
-    most = sorted(way.windows, key=lambda name: -way.windows[name])[:_WINDOWS]
-    counts = {name: way.windows[name] for name in sorted(most, key=_size)}
-    rows = [
-        Bar(window_name(name), count / total, f"{count / total:.1%}", colour=colour) for name, count in counts.items()
-    ]
-    left = total - sum(counts.values())
-    return rows + ([Bar("others", left / total, f"{left / total:.1%}", colour=colour)] if left else [])
+def _histogram(name: str, windows: Mapping[str, int], total: int) -> Element:
+    """Return the share of verdicts by tokens of a window, by who drafts and how many are in flight."""
+    groups = list(dict.fromkeys(_group(window)[0] for window in sorted(windows, key=lambda one: -windows[one])))
+    heights: dict[int, list[float]] = {}
+    for window, count in windows.items():
+        group, tokens = _group(window)
+        heights.setdefault(tokens, [0.0] * len(groups))[groups.index(group)] += 100 * count / total
+    parts = [Bar(group, 0.0, "", colour=place) for place, group in enumerate(groups)]
+    picture = columns(Labels(f"Windows of {name}", "tokens of a window", "% of verdicts"), parts, heights)
+    made = card(name, picture)
+    made.append(legend(groups))
+    return made
 
 
-def _size(name: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", name)))
+def _group(name: str) -> tuple[str, int]:
+    """Return who drafts, with how many windows in flight, and how many tokens: ``8x2`` is 8 tokens, two in flight."""
+    found = re.fullmatch(r"(?:([a-z-]+):)?(\d+)(?:x(\d+))?", name)
+    if found is None:
+        return name, 0
+    mode, tokens, depth = found.groups()
+    return mode or f"devices draft, {depth} in flight", int(tokens)
 
 
 def window_name(name: str) -> str:
-    """Return a window in words: ``8x2`` is windows of 8 tokens, two in flight."""
-    found = re.fullmatch(r"(?:([a-z-]+):)?(\d+)(?:x(\d+))?", name)
-    if found is None:
-        return name
-    mode, window, depth = found.groups()
-    tokens = f"{window} token{'s' * (window != '1')}"
-    return (f"{mode}, {tokens}" if mode else tokens) + (f", {depth} in flight" if depth and depth != "1" else "")
+    """Return a window in words."""
+    group, tokens = _group(name)
+    return f"{tokens} token{'s' * (tokens != 1)} ({group})" if tokens else group
 
 
 def all_figures(ways: Mapping[str, Way], currency: str) -> Element:

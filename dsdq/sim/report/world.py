@@ -35,8 +35,8 @@ def world(scenario: Scenario) -> Element:
         f"Windows: {window.policy}, at most {window.max_window} tokens and {window.max_depth} in flight. "
         f"Routing: {scenario.routing.policy}. Order of a batch: {scenario.batching.order}."
     )
-    parts = (_devices(scenario), _verifiers(scenario), _workloads(scenario))
-    return section("The world", tag("div", *parts, class_="tables"), note=deciding)
+    beside = tag("div", _verifiers(scenario), _workloads(scenario), class_="tables")
+    return section("The world", _devices(scenario), beside, note=deciding)
 
 
 def _devices(scenario: Scenario) -> Element:
@@ -78,10 +78,10 @@ def _arrivals(arrivals: Arrivals) -> str:
 
 def _verifiers(scenario: Scenario) -> Element:
     one = scenario.verifiers
-    each = ((one.row_ms, "row"), (one.position_ms, "position"), (one.context_ms_per_1k, "1k tokens of context"))
+    each = ((one.row_ms, "row"), (one.position_ms, "position"), (one.context_ms_per_1k, "1k of context"))
     step = " + ".join((f"{one.step_ms:g}", *(f"{ms:g} a {what}" for ms, what in each if ms)))
-    row = (f"{one.count:,}", one.profile or "own figures", step, f"{one.slots:,}", f"{one.kv_tokens:,}")
-    return table("Verifiers", ("Verifiers", "profile", "ms a step", "sessions each", "KV tokens each"), [row])
+    row = (f"{one.count:,}", one.profile or "own figures", f"{one.slots:,}", step)
+    return table("Verifiers", ("Verifiers", "profile", "sessions each", "ms a step"), [row])
 
 
 def _workloads(scenario: Scenario) -> Element:
