@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from dsdq.errors import ConfigError
@@ -35,6 +36,8 @@ OBJECTIVES = {
 """Figures that a window can be best for; -1 for those that are the better the lower they are."""
 
 DEFAULT_OBJECTIVE = "e2e_ms"
+
+ASSUMED_DRAFT = "the scenario's verifiers have no drafter: assumed as quick a pass as the quickest device's token"
 
 Place = tuple[int, int]
 """A window and a depth."""
@@ -83,8 +86,10 @@ def target_only(scenario: Scenario) -> Variant:
 
 def colocated(run: Runner, scenario: Scenario, objective: str) -> Variant:
     """Return a scenario in which verifiers draft, with their best window."""
-    sets = own_draft(scenario) | {"way": COLOCATED}
-    return _best(run, scenario, lambda place: sets | {"window.policy": f"{COLOCATED}:{place[0]}"}, (1,), objective)
+    draft = own_draft(scenario)
+    sets = draft | {"way": COLOCATED}
+    best = _best(run, scenario, lambda place: sets | {"window.policy": f"{COLOCATED}:{place[0]}"}, (1,), objective)
+    return replace(best, about=ASSUMED_DRAFT) if draft else best
 
 
 def oracle(run: Runner, scenario: Scenario, objective: str) -> Variant:
@@ -125,7 +130,7 @@ def _best(
     widest, known = scenario.window.max_window, dict[Place, float]()
     fresh: Iterable[Place] = [(window, depth) for depth in depths for window in ladder(widest)]
     best = (1, 1)
-    while places := [place for place in fresh if place not in known]:
+    while places := [place for place in dict.fromkeys(fresh) if place not in known]:
         variants = [varied(scenario, at(place)) for place in places]
         outcomes = in_order(run, [Task(variant.scenario) for variant in variants])
         known |= {place: score([one], objective) for place, one in zip(places, outcomes, strict=True)}
@@ -135,11 +140,12 @@ def _best(
 
 
 def _between(best: Place, known: Mapping[Place, float], deepest: int) -> Iterable[Place]:
-    """Return what lies in the middle between the best place and those next to it, and one deeper or less deep."""
+    """Return the windows next to the best one that were tried at any depth, those in between, and other depths."""
     window, depth = best
-    tried = sorted(other for other, at_depth in known if at_depth == depth)
+    tried = sorted({other for other, _ in known})
     number = tried.index(window)
     for other in tried[max(number - 1, 0) : number + 2]:
+        yield other, depth
         yield (window + other) // 2, depth
     for other in (depth - 1, depth + 1):
         if 1 <= other <= deepest:

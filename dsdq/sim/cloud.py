@@ -31,9 +31,9 @@ class Entry:
         self._phase, self._beats = phase, -1
 
     def look(self, now_ms: float, heartbeat_ms: float) -> None:
-        """Be as the latest heartbeat wrote it."""
+        """Be as the latest heartbeat wrote it; one that is dead writes no more."""
         beats = int(now_ms / heartbeat_ms + self._phase)
-        if beats != self._beats:
+        if beats != self._beats and self.verifier.alive:
             self._beats = beats
             self.sessions, self.row_ms = self.verifier.sessions, self.verifier.row_ms
 
@@ -120,8 +120,9 @@ class Cloud:
         """Let a verifier that has the fewest sessions take one over, and build its text again."""
         if held.ended:
             return
-        if not self._registry:
+        serving = [entry.verifier for entry in self._registry if entry.verifier.alive]
+        if not serving:
             self._homeless.append(held)
             return
         self._record.takeovers += 1
-        min(self._registry, key=lambda entry: entry.verifier.sessions).verifier.admit(held)
+        min(serving, key=lambda verifier: verifier.sessions).admit(held)

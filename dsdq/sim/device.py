@@ -27,6 +27,8 @@ from dsdq.sim.verifier import Verifier
 
 RENEW = 0.5
 PAUSE = Choice(0, 1, Mode.TARGET_ONLY, budget=16)
+LAST_TOKEN = Choice(0, 1, Mode.TARGET_ONLY, budget=1)
+LEAST_LOOK_MS = 1.0
 LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS = 100.0, 5000.0
 FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 50.0, 2000.0
 
@@ -106,6 +108,7 @@ class Generation:
         self._granted, self._asked_ms, self._last_grant = 0, 0.0, Choice(0)
         self._link_ms: float | None = None
         self._guess_from, self._guess_free_ms = 0, 0.0
+        self._watched, self._repeated_ms = False, 0.0
         self._timeout = AnswerTimeout(LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS)
         self._backoff: Backoff | None = None
 
@@ -114,6 +117,8 @@ class Generation:
         now_ms = self._kernel.now_ms
         self._request.began_ms = now_ms
         choice = self._choice()
+        if choice.mode is Mode.SPECULATE and self._told == 1:
+            choice = LAST_TOKEN
         if choice.mode is not Mode.SPECULATE:
             self._open(self._next_grant(choice))
             return
@@ -188,7 +193,7 @@ class Generation:
         size = min(choice.window, self._widest, self._told - self._next - 1)
         if size <= 0:
             if not self._flight:
-                self._publish_grant(Choice(0, 1, Mode.TARGET_ONLY, 1))
+                self._publish_grant(LAST_TOKEN)
             return
         confidences: tuple[float, ...] = ()
         if self._policy.uses_confidence:
@@ -227,8 +232,7 @@ class Generation:
         self._drafting, self._made, self._next = None, None, window.end
         self._flight.append(window)
         self._setting.record.published(self._request, window)
-        if self._setting.repeats and len(self._flight) == 1:
-            self._kernel.after(self._timeout.ms, self._overdue, window.number)
+        self._watch()
 
     def _publish_grant(self, choice: Choice) -> None:
         self._send(self._next_grant(choice), 0)
@@ -239,8 +243,7 @@ class Generation:
             self._asked_ms = self._kernel.now_ms
         self._granted = min(max(self._granted, self._length + choice.budget), self._told)
         self._last_grant = choice
-        if self._setting.repeats:
-            self._kernel.after(self._timeout.ms, self._stalled, self._length)
+        self._watch()
         return Grant(self._granted, choice, fresh)
 
     def _send(self, message: Window | Grant, tokens: int) -> None:
@@ -262,28 +265,28 @@ class Generation:
 
     # What does not come
 
-    def _overdue(self, number: int) -> None:
-        """Ask again for what is in flight, if its oldest window has had no answer for too long."""
-        if self._over or not self._flight:
+    def _watch(self) -> None:
+        """Begin to look for answers that do not come, if messages can get lost and nobody looks yet."""
+        if self._setting.repeats and not self._watched:
+            self._watched = True
+            self._kernel.after(self._timeout.ms, self._look)
+
+    def _look(self, _: object) -> None:
+        """Ask again for what has had no answer for too long, a window or the next token of a grant; look again."""
+        now_ms, granted = self._kernel.now_ms, self._granted > self._length
+        if self._over or not (self._flight or granted):
+            self._watched = False
             return
-        oldest = self._flight[0]
-        if oldest.number != number:
-            left_ms = oldest.published_ms + self._timeout.ms - self._kernel.now_ms
-            self._kernel.after(max(left_ms, 1.0), self._overdue, oldest.number)
+        since_ms = max(self._flight[0].published_ms if self._flight else self._asked_ms, self._repeated_ms)
+        left_ms = since_ms + self._timeout.ms - now_ms
+        if left_ms > 0:
+            self._kernel.after(max(left_ms, LEAST_LOOK_MS), self._look)
             return
         self._request.repeats += 1
-        for window in self._flight:
-            self._send(window, window.size)
-        self._kernel.after(self._timeout.ms + self._pause_ms(), self._overdue, number)
-
-    def _stalled(self, length: int) -> None:
-        """Ask again for a grant under which nothing has come for too long."""
-        if self._over or self._granted <= self._length:
-            return
-        if self._length == length:
-            self._request.repeats += 1
-            self._send(Grant(self._granted, self._last_grant, fresh=False), 0)
-        self._kernel.after(self._timeout.ms + self._pause_ms(), self._stalled, self._length)
+        for message in self._flight or [Grant(self._granted, self._last_grant, fresh=False)]:
+            self._send(message, message.size if isinstance(message, Window) else 0)
+        self._repeated_ms = now_ms + self._pause_ms()
+        self._kernel.after(self._repeated_ms - now_ms + self._timeout.ms, self._look)
 
     # Answers
 

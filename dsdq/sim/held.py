@@ -149,6 +149,8 @@ class Held:
             self.since_ms = now_ms
             self.turnaround.asked(now_ms / 1000)
         self.pending.append(message)
+        if len(self.pending) > 1 and self.pending[-2].number > message.number:  # overtaken by those behind it
+            self.pending = deque(sorted(self.pending, key=lambda one: one.number))
         if self.ahead:
             self._take_ahead()
 
@@ -172,10 +174,10 @@ class Held:
     def answered(self, windows: tuple[Window, ...], now_ms: float) -> None:
         """Take out windows that have their verdict, and what it has made stale."""
         self.decided = windows[-1].number
-        for _ in windows:
-            self.pending.popleft()
-        if self.pending or self.ahead:
-            self.pending = deque(one for one in self.pending if one.branch >= self.branch)
+        if len(self.pending) == len(windows) and not self.ahead:
+            self.pending.clear()
+        else:
+            self.pending = deque(one for one in self.pending if one.number > self.decided and one.branch >= self.branch)
             self.ahead = [one for one in self.ahead if one.branch >= self.branch]
             self._take_ahead()
         if self.pending:

@@ -9,10 +9,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from socket import create_connection
 
 from dsdq.errors import ConfigError
 from dsdq.sim.outcome import Outcome, Task, outcome
 from dsdq.sim.runners import Runner
+
+CONNECT_S = 5.0
 
 MOST_AT_ONCE = 10_000
 """Tasks that Ray is given at a time."""
@@ -36,6 +39,8 @@ def on_ray(jobs: int, address: str | None = None) -> Iterator[Runner]:
         ConfigError: Ray is not installed, or the cluster cannot be reached.
     """
     require_ray()
+    if address:
+        _check(address)
     import ray  # noqa: PLC0415 - an extra
 
     options = {"address": address} if address else {"address": "local", "num_cpus": jobs, "include_dashboard": False}
@@ -65,3 +70,15 @@ def on_ray(jobs: int, address: str | None = None) -> Iterator[Runner]:
         yield run
     finally:
         ray.shutdown()
+
+
+def _check(address: str) -> None:
+    """Return if somebody listens at ``host:port``: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise ConfigError(f"--ray-address: expected host:port, got {address!r}")
+    try:
+        create_connection((host, int(port)), CONNECT_S).close()
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise ConfigError(f"--ray-address {address}: expected a cluster that can be reached, got: {why}") from None

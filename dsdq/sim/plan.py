@@ -8,7 +8,7 @@ where it gains nothing any more is what one wants to know.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,18 @@ from dsdq.sim.outcome import Outcome
 from dsdq.sim.replications import replicate, result, way
 from dsdq.sim.runners import Runner
 from dsdq.sim.scenario.model import Scenario, Way
-from dsdq.sim.search import least
+from dsdq.sim.search import least, least_by_doubling
 from dsdq.sim.statistics import mean
 from dsdq.sim.variations import Variant, with_acceptance, with_count, with_rtt
 
 GAIN = 0.01
 MOST_VERIFIERS = 10_000
-MOST_RTT_MS = 1000
-_STEPS = 100
-"""Of acceptance, which is searched in hundredths."""
+MOST_EACH = 4
+"""Verifiers for each device: routing by chance, or by figures of a while ago, does not give each its own."""
+
+MOST_RTT_MS = 1000.0
+STEPS = 100
+"""Places on the grids of round trips and of acceptance."""
 
 DISTRIBUTED = Way.DISTRIBUTED.value
 
@@ -68,90 +71,57 @@ def served_well(outcomes: Sequence[Outcome]) -> float:
 def enough(run: Runner, variant: Variant, question: Question) -> tuple[int | None, list[Outcome]]:
     """Return the least number of verifiers with which enough requests are good, and what comes of it.
 
-    None, and the outcomes at the most that were tried, where more verifiers do not help: each session would have its
-    own.
+    None, and the outcomes at the most that were tried, where even :data:`MOST_EACH` for each device do not help.
     """
-    most = min(MOST_VERIFIERS, max(1, sum(devices.count for devices in variant.scenario.devices.values())))
+    devices = sum(one.count for one in variant.scenario.devices.values())
+    most = min(MOST_VERIFIERS, MOST_EACH * devices)
     known: dict[int, list[Outcome]] = {}
 
-    def holds(counts: Sequence[int]) -> list[bool]:
-        known.update(_each(run, counts, question, lambda count: with_count(variant.scenario, count)))
-        return [served_well(known[count]) >= question.good for count in counts]
+    def holds(count: int) -> bool:
+        known.update({count: replicate(run, {"": with_count(variant.scenario, count)}, question.seeds)[""]})
+        return served_well(known[count]) >= question.good
 
-    found = _doubling(holds, min(variant.scenario.verifiers.count, most), most)
+    found = least_by_doubling(holds, min(variant.scenario.verifiers.count, most), most)
     return found, known[most if found is None else found]
 
 
-def _doubling(holds: Callable[[Sequence[int]], list[bool]], begin: int, most: int) -> int | None:
-    """Search from a first guess: what is far from it costs most to simulate."""
-    if holds([begin])[0]:
-        return least(holds, 1, begin)
-    low = begin
-    while low < most:
-        high = min(2 * low, most)
-        if holds([high])[0]:
-            return least(holds, low, high)
-        low = high
-    return None
-
-
 def break_even_rtt_ms(run: Runner, ours: Variant, theirs: Variant, question: Question) -> float | None:
-    """Return up to which round trip drafting on devices pays, in whole ms; None: it never does.
+    """Return up to which round trip drafting on devices pays; None: it never does.
 
-    Where it pays at :data:`MOST_RTT_MS` too, that is the answer.
+    Round trips are searched on a grid that is the finer the shorter they are. Where it pays at the longest of them too,
+    :data:`MOST_RTT_MS`, that is the answer.
     """
 
-    def lost(places: Sequence[int]) -> list[bool]:
-        return _lost(run, ours, theirs, question, _at_rtt, places)
+    def lost(place: int) -> bool:
+        return not _pays(
+            run, with_rtt(ours.scenario, _rtt_ms(place)), with_rtt(theirs.scenario, _rtt_ms(place)), question
+        )
 
-    found = least(lost, 0, MOST_RTT_MS)
-    return float(MOST_RTT_MS) if found is None else found - 1.0 if found else None
+    found = least(lost, 0, STEPS)
+    return MOST_RTT_MS if found is None else _rtt_ms(found - 1) if found else None
 
 
 def break_even_acceptance(run: Runner, ours: Variant, theirs: Variant, question: Question) -> float | None:
     """Return from which acceptance on drafting on devices pays, in hundredths; None: it never does."""
 
-    def pays(places: Sequence[int]) -> list[bool]:
-        return [not one for one in _lost(run, ours, theirs, question, _at_acceptance, places)]
+    def pays(place: int) -> bool:
+        mean = place / STEPS
+        return _pays(run, with_acceptance(ours.scenario, mean), with_acceptance(theirs.scenario, mean), question)
 
-    found = least(pays, 0, _STEPS)
-    return None if found is None else found / _STEPS
-
-
-def _at_rtt(scenario: Scenario, place: int) -> Scenario:
-    return with_rtt(scenario, float(place))
+    found = least(pays, 0, STEPS)
+    return None if found is None else found / STEPS
 
 
-def _at_acceptance(scenario: Scenario, place: int) -> Scenario:
-    return with_acceptance(scenario, place / _STEPS)
+def _rtt_ms(place: int) -> float:
+    return MOST_RTT_MS * (place / STEPS) ** 2
 
 
-def _lost(
-    run: Runner,
-    ours: Variant,
-    theirs: Variant,
-    question: Question,
-    at: Callable[[Scenario, int], Scenario],
-    places: Sequence[int],
-) -> list[bool]:
-    """Say at which places one way is not better than another by enough."""
-    both = {f"{number}": variant.scenario for number, variant in enumerate((ours, theirs))}
-    found = replicate(
-        run, {f"{name} {place}": at(one, place) for name, one in both.items() for place in places}, question.seeds
-    )
-    sign, objective = OBJECTIVES[question.objective], question.objective
-    lost = []
-    for place in places:
-        our, their = (sign * score(found[f"{name} {place}"], objective) for name in both)
-        lost.append(not (our > their * (1 + GAIN) if sign > 0 else our < their * (1 - GAIN)))
-    return lost
-
-
-def _each(
-    run: Runner, places: Sequence[int], question: Question, at: Callable[[int], Scenario]
-) -> Mapping[int, list[Outcome]]:
-    found = replicate(run, {str(place): at(place) for place in places}, question.seeds)
-    return {place: found[str(place)] for place in places}
+def _pays(run: Runner, ours: Scenario, theirs: Scenario, question: Question) -> bool:
+    """Say whether one scenario is better than another by enough."""
+    found = replicate(run, {"ours": ours, "theirs": theirs}, question.seeds)
+    sign = OBJECTIVES[question.objective]
+    our, their = (sign * score(found[name], question.objective) for name in ("ours", "theirs"))
+    return our > their * (1 + GAIN) if sign > 0 else our < their * (1 - GAIN)
 
 
 def plan(run: Runner, scenario: Scenario, question: Question) -> dict[str, Any]:

@@ -35,8 +35,10 @@ def draw(document: Mapping[str, Any], file: Path) -> None:
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
 
     figure = Figure(layout="constrained")
+    if not document.get("ways"):
+        raise ConfigError("plot: expected a result of dsdq sim, got one without ways")
     try:
-        (_draw_sweep if document["kind"] == "sweep" else _draw_ways)(figure, document)
+        (_draw_sweep if document["kind"] == "sweep" and document["vary"] else _draw_ways)(figure, document)
         seeds = len(document["seeds"])
         figure.suptitle(f"{document['scenario']['name']}: {document['kind']}, {seeds} seed{'s' * (seeds > 1)}")
     except (KeyError, TypeError, IndexError, AttributeError) as error:

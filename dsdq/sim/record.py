@@ -101,7 +101,7 @@ class Record:
             request.stream_tokens += verdict.committed
         request.queue_ms += verdict.queue_ms
         request.verify_ms += verdict.verify_ms
-        request.network_ms += waited_ms - verdict.queue_ms - verdict.verify_ms
+        request.network_ms += max(waited_ms - verdict.queue_ms - verdict.verify_ms, 0.0)  # but for rounding
         if verdict.choice is request.choice:
             request.chosen += 1
         else:

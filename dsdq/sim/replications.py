@@ -49,6 +49,7 @@ def way(variant: Variant, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         windows.update(one.windows)
     return {
         "set": dict(variant.sets),
+        "about": variant.about,
         "figures": {name: mean(values) for name, values in each.items()},
         "intervals": {name: interval(values) for name, values in each.items()},
         "each": each,
@@ -71,7 +72,7 @@ def differences(base: Sequence[Outcome], other: Sequence[Outcome]) -> dict[str, 
 
 
 def _difference(base: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
-    apart = [theirs - ours for ours, theirs in zip(base, other, strict=True)]
+    apart = [0.0 if _same(ours, theirs) else theirs - ours for ours, theirs in zip(base, other, strict=True)]
     ratios = [theirs / ours if ours else math.nan for ours, theirs in zip(base, other, strict=True)]
     within = interval(apart)
     return {
@@ -81,6 +82,11 @@ def _difference(base: Sequence[float], other: Sequence[float]) -> dict[str, Any]
         "ratio_interval": interval(ratios),
         "told_apart": within is not None and _leaves_out_zero(within),
     }
+
+
+def _same(one: float, other: float) -> bool:
+    """Say whether figures differ by rounding at most: sums in another order."""
+    return math.isclose(one, other, rel_tol=1e-12)
 
 
 def _leaves_out_zero(within: Interval) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dsdq.sim.cloud import Cloud
 from dsdq.sim.device import Setting
 from dsdq.sim.fleet import Fleet
@@ -12,6 +14,15 @@ from dsdq.sim.streams import Streams
 from dsdq.sim.texts import Recordings, Texts
 
 
+@dataclass(frozen=True, slots=True)
+class World:
+    """A scenario in which nothing has happened yet: its clock, its verifiers, and the notes that are taken."""
+
+    kernel: Kernel
+    cloud: Cloud
+    record: Record
+
+
 def simulate(scenario: Scenario, *, recordings: Recordings | None = None, log: Log | None = None) -> Record:
     """Let everything happen that a scenario says; every request that has begun is finished, refused, or left.
 
@@ -20,6 +31,14 @@ def simulate(scenario: Scenario, *, recordings: Recordings | None = None, log: L
         recordings: the texts of its acceptance traces.
         log: is told every event.
     """
+    world = begin(scenario, recordings=recordings, log=log)
+    world.kernel.run()
+    world.record.events = world.kernel.events
+    return world.record
+
+
+def begin(scenario: Scenario, *, recordings: Recordings | None = None, log: Log | None = None) -> World:
+    """Make a scenario's world, its first events planned; see :func:`simulate`."""
     kernel, streams = Kernel(), Streams(scenario.seed)
     record = Record(1000 * scenario.warm_up_s, 1000 * scenario.duration_s, log)
     cloud = Cloud(kernel, scenario, streams, record)
@@ -37,6 +56,4 @@ def simulate(scenario: Scenario, *, recordings: Recordings | None = None, log: L
             scenario.broker.loss > 0,
         )
         Fleet(name, scenario, setting, streams, texts).begin()
-    kernel.run()
-    record.events = kernel.events
-    return record
+    return World(kernel, cloud, record)

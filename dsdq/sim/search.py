@@ -1,32 +1,31 @@
-"""Where something begins to hold: the least of ordered places for which it does. Pure.
-
-Three places are looked at in each turn, whoever does it, so that several processes have something to do and the answer
-does not depend on how many they are.
-"""
+"""Where something begins to hold: the least of ordered places for which it does. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-_LOOKED_AT = 3
-
-Holds = Callable[[Sequence[int]], Sequence[bool]]
-"""Says of some places whether it holds there; it is taken to hold at all above one for which it does."""
+Holds = Callable[[int], bool]
+"""Says of a place whether it holds there; it is taken to hold at all above one for which it does."""
 
 
 def least(holds: Holds, low: int, high: int) -> int | None:
-    """Return the least place from ``low`` to ``high`` where it holds; None where it does not even at ``high``."""
-    first, last = holds([low, high]) if low < high else (holds([low])[0],) * 2
-    if first:
-        return low
-    if not last:
+    """Return the least place from ``low`` to ``high`` where it holds, by halving; None where not even at ``high``."""
+    if not holds(high):
         return None
+    if low == high or holds(low):
+        return low
     while high - low > 1:
-        width = high - low
-        places = sorted({low + max(1, width * part // (_LOOKED_AT + 1)) for part in range(1, _LOOKED_AT + 1)} - {high})
-        for place, found in zip(places, holds(places), strict=True):
-            if found:
-                high = place
-                break
-            low = place
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
     return high
+
+
+def least_by_doubling(holds: Holds, begin: int, most: int) -> int | None:
+    """Return the least place from 1 to ``most``, searched from a first guess: far from it, asking costs most."""
+    if holds(begin):
+        return least(holds, 1, begin)
+    while begin < most:
+        low, begin = begin, min(2 * begin, most)
+        if holds(begin):
+            return least(holds, low, begin)
+    return None

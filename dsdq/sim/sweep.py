@@ -21,6 +21,7 @@ from dsdq.sim.scenario.model import Scenario
 from dsdq.sim.variations import Variant, assigned, parts, seeded
 
 MOST_CELLS = 100_000
+AS_IT_IS = "as it is"
 
 Load = Callable[[Sequence[str]], Scenario]
 """Reads the scenario with some settings, ``field=value`` each."""
@@ -52,7 +53,7 @@ def grid(load: Load, vary: Sequence[str], seeds: int) -> Grid:
     for combination in product(*fields.values()):
         sets = dict(zip(fields, combination, strict=True))
         settings = [f"{name}={value}" for name, value in sets.items()]
-        variants[", ".join(settings)] = Variant(sets, load(settings))
+        variants[", ".join(settings) or AS_IT_IS] = Variant(sets, load(settings))
     return Grid(fields, variants)
 
 

@@ -19,10 +19,11 @@ _OPENING, _CLOSING = "[{(", "]})"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A scenario, and by which settings it differs from the one that it was made of."""
+    """A scenario, and by which settings it differs from the one that it was made of; ``about`` says why so."""
 
     sets: Mapping[str, Any]
     scenario: Scenario
+    about: str = ""
 
 
 def varied(scenario: Scenario, sets: Mapping[str, Any]) -> Variant:

@@ -19,7 +19,7 @@ Variants = Annotated[
 ]
 
 
-def compare(  # noqa: PLR0913, PLR0917 - the flags of a command
+def compare(
     scenario: ScenarioName,
     variant: Variants = None,
     sets: Sets = None,

@@ -20,7 +20,7 @@ DeviceCount = Annotated[
 ]
 
 
-def plan(  # noqa: PLR0913, PLR0917 - the flags of a command
+def plan(
     scenario: ScenarioName,
     devices: DeviceCount = None,
     good: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of requests that keep to slo.*.")] = 0.95,

@@ -12,6 +12,7 @@ from rich.text import Text
 from dsdq.sim.wording import LATENCIES, OTHERS, number
 
 SWEPT = ("tokens_per_s", "good_share", "ttft_ms", "tpot_ms", "acceptance")
+_NOTHING = 1e-9
 _LABEL_WIDTH, _WAY_WIDTH = 25, 13
 
 
@@ -41,6 +42,8 @@ def show_ways(console: Console, document: Mapping[str, Any]) -> None:
     for name, way in document["ways"].items():
         sets = ", ".join(f"{field}={value}" for field, value in way["set"].items())
         say(console, f"{name}: {_windows(way)}" + (f" ({sets})" if sets else ""))
+        if way["about"]:
+            say(console, f"  {way['about']}")
 
 
 def _rows(ways: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[str]]]:
@@ -55,7 +58,8 @@ def _rows(ways: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[str]]]:
 
 def _with_reach(way: Mapping[str, Any], name: str) -> str:
     shown, within = number(way["figures"][name], name), way["intervals"][name]
-    return shown if within is None else f"{shown} ±{number((within[1] - within[0]) / 2, name, digits=2)}"
+    reach = 0.0 if within is None else (within[1] - within[0]) / 2
+    return f"{shown} ±{number(reach, name, digits=2)}" if reach > _NOTHING * abs(way["figures"][name]) else shown
 
 
 def _windows(way: Mapping[str, Any]) -> str:
@@ -68,9 +72,8 @@ def show_differences(console: Console, document: Mapping[str, Any]) -> None:
     """Print how the variants of a comparison differ from the first, where that can be told."""
     base = document["base"]
     for name, found in document["differences"].items():
-        table = Table(
-            "", "difference", "95 %", "ratio", "95 %", title=f"{name} against {base}", box=None, title_justify="left"
-        )
+        say(console, f"{name} against {base}")
+        table = Table("", "difference", "95 %", "ratio", "95 %", box=None, pad_edge=False, padding=(0, 1, 0, 0))
         for figure, label in (*LATENCIES, *OTHERS):
             one = found[figure]
             if not one["told_apart"]:
@@ -91,9 +94,9 @@ def show_sweep(console: Console, document: Mapping[str, Any]) -> None:
     """Print a row for each cell of a sweep: what varies, and some figures."""
     say(console, headline(document))
     fields = [field.rpartition(".")[2] for field in document["vary"]]
-    table = Table(*fields, box=None, pad_edge=False)
+    table = Table(*fields, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in SWEPT:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for way in document["ways"].values():
         table.add_row(*map(str, way["set"].values()), *(_with_reach(way, name) for name in SWEPT))
     console.print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -78,10 +79,15 @@ def path(parts: Sequence[str | int]) -> str:
     return ".".join(plain(str(part)) or '""' for part in parts)
 
 
-def plain(text: str) -> str:
-    """Return a name as it can stand in one line of a terminal."""
+def plain(text: str, longest: int = _LONGEST) -> str:
+    """Return a name as it can stand in one line of a terminal, and at most so many characters of it."""
     printable = text if text.isprintable() else ascii(text)[1:-1]
-    return printable if len(printable) <= _LONGEST else printable[:_LONGEST] + "…"
+    return printable if len(printable) <= longest else printable[:longest] + "…"
+
+
+def of_file(name: str | Path) -> str:
+    """Return a file's name as it can stand in one line, long as it may be."""
+    return plain(str(name), 1000)
 
 
 def shown(value: object) -> str:

@@ -15,7 +15,7 @@ from dsdq.errors import ConfigError
 from dsdq.sim.scenario.documents import SUFFIXES, Document, read_document
 from dsdq.sim.scenario.layers import laid_upon, with_profiles, with_settings
 from dsdq.sim.scenario.library import preset_file
-from dsdq.sim.scenario.mistakes import plain, shown, told
+from dsdq.sim.scenario.mistakes import of_file, shown, told
 from dsdq.sim.scenario.model import Scenario
 
 MAX_BASES = 8
@@ -38,7 +38,7 @@ def load_scenario(name_or_path: str, sets: Sequence[str] = ()) -> Scenario:
         why = told(error, Scenario)
     except ConfigError as error:
         why = str(error)
-    raise ConfigError(f"scenario {plain(name_or_path)}: {why}")
+    raise ConfigError(f"scenario {of_file(name_or_path)}: {why}")
 
 
 def _file(named: str, folder: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Annotated, BinaryIO, Self, TypeVar
 from pydantic import Field, Strict, ValidationError, model_validator
 
 from dsdq.errors import ConfigError
-from dsdq.sim.scenario.mistakes import plain, told
+from dsdq.sim.scenario.mistakes import of_file, told
 from dsdq.sim.scenario.model import Scenario
 from dsdq.sim.scenario.parts import Name, NotNegative, Part, Share
 from dsdq.sim.texts import Recording, Recordings
@@ -123,7 +123,7 @@ def write_recordings(file: Path, texts: Iterable[Recording]) -> None:
     try:
         _write(file, (_Recording(right=text.right, confidences=text.confidences) for text in texts))
     except ValidationError as error:
-        raise ConfigError(f"trace {plain(str(file))}: {told(error, _Recording)}") from None
+        raise ConfigError(f"trace {of_file(file)}: {told(error, _Recording)}") from None
 
 
 def _write(file: Path, parts: Iterable[Part]) -> None:
@@ -131,9 +131,7 @@ def _write(file: Path, parts: Iterable[Part]) -> None:
         with file.open("w", encoding="utf-8") as stream:
             stream.writelines(part.model_dump_json(exclude_defaults=True) + "\n" for part in parts)
     except OSError as error:
-        raise ConfigError(
-            f"trace {plain(str(file))}: expected a file that can be written, got: {_why(error)}"
-        ) from None
+        raise ConfigError(f"trace {of_file(file)}: expected a file that can be written, got: {_why(error)}") from None
 
 
 def _read(file: Path, kind: type[P]) -> Iterator[tuple[int, P]]:
@@ -146,7 +144,7 @@ def _read(file: Path, kind: type[P]) -> Iterator[tuple[int, P]]:
     except ValidationError as error:
         raise ConfigError(f"{_line(file, number)}: {told(error, kind)}") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"trace {plain(str(file))}: expected a file that can be read, got: {_why(error)}") from None
+        raise ConfigError(f"trace {of_file(file)}: expected a file that can be read, got: {_why(error)}") from None
 
 
 def _lines(file: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -165,12 +163,12 @@ def _lines(file: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _some(file: Path, parts: list[T]) -> tuple[T, ...]:
     if not parts:
-        raise ConfigError(f"trace {plain(str(file))}: expected at least one line, got none")
+        raise ConfigError(f"trace {of_file(file)}: expected at least one line, got none")
     return tuple(parts)
 
 
 def _line(file: Path, number: int) -> str:
-    return f"trace {plain(str(file))}, line {number:,}"
+    return f"trace {of_file(file)}, line {number:,}"
 
 
 def _why(error: OSError | ValueError) -> str:

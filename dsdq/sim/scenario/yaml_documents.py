@@ -15,6 +15,12 @@ except ImportError:  # PyYAML was built without libyaml
 from dsdq.errors import ConfigError
 from dsdq.sim.scenario.mistakes import plain, shown
 
+MAX_DEPTH = 64
+"""Lists and tables within one another."""
+
+MAX_VALUES = 100_000
+"""Names and values in all: PyYAML makes some ten thousand a second."""
+
 # What the safe loader raises, beside its own errors, for tags whose text is not of their kind.
 _NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
 
@@ -43,11 +49,24 @@ def load(text: str) -> object:
             values.
     """
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
-            raise ConfigError("expected YAML without aliases (*name), got one")
+        _bounded(text)
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
     except _NOT_YAML as error:
         raise ConfigError(f"expected YAML, got {_why(error)}") from None
+
+
+def _bounded(text: str) -> None:
+    """Return if a document is small when it is read: as it comes, since the parser takes long over deep nesting."""
+    depth = values = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError("expected YAML without aliases (*name), got one")
+        values += isinstance(event, yaml.ScalarEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"expected lists and tables at most {MAX_DEPTH} deep, got more")
+        if values > MAX_VALUES:
+            raise ConfigError(f"expected at most {MAX_VALUES:,} names and values, got more; TOML may have more")
 
 
 def _why(error: Exception) -> str:
