@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from dsdq.errors import ConfigError
 from dsdq.sim.scenario.model import Scenario
@@ -88,6 +88,15 @@ class Result(BaseModel):
     most_rtt_ms: float | None = None
     verifiers: dict[str, Verifiers] = {}
     break_even: dict[str, dict[str, End]] = {}
+
+    @model_validator(mode="after")
+    def _varied(self) -> Self:
+        for name, way in self.ways.items():
+            for field, values in self.vary.items():
+                if str(way.set.get(field)) not in values:
+                    msg = f"expected way {name} to set {field} to one of {', '.join(values)}, got {way.set.get(field)}"
+                    raise ValueError(msg)
+        return self
 
 
 def read(file: Path) -> Result:

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 from dsdq.sim.report.charts import COLOURS, Labels, Line, bars, lines
 from dsdq.sim.report.layout import card, cards, legend, section, table
 from dsdq.sim.report.reading import Result, Way
-from dsdq.sim.report.ways import figure_bars, with_reach
+from dsdq.sim.report.ways import figure_bars, has, with_reach
 from dsdq.sim.wording import LATENCIES, OTHERS, SHARES
 
 DEFAULT_FIGURES = ("tokens_per_s", "good_share", "ttft_ms", "tpot_ms", "acceptance", "cost_per_million")
@@ -18,7 +18,7 @@ _LABELS = dict((*LATENCIES, *OTHERS))
 
 def charts(result: Result, figures: Sequence[str]) -> Element:
     """Return a chart for each figure that is not 0 everywhere."""
-    shown = [one for one in figures if any(way.value(one) for way in result.ways.values())]
+    shown = [one for one in figures if has(result.ways.values(), one)]
     over = _over(result.vary)
     if over is None:
         drawn = [card(label(one), bars(label(one), figure_bars(result.ways, one))) for one in shown]
@@ -64,7 +64,7 @@ def _groups(result: Result, over: str) -> dict[str, list[Way]]:
 
 def cells(result: Result, figures: Sequence[str]) -> Element:
     """Return a table with a row for each cell."""
-    shown = [one for one in figures if any(way.value(one) for way in result.ways.values())]
+    shown = [one for one in figures if has(result.ways.values(), one)]
     rows = [
         (", ".join(map(str, way.set.values())), *(with_reach(way, one) for one in shown))
         for way in result.ways.values()

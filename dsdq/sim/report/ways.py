@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from dsdq.sim.report.charts import Bar, Labels, Line, bars, columns, lines, stacks, swatch
@@ -44,7 +45,7 @@ def tiles(result: Result) -> Element:
     """Return the first way's key figures, large, each beside what the cloud alone comes to, if it was simulated."""
     name, first = next(iter(result.ways.items()))
     reference = result.ways.get(_REFERENCE) if name != _REFERENCE else None
-    made = [_tile(result, figure, label, first, reference) for figure, label in _TILES if first.value(figure)]
+    made = [_tile(result, figure, label, first, reference) for figure, label in _TILES if has([first], figure)]
     return tag("dl", *made, class_="tiles", aria_label=f"Key figures of {name}")
 
 
@@ -61,12 +62,17 @@ def key_figures(ways: Mapping[str, Way]) -> Element:
     shown = [
         card(title, bars(title, figure_bars(ways, figure)), unit)
         for figure, title, unit in KEYS
-        if any(way.value(figure) for way in ways.values())
+        if has(ways.values(), figure)
     ]
     meaning = [tag("li", tag("b", name), f": {told}") for name, way in ways.items() if (told := _told(way))]
     note = "Whiskers are 95 % confidence intervals of the mean over seeds, which all ways have in common."
     listed = [tag("ul", *meaning, class_="meaning")] if meaning else []
     return section("Side by side", cards(*shown), *listed, note=note)
+
+
+def has(ways: Iterable[Way], figure: str) -> bool:
+    """Say whether a figure is anything but 0 or nothing in any of some ways."""
+    return any(math.isfinite(value := way.value(figure)) and value for way in ways)
 
 
 def figure_bars(ways: Mapping[str, Way], figure: str) -> list[Bar]:
@@ -115,9 +121,9 @@ def course(ways: Mapping[str, Way], warm_up_s: float) -> Element:
     shown = []
     for name, title in (("tokens_per_s", "Tokens a second"), ("running", "Texts in the making")):
         drawn = [
-            Line(way, list(zip(one.series["t_s"], one.series[name], strict=True)), colour=place)
+            Line(way, list(zip(one.series["t_s"], one.series[name], strict=False)), colour=place)
             for place, (way, one) in enumerate(ways.items())
-            if one.series.get(name)
+            if one.series.get(name) and one.series.get("t_s")
         ]
         if drawn:
             shown.append(card(title, lines(Labels(title, "s"), drawn, wide=float("inf"))))
@@ -197,7 +203,7 @@ def all_figures(ways: Mapping[str, Way], currency: str) -> Element:
             for percent in ("p50", "p95", "p99")
         ]
     for figure, label in OTHERS:
-        if any(way.value(figure) for way in ways.values()):
+        if has(ways.values(), figure):
             money = f", {currency}" if figure.endswith("per_million") else ""
             rows.append((label + money, *(with_reach(way, figure) for way in ways.values())))
     return section("All figures: latency, waste, energy, cost", table("Means over seeds", ("", *ways), rows))
