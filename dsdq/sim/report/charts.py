@@ -25,6 +25,7 @@ _RIGHT = 12.0
 _HEIGHT = 250.0
 _MOST_NUMBERS = 17
 _LETTER = 7.3
+_MOST_LETTERS = int(WIDTH / _LETTER)
 """About the width of one."""
 
 Interval = tuple[float, float]
@@ -72,13 +73,18 @@ def bars(title: str, rows: Sequence[Bar], *, end: float | None = None) -> Elemen
     return _picture(title, _said(rows), _ROW * len(rows), drawn)
 
 
+def _fitting(name: str) -> str:
+    """Return as much of a name as there is room for."""
+    return name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
+
+
 def _said(rows: Sequence[Bar]) -> str:
     return "; ".join(f"{row.name}: {row.text}" for row in rows)
 
 
 def _bar(row: Bar, across: Axis, top: float) -> Element:
     middle = top + 26
-    made = [tag("text", row.name, x=0, y=top + 14, class_="name")]
+    made = [tag("text", _fitting(row.name), x=0, y=top + 14, class_="name")]
     reach = 0.0
     if math.isfinite(row.value):
         reach = across.place(row.value)
@@ -114,7 +120,7 @@ def stacks(title: str, names: Sequence[str], parts: Sequence[Bar], values: Seque
 
 
 def _stack(name: str, parts: Sequence[Bar], values: Sequence[float], across: Axis, top: float) -> Element:
-    made = [tag("text", name, x=0, y=top + 14, class_="name")]
+    made = [tag("text", _fitting(name), x=0, y=top + 14, class_="name")]
     total = 0.0
     for part, value in zip(parts, values, strict=True):
         begin, total = across.place(total), total + value
@@ -243,7 +249,10 @@ def spans(
     made = []
     for place, (name, text, within) in enumerate(rows):
         top = 62.0 * place
-        made += [tag("text", name, x=0, y=top + 14, class_="name"), tag("text", text, x=0, y=top + 31, class_="value")]
+        made += [
+            tag("text", _fitting(name), x=0, y=top + 14, class_="name"),
+            tag("text", text, x=0, y=top + 31, class_="value"),
+        ]
         made.append(tag("rect", x=0, y=top + 38, width=WIDTH - 2, height=10, rx=2, class_="track"))
         if within is not None:
             low, high = map(across.place, within)

@@ -43,11 +43,15 @@ def break_evens(result: Result) -> Element:
     """Return up to which round trip, and from which acceptance on, drafting on devices is better."""
     most = result.most_rtt_ms or 0.0
     rtt = [
-        (f"than {name}", _rtt_text(end, most), None if end.value is None else (0.0, end.value))
+        (f"better than {name}", _rtt_text(end, most), None if end.value is None else (0.0, end.value))
         for name, end in result.break_even.get("rtt_ms", {}).items()
     ]
     acceptance = [
-        (f"than {name}", _text(end, "from an acceptance of {:g} on"), None if end.value is None else (end.value, 1.0))
+        (
+            f"better than {name}",
+            _text(end, "from an acceptance of {:g} on"),
+            None if end.value is None else (end.value, 1.0),
+        )
         for name, end in result.break_even.get("acceptance", {}).items()
     ]
     shown = [
@@ -55,7 +59,7 @@ def break_evens(result: Result) -> Element:
         card("Acceptance", spans("Acceptances at which drafting on devices pays", acceptance, (0.0, 1.0), "")),
     ]
     note = f"Where {result.objective} is better by more than {result.gain or 0.0:.0%} if devices draft."
-    return section("Where drafting on devices pays", cards(*shown), _costs(result), note=note)
+    return section("Where drafting on devices pays", cards(*shown), *_costs(result), note=note)
 
 
 def _rtt_text(end: End, most: float) -> str:
@@ -66,17 +70,18 @@ def _text(end: End, sentence: str) -> str:
     return "nowhere" if end.value is None else sentence.format(end.value)
 
 
-def _costs(result: Result) -> Element:
-    """Return what a million tokens costs at each break-even."""
+def _costs(result: Result) -> list[Element]:
+    """Return a table of what a million tokens costs at each break-even, if it costs anything."""
     currency = result.scenario.prices.currency
     names: Mapping[str, str] = {"rtt_ms": "round trip, ms", "acceptance": "acceptance"}
     rows = [
         (f"{names.get(varied, varied)}, {name}", number(end.value), *_both(end))
         for varied, ends in result.break_even.items()
         for name, end in ends.items()
+        if any((end.cost_per_million or {}).values())
     ]
     head = ("Break-even with", "at", f"{currency} per 1M, devices draft", "the other way")
-    return table("What a million tokens costs there", head, rows)
+    return [table("What a million tokens costs there", head, rows)] if rows else []
 
 
 def _both(end: End) -> tuple[str, str]:

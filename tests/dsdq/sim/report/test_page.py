@@ -113,8 +113,8 @@ def test_a_plan_shows_how_many_verifiers_and_where_drafting_pays() -> None:
     assert headings(page)[1:3] == ["Capacity", "Where drafting on devices pays"]
     curve = re.search(r"How many verifiers it takes\. Over verifiers: distributed: 50 at 1 to (.*?);", page)
     assert curve is not None
-    assert "than target-only: up to 48.4 ms" in page  # 100 + 48.4 < 0.99 × 150
-    assert "than co-located: nowhere" in page
+    assert "better than target-only: up to 48.4 ms" in page  # 100 + 48.4 < 0.99 × 150
+    assert "better than co-located: nowhere" in page
     assert "--good 0.95 --objective e2e_ms" in commands(page)[0]
 
 
