@@ -96,10 +96,10 @@ def oracle(run: Runner, scenario: Scenario, objective: str) -> Variant:
     """Return a scenario in which devices draft with the best static window and depth."""
     sets = {} if scenario.way is Way.DISTRIBUTED else {"way": Way.DISTRIBUTED.value}
 
-    def at(place: Place) -> Mapping[str, Any]:
+    def _at(place: Place) -> Mapping[str, Any]:
         return sets | {"window.policy": "static:{}:{}".format(*place)}
 
-    return _best(run, scenario, at, ladder(scenario.window.max_depth), objective)
+    return _best(run, scenario, _at, ladder(scenario.window.max_depth), objective)
 
 
 def own_draft(scenario: Scenario) -> dict[str, Any]:

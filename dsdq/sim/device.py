@@ -9,20 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from dsdq.policies.retry import AnswerTimeout, Backoff
 from dsdq.policies.window import Choice, Mode, Observation, Static, Streaming, WindowPolicy, far_from
 from dsdq.policies.window.protocol import GUESS_EVERY_TOKENS, GUESSED_TOKENS
-from dsdq.sim.cloud import Cloud
 from dsdq.sim.guesses import Guesses
 from dsdq.sim.held import UNKNOWN, Held
-from dsdq.sim.kernel import Kernel
-from dsdq.sim.links import connect, rtt_ms
 from dsdq.sim.messages import Answer, Grant, Opened, Verdict, Window
-from dsdq.sim.record import FINISHED, LEFT, REFUSED, Record, Request
-from dsdq.sim.scenario.model import Broker, Devices
-from dsdq.sim.streams import Streams
+from dsdq.sim.record import FINISHED, LEFT, REFUSED, Request
+from dsdq.sim.setting import Device, Setting
 from dsdq.sim.verifier import Verifier
 
 RENEW = 0.5
@@ -31,38 +26,6 @@ LAST_TOKEN = Choice(0, 1, Mode.TARGET_ONLY, budget=1)
 LEAST_LOOK_MS = 1.0
 LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS = 100.0, 5000.0
 FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 50.0, 2000.0
-
-
-class Device:
-    """A device while it makes one text: what drafting a token and reading one of a prompt take, and its connection.
-
-    ``drafts`` says whether it has a drafter, ``round_trip_ms`` what it knows of its link.
-    """
-
-    __slots__ = ("down", "draft_ms", "drafts", "prompt_ms", "round_trip_ms", "up", "up_share")
-
-    def __init__(self, figures: Devices, streams: Streams, numbers: tuple[int, int], now_ms: float) -> None:
-        self.draft_ms, self.prompt_ms, self.drafts = figures.draft_ms, figures.prompt_ms, True
-        self.up, self.down = connect(figures.link, streams, numbers, now_ms)
-        self.round_trip_ms = rtt_ms(figures.link, now_ms)
-        self.up_share = figures.link.up_share or 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What a text meets: the clock, the verifiers, the queue between, and the notes that are taken.
-
-    ``known_length`` says whether a device knows where its text ends, ``max_window`` is the contract's. ``repeats`` says
-    whether messages can get lost for good, so that rounds are asked for again.
-    """
-
-    kernel: Kernel
-    cloud: Cloud
-    broker: Broker
-    record: Record
-    max_window: int
-    known_length: bool
-    repeats: bool
 
 
 def _unheard(_: Answer) -> None:
@@ -113,9 +76,15 @@ class Generation:
         self._backoff: Backoff | None = None
 
     def begin(self) -> None:
+        """Ask for the text as soon as the device's program is ready, and knows who serves."""
+        self._request.began_ms = self._kernel.now_ms
+        if self._device.begin_ms:
+            self._kernel.after(self._device.begin_ms, self._start)
+        else:
+            self._start(None)
+
+    def _start(self, _: object) -> None:
         """Read the prompt, draft, and open the session: together with its first round if that is soon enough."""
-        now_ms = self._kernel.now_ms
-        self._request.began_ms = now_ms
         choice = self._choice()
         if choice.mode is Mode.SPECULATE and self._told == 1:
             choice = LAST_TOKEN
@@ -164,8 +133,7 @@ class Generation:
 
     def _pause_ms(self) -> float:
         if self._backoff is None:
-            luck = self._setting.cloud.streams.random("backoff", self._request.number)
-            self._backoff = Backoff(luck, FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
+            self._backoff = Backoff(self._device.luck("backoff"), FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
         return self._backoff.next_ms()
 
     # Asking
@@ -203,7 +171,7 @@ class Generation:
         window = Window(self._number, self._branch, self._next, size, choice, size * self._device.draft_ms)
         window.confidences = confidences
         self._drafting = window
-        self._kernel.after(reading_ms + window.draft_ms, self._drafted, window)
+        self._kernel.after(reading_ms + window.draft_ms + self._device.round_ms, self._drafted, window)
 
     def _told_apart(self, size: int) -> tuple[float, ...]:
         """Return the confidences of the tokens that the policy wants, of so many; none if there are none."""
@@ -296,7 +264,9 @@ class Generation:
             return
         size = self._size(answer.committed if isinstance(answer, Verdict) else 0)
         self._request.bytes_down += size
-        there_ms = self._device.down.arrival_ms(self._kernel.now_ms, size, self._broker.latency_ms)
+        # What a session is opened with is read ahead too, be it a grant.
+        leaves_ms = self._device.leaves_ms(self._kernel.now_ms, ahead=self._granted <= self._length or not self._length)
+        there_ms = self._device.down.arrival_ms(leaves_ms, size, self._broker.latency_ms)
         self._kernel.at(there_ms, self._read, answer)
 
     def _read(self, answer: Answer) -> None:

@@ -66,13 +66,13 @@ def write_csv(option: str, file: Path, rows: Sequence[Row]) -> None:
         ConfigError: the file cannot be written.
     """
 
-    def write() -> None:
+    def _write() -> None:
         with file.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, _columns(rows))
             writer.writeheader()
             writer.writerows(plain(row) for row in rows)
 
-    _written(option, file, write)
+    _written(option, file, _write)
 
 
 def write_parquet(option: str, file: Path, rows: Sequence[Row]) -> None:

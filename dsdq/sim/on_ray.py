@@ -51,7 +51,7 @@ def on_ray(jobs: int, address: str | None = None) -> Iterator[Runner]:
         raise ConfigError(f"--ray-address {address}: expected a cluster that can be reached, got: {why}") from None
     remote = ray.remote(outcome)
 
-    def run(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    def _run(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         waiting = list(enumerate(tasks))[::-1]
         places: dict[ray.ObjectRef[Outcome], int] = {}
         while waiting or places:
@@ -67,7 +67,7 @@ def on_ray(jobs: int, address: str | None = None) -> Iterator[Runner]:
                 raise
 
     try:
-        yield run
+        yield _run
     finally:
         ray.shutdown()
 

@@ -117,18 +117,18 @@ def _log(file: Path | None, digest: blake2b) -> Iterator[Log | None]:
     if file is None:
         yield None
         return
-    tell = digesting(digest.update)
+    digested = digesting(digest.update)
     try:
         stream = file.open("w", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--events {file}: expected a file that can be written, got: {error.strerror}") from None
     with stream:
 
-        def log(*event: object) -> None:
-            tell(*event)
+        def _tell(*event: object) -> None:
+            digested(*event)
             stream.write(json.dumps(event) + "\n")
 
-        yield log
+        yield _tell
 
 
 def _quantiles(record: Record) -> dict[str, list[float]]:

@@ -77,11 +77,11 @@ def enough(run: Runner, variant: Variant, question: Question) -> tuple[int | Non
     most = min(MOST_VERIFIERS, MOST_EACH * devices)
     known: dict[int, list[Outcome]] = {}
 
-    def holds(count: int) -> bool:
+    def _holds(count: int) -> bool:
         known.update({count: replicate(run, {"": with_count(variant.scenario, count)}, question.seeds)[""]})
         return served_well(known[count]) >= question.good
 
-    found = least_by_doubling(holds, min(variant.scenario.verifiers.count, most), most)
+    found = least_by_doubling(_holds, min(variant.scenario.verifiers.count, most), most)
     return found, known
 
 
@@ -92,23 +92,23 @@ def break_even_rtt_ms(run: Runner, ours: Variant, theirs: Variant, question: Que
     :data:`MOST_RTT_MS`, that is the answer.
     """
 
-    def lost(place: int) -> bool:
+    def _lost(place: int) -> bool:
         return not _pays(
             run, with_rtt(ours.scenario, _rtt_ms(place)), with_rtt(theirs.scenario, _rtt_ms(place)), question
         )
 
-    found = least(lost, 0, STEPS)
+    found = least(_lost, 0, STEPS)
     return MOST_RTT_MS if found is None else _rtt_ms(found - 1) if found else None
 
 
 def break_even_acceptance(run: Runner, ours: Variant, theirs: Variant, question: Question) -> float | None:
     """Return from which acceptance on drafting on devices pays, in hundredths; None: it never does."""
 
-    def pays(place: int) -> bool:
+    def _good(place: int) -> bool:
         mean = place / STEPS
         return _pays(run, with_acceptance(ours.scenario, mean), with_acceptance(theirs.scenario, mean), question)
 
-    found = least(pays, 0, STEPS)
+    found = least(_good, 0, STEPS)
     return None if found is None else found / STEPS
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from dsdq.policies.window import Choice
 from dsdq.sim.messages import Verdict, Window
-from dsdq.sim.step import Step
 
 FINISHED, REFUSED, LEFT = "finished", "refused", "left"
 
@@ -101,7 +100,8 @@ class Record:
             request.stream_tokens += verdict.committed
         request.queue_ms += verdict.queue_ms
         request.verify_ms += verdict.verify_ms
-        request.network_ms += max(waited_ms - verdict.queue_ms - verdict.verify_ms, 0.0)  # but for rounding
+        beyond_ms = waited_ms - verdict.queue_ms - verdict.verify_ms
+        request.network_ms = max(request.network_ms + beyond_ms, 0.0)  # negative by rounding alone
         if verdict.choice is request.choice:
             request.chosen += 1
         else:
@@ -119,13 +119,13 @@ class Record:
         if request.choice is not None:
             self.choices[request.choice] += request.chosen
 
-    def stepped(self, step: Step, now_ms: float) -> None:
-        """Take note of a step that has ended, as far as it lies within what is measured."""
-        within_ms = min(now_ms, self.end_ms) - max(step.started_ms, self.begin_ms)
+    def worked(self, started_ms: float, ended_ms: float, rows: int, positions: int) -> None:
+        """Take note of a pass, as far as it lies within what is measured."""
+        within_ms = min(ended_ms, self.end_ms) - max(started_ms, self.begin_ms)
         if within_ms > 0:
             self.steps += 1
-            self.rows += len(step.rows)
-            self.positions += step.positions
+            self.rows += rows
+            self.positions += positions
             self.busy_ms += within_ms
 
     def ended(self, request: Request, outcome: str, now_ms: float) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dsdq.sim.cloud import Cloud
-from dsdq.sim.device import Setting
 from dsdq.sim.fleet import Fleet
 from dsdq.sim.kernel import Kernel
+from dsdq.sim.nodes import Nodes
 from dsdq.sim.record import Log, Record
-from dsdq.sim.scenario.model import Scenario
+from dsdq.sim.scenario.model import Scenario, Way
+from dsdq.sim.setting import Setting
 from dsdq.sim.streams import Streams
 from dsdq.sim.texts import Recordings, Texts
 
@@ -42,10 +43,11 @@ def begin(scenario: Scenario, *, recordings: Recordings | None = None, log: Log 
     kernel, streams = Kernel(), Streams(scenario.seed)
     record = Record(1000 * scenario.warm_up_s, 1000 * scenario.duration_s, log)
     cloud = Cloud(kernel, scenario, streams, record)
-    for number, (name, devices) in enumerate(scenario.devices.items()):
+    nodes = Nodes(kernel, scenario, streams, record) if scenario.way is Way.PARALLEL else None
+    for name, devices in scenario.devices.items():
         workload = scenario.workloads[devices.workload]
         own = scenario.verifiers.draft is not None
-        texts = Texts(workload, number, streams, recordings or {}, own=own)
+        texts = Texts(workload, streams.of(name), recordings or {}, own=own)
         setting = Setting(
             kernel,
             cloud,
@@ -54,6 +56,7 @@ def begin(scenario: Scenario, *, recordings: Recordings | None = None, log: Log 
             scenario.window.max_window,
             workload.known_length,
             scenario.broker.loss > 0,
+            nodes,
         )
-        Fleet(name, scenario, setting, streams, texts).begin()
+        Fleet(name, scenario, setting, streams.of(name), texts).begin()
     return World(kernel, cloud, record)

@@ -11,10 +11,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context, parent_process
 
+from dsdq.errors import ConfigError
 from dsdq.sim.outcome import Outcome, Task, key, outcome
 
 Runner = Callable[[Sequence[Task]], Iterator[tuple[int, Outcome]]]
@@ -28,20 +30,30 @@ def here(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
 
 @contextmanager
 def processes(jobs: int) -> Iterator[Runner]:
-    """Give a runner of so many processes, which are started as they are needed; of none but this one for one."""
+    """Give a runner of so many processes, which are started as they are needed; of none but this one for one.
+
+    Raises:
+        ConfigError: when tasks are run: a process was ended from outside.
+    """
     if jobs == 1:
         yield here
         return
     # Not forked: the command line may run threads, such as a progress bar's.
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin)
 
-    def run(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    def _run(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         places = {pool.submit(outcome, task): place for place, task in enumerate(tasks)}
-        for done in as_completed(places):
-            yield places.pop(done), done.result()
+        try:
+            for done in as_completed(places):
+                yield places.pop(done), done.result()
+        except BrokenProcessPool:
+            raise ConfigError(
+                f"--jobs {jobs}: expected processes that simulate to end by themselves, got one that was ended from "
+                "outside; give fewer if memory ran out"
+            ) from None
 
     try:
-        yield run
+        yield _run
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -50,7 +62,7 @@ def remembering(run: Runner) -> Runner:
     """Return a runner that does no simulation twice, other than for its requests or events."""
     known: dict[str, Outcome] = {}
 
-    def again(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    def _again(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         keys = [key(task.scenario) for task in tasks]
         plain = [not task.requests and task.events is None for task in tasks]
         places = [place for place in range(len(tasks)) if not (plain[place] and keys[place] in known)]
@@ -60,7 +72,7 @@ def remembering(run: Runner) -> Runner:
             known[keys[place]] = replace(found, requests=None, events=None)
             yield place, found
 
-    return again
+    return _again
 
 
 def in_order(run: Runner, tasks: Sequence[Task]) -> list[Outcome]:

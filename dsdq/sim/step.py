@@ -14,14 +14,16 @@ from dsdq.sim.messages import Verdict
 class Step:
     """A step that runs: each session with the prompt tokens that it is fed, and whether its round is verified.
 
-    ``positions`` are fed in all, those of drafts among them; drafting for the sessions in ``own`` took ``draft_ms`` of
-    ``took_ms``. So many sessions were ``asking`` for it, by tenant in ``crowd`` where there are several.
+    ``positions`` are fed in all, those of drafts and ``prefill`` of prompts among them; drafting for the sessions in
+    ``own`` took ``draft_ms`` of ``took_ms``. So many sessions were ``asking`` for it, by tenant in ``crowd`` where
+    there are several.
     """
 
     started_ms: float
     rows: list[tuple[Held, int, Round | None]]
     asking: int = 1
     positions: int = 0
+    prefill: int = 0
     context: int = 0
     took_ms: float = 0.0
     draft_ms: float = 0.0
@@ -36,6 +38,7 @@ class Step:
             if verified is not None and verified.wanted:
                 wanted.append(verified.wanted)
             self.positions += fed
+            self.prefill += prefill
             self.context += fed + held.cached
         return wanted
 

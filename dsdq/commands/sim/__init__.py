@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from dsdq.commands.sim.calibrate import calibrate
 from dsdq.commands.sim.compare import compare
 from dsdq.commands.sim.listing import show_all
 from dsdq.commands.sim.plan import plan
@@ -11,6 +12,7 @@ from dsdq.commands.sim.plot import plot
 from dsdq.commands.sim.report import report
 from dsdq.commands.sim.run import run
 from dsdq.commands.sim.sweep import sweep
+from dsdq.commands.sim.validate import validate
 
 sim = typer.Typer(no_args_is_help=True, help="Simulate a fleet of devices and verifiers.")
 sim.command("run")(run)
@@ -20,3 +22,5 @@ sim.command("plan")(plan)
 sim.command("list")(show_all)
 sim.command("plot")(plot)
 sim.command("report")(report)
+sim.command("calibrate")(calibrate)
+sim.command("validate")(validate)

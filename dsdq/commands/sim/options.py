@@ -51,7 +51,7 @@ def watched(run: Runner) -> Iterator[Runner]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar, total = progress.add_task("", total=0), 0
 
-        def shown(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+        def _shown(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
             nonlocal total
             total += len(tasks)
             progress.update(bar, total=total)
@@ -59,4 +59,4 @@ def watched(run: Runner) -> Iterator[Runner]:
                 progress.advance(bar)
                 yield found
 
-        yield shown
+        yield _shown

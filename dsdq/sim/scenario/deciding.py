@@ -11,7 +11,7 @@ from dsdq.contract import MAX_WINDOW
 from dsdq.errors import ConfigError
 from dsdq.policies import batching, routing
 from dsdq.policies.window import MAX_DEPTH, Mode, Offer, load_policy
-from dsdq.sim.scenario.parts import Part
+from dsdq.sim.scenario.parts import NotNegative, Part
 
 
 class Window(Part):
@@ -60,9 +60,18 @@ class Parallel(Part):
 
 
 class Routing(Part):
-    """Which verifier a new session goes to."""
+    """Which verifier a new session goes to.
+
+    Attributes:
+        policy: what chooses.
+        trust_s: for how long a device goes by what the registry showed of several verifiers; it takes a round trip to
+            look again.
+        trust_alone_s: likewise where there is one verifier.
+    """
 
     policy: str = "power-of-two"
+    trust_s: NotNegative = 0.25
+    trust_alone_s: NotNegative = 2.0
 
     @field_validator("policy")
     @classmethod

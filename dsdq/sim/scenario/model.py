@@ -152,6 +152,8 @@ class Devices(Part):
         count: how many.
         draft_ms: what one takes to draft a token.
         prompt_ms: what its drafter takes to read a prompt token.
+        begin_ms: what its program takes before it asks for a text.
+        round_ms: what its program takes for each round, beside drafting.
         draft_gb: memory that the draft model takes.
         memory_gb: memory that there is for it.
         draft_watts: power while it drafts, above idling.
@@ -167,6 +169,8 @@ class Devices(Part):
     count: Annotated[int, Field(ge=1, le=10_000_000)]
     draft_ms: NotNegative = 10.0
     prompt_ms: NotNegative = 0.0
+    begin_ms: NotNegative = 0.0
+    round_ms: NotNegative = 0.0
     draft_gb: NotNegative = 0.0
     memory_gb: NotNegative = 1e6
     draft_watts: NotNegative = 0.0
@@ -201,10 +205,12 @@ class Verifiers(Part):
         step_ms: what any step takes (reading the weights).
         row_ms: what each session of a step adds.
         position_ms: what each of its positions adds.
+        prefill_ms: what each position adds that only feeds a prompt; as ``position_ms`` if it is not given.
+        variation: standard deviation of what a step takes, over its mean; log-normal.
+        between_ms: what its program takes from a step's end to the next one's beginning.
         context_ms_per_1k: what each thousand tokens of the rows' texts adds (reading their keys and values).
         kv_tokens: tokens that its KV cache holds.
         slots: sessions that it holds at once.
-        waiting: opens that may wait for a place, for each slot; what comes beyond is refused and comes back.
         step_tokens: window tokens of one step.
         prefill_tokens: prompt tokens of one step beside them.
         draft: its own drafter, if it has one.
@@ -222,10 +228,12 @@ class Verifiers(Part):
     step_ms: Positive = 30.0
     row_ms: NotNegative = 0.0
     position_ms: NotNegative = 0.3
+    prefill_ms: NotNegative | None = None
+    variation: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
+    between_ms: NotNegative = 0.0
     context_ms_per_1k: NotNegative = 0.0
     kv_tokens: Annotated[int, Field(ge=64, le=1 << 30)] = 1 << 20
     slots: Annotated[int, Field(ge=1, le=100_000)] = 64
-    waiting: NotNegative = 1e6
     step_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 2048
     prefill_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 512
     draft: OwnDraft | None = None
@@ -244,6 +252,8 @@ class Broker(Part):
 
     Attributes:
         latency_ms: from a publication until its reader has it, in each direction.
+        pushed: whether answers are pushed to devices, as a gateway does. Else each read of a feed must reach Redis
+            first, so that an answer behind another waits for that; only answers to drafts are read ahead on far links.
         inbox_bound: entries of one inbox (verifier and tenant) before it says BUSY.
         loss: share of published rounds that a failover loses; the device repeats them.
         message_bytes: of any message, without its tokens.
@@ -251,6 +261,7 @@ class Broker(Part):
     """
 
     latency_ms: NotNegative = 0.5
+    pushed: bool = False
     inbox_bound: Annotated[int, Field(ge=2, le=1 << 30)] = 1024
     loss: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
     message_bytes: NotNegative = 90.0
@@ -346,4 +357,16 @@ class Scenario(Part):
                 msg = f"verifiers.draft: expected a drafter for the way {self.way}, got none"
                 raise ValueError(msg)
             self.window.check({*Mode} - {Mode.COLOCATED}, "window.")
+        if self.way is Way.PARALLEL:
+            self._check_nodes()
         return self
+
+    def _check_nodes(self) -> None:
+        """Check that verifiers make up whole nodes, which do not fail in the middle of a text."""
+        count, targets = self.verifiers.count, self.parallel.targets
+        if count % targets:
+            msg = f"verifiers.count: expected a multiple of parallel.targets ({targets}) for the way dsi, got {count}"
+            raise ValueError(msg)
+        if self.verifiers.failures_per_hour:
+            msg = "verifiers.failures_per_hour: expected 0 for the way dsi, whose nodes do not fail, got "
+            raise ValueError(f"{msg}{self.verifiers.failures_per_hour:g}")

@@ -73,7 +73,7 @@ def read_arrivals(file: Path) -> tuple[Arrival, ...]:
         ConfigError: the file cannot be read, a line is not a request, or a request came before the one above it.
     """
     arrivals: list[Arrival] = []
-    for number, arrival in _read(file, Arrival):
+    for number, arrival in read_parts(file, Arrival):
         if arrivals and arrival.at_s < arrivals[-1].at_s:
             last_s = arrivals[-1].at_s
             raise ConfigError(f"{_line(file, number)}: at_s: expected at least {last_s:g}, got {arrival.at_s:g}")
@@ -87,7 +87,7 @@ def read_recordings(file: Path) -> tuple[Recording, ...]:
     Raises:
         ConfigError: the file cannot be read, or a line is not such a text.
     """
-    return _some(file, [Recording(text.right, text.confidences) for _, text in _read(file, _Recording)])
+    return _some(file, [Recording(text.right, text.confidences) for _, text in read_parts(file, _Recording)])
 
 
 def recordings(scenario: Scenario) -> Recordings:
@@ -111,7 +111,7 @@ def write_arrivals(file: Path, arrivals: Iterable[Arrival]) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    _write(file, arrivals)
+    write_parts(file, arrivals)
 
 
 def write_recordings(file: Path, texts: Iterable[Recording]) -> None:
@@ -121,21 +121,30 @@ def write_recordings(file: Path, texts: Iterable[Recording]) -> None:
         ConfigError: the file cannot be written, or a text is not one that could be read again.
     """
     try:
-        _write(file, (_Recording(right=text.right, confidences=text.confidences) for text in texts))
+        write_parts(file, (_Recording(right=text.right, confidences=text.confidences) for text in texts))
     except ValidationError as error:
         raise ConfigError(f"trace {of_file(file)}: {told(error, _Recording)}") from None
 
 
-def _write(file: Path, parts: Iterable[Part]) -> None:
+def write_parts(file: Path, parts: Iterable[Part], *, append: bool = False) -> None:
+    """Write a trace, one part a line; ``append`` puts them behind what is there.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     try:
-        with file.open("w", encoding="utf-8") as stream:
+        with file.open("a" if append else "w", encoding="utf-8") as stream:
             stream.writelines(part.model_dump_json(exclude_defaults=True) + "\n" for part in parts)
     except OSError as error:
         raise ConfigError(f"trace {of_file(file)}: expected a file that can be written, got: {_why(error)}") from None
 
 
-def _read(file: Path, kind: type[P]) -> Iterator[tuple[int, P]]:
-    """Yield each line's number, from 1, and what it says; empty lines are passed over."""
+def read_parts(file: Path, kind: type[P]) -> Iterator[tuple[int, P]]:
+    """Yield each line's number, from 1, and what it says; empty lines are passed over.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is no such part.
+    """
     try:
         with file.open("rb") as stream:
             for number, line in _lines(file, stream):

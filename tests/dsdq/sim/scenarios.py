@@ -121,16 +121,20 @@ _world = st.fixed_dictionaries(
 
 
 def _with_a_way(described: dict[str, Any], way: str) -> Scenario:
-    """Return a valid scenario: ways that draft at the verifier have a drafter there."""
-    if way == "co-located" and described["verifiers"]["draft"] is None:
+    """Return a valid scenario: ways that draft at the verifier have a drafter there, and nodes do not fail."""
+    most, policy, verifiers = described["window"]["max_window"], described["window"]["policy"], described["verifiers"]
+    if way in {"co-located", "dsi"} and verifiers["draft"] is None:
         way = "target-only"
-    most = described["window"]["max_window"]
-    policy = described["window"]["policy"]
+    if way == "dsi":
+        nodes = {"count": 2 * verifiers["count"], "failures_per_hour": 0.0}
+        described = described | {"verifiers": verifiers | nodes, "parallel": {"targets": 2, "lookahead": most}}
     if policy.startswith("static") and int(policy.split(":")[1]) > most:
         described = described | {"window": described["window"] | {"policy": f"static:{most}:2"}}
     return Scenario.model_validate(described | {"way": way})
 
 
 any_scenario: st.SearchStrategy[Scenario] = st.builds(
-    _with_a_way, _world, st.sampled_from(["distributed", "distributed", "target-only", "co-located"])
+    _with_a_way,
+    _world,
+    st.sampled_from(["distributed", "distributed", "distributed", "target-only", "co-located", "dsi"]),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from dsdq.sim.cloud import Cloud
@@ -13,6 +14,7 @@ from dsdq.sim.record import FINISHED, LEFT, REFUSED, Request
 from dsdq.sim.run import begin
 from dsdq.sim.scenario import Scenario
 from tests.dsdq.sim.scenarios import any_scenario
+from tests.dsdq.sim.worlds import scenario_of
 
 MOST_EVENTS = 200_000
 """Far more than any of these scenarios takes: one that comes here hangs."""
@@ -102,11 +104,54 @@ def check_nothing_is_held_at_the_end(played: Played) -> None:
     assert not played.cloud._homeless
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(any_scenario)
-def test_any_scenario_ends_and_loses_nothing(scenario: Scenario) -> None:
+def check(scenario: Scenario) -> Played:
+    """Play a scenario and check all of these."""
     played = play(scenario)
     check_no_request_is_lost(played)
     check_what_is_counted_adds_up(played)
     check_texts_only_grow(played)
     check_nothing_is_held_at_the_end(played)
+    return played
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(any_scenario)
+def test_any_scenario_ends_and_loses_nothing(scenario: Scenario) -> None:
+    check(scenario)
+
+
+# What such scenarios have found
+
+
+def test_windows_that_come_together_take_no_more_room_than_there_is() -> None:
+    """They were to be fed at once, behind the end of their text, and waited for room for ever."""
+    check(
+        scenario_of(
+            duration_s=0.1,
+            phone={"draft_ms": 1.0, "link": {"rtt_ms": 10.0}},
+            verifiers={"kv_tokens": 64, "step_ms": 5.0, "prefill_tokens": 1},
+            workload={"prompt": {"mean": 52}, "output": {"mean": 8}, "acceptance": {"mean": 1.0}},
+            window={"max_window": 4, "policy": "static:4:4"},
+        )
+    )
+
+
+def test_time_goes_by_where_everything_is_refused() -> None:
+    """Devices that do not think, and have no way to go, asked again at the same moment for ever."""
+    played = check(scenario_of(verifiers={"kv_tokens": 64}, workload={"prompt": {"mean": 200}}, way="target-only"))
+    assert {one.outcome for one in played.requests} == {REFUSED}
+
+
+@pytest.mark.parametrize("rtt_ms", [0.0, 50.0])
+@pytest.mark.parametrize("loss", [0.0, 0.3])
+def test_a_text_of_one_token_is_asked_for_together_with_its_opening(rtt_ms: float, loss: float) -> None:
+    """Its grant went to a session that had not been opened, and could get lost on that way."""
+    workload = {"output": {"mean": 1}, "known_length": True}
+    played = check(scenario_of(phone={"link": {"rtt_ms": rtt_ms}}, workload=workload, broker={"loss": loss}))
+    first = played.requests[0]
+    assert (first.ended_ms, first.repeats, first.drafted) == (rtt_ms + 20, 0, 0)
+
+
+def test_a_device_that_leaves_gives_its_place_back() -> None:
+    played = check(scenario_of(phone={"leave": 1.0, "link": {"rtt_ms": 10.0}}, verifiers={"slots": 1}))
+    assert {one.outcome for one in played.requests} == {LEFT}

@@ -25,7 +25,7 @@ def test_what_a_verifier_drafts_itself_needs_its_drafter() -> None:
     for fields in ({"way": "co-located"}, {"way": "dsi"}, {"window": {"policy": "co-located"}}):
         with pytest.raises(ValidationError, match=r"verifiers.draft: expected a drafter|mode that is on offer"):
             scenario(**fields)
-        assert scenario(**fields, verifiers={"draft": {"step_ms": 1.0}})
+        assert scenario(**fields, verifiers={"count": 4, "draft": {"step_ms": 1.0}})
 
 
 def test_arrivals_are_exactly_one_of_their_kinds() -> None:
