@@ -8,7 +8,7 @@ where it gains nothing any more is what one wants to know.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,10 +68,10 @@ def served_well(outcomes: Sequence[Outcome]) -> float:
     return math.fsum(shares) / len(shares)
 
 
-def enough(run: Runner, variant: Variant, question: Question) -> tuple[int | None, list[Outcome]]:
-    """Return the least number of verifiers with which enough requests are good, and what comes of it.
+def enough(run: Runner, variant: Variant, question: Question) -> tuple[int | None, dict[int, list[Outcome]]]:
+    """Return the least number of verifiers with which enough requests are good, and what came of each that was tried.
 
-    None, and the outcomes at the most that were tried, where even :data:`MOST_EACH` for each device do not help.
+    None where even :data:`MOST_EACH` for each device, the most that were tried, do not help.
     """
     devices = sum(one.count for one in variant.scenario.devices.values())
     most = min(MOST_VERIFIERS, MOST_EACH * devices)
@@ -82,7 +82,7 @@ def enough(run: Runner, variant: Variant, question: Question) -> tuple[int | Non
         return served_well(known[count]) >= question.good
 
     found = least_by_doubling(_holds, min(variant.scenario.verifiers.count, most), most)
-    return found, known[most if found is None else found]
+    return found, known
 
 
 def break_even_rtt_ms(run: Runner, ours: Variant, theirs: Variant, question: Question) -> float | None:
@@ -133,8 +133,9 @@ def plan(run: Runner, scenario: Scenario, question: Question) -> dict[str, Any]:
     variants = ways(run, scenario, question.objective)
     verifiers, shown = {}, {}
     for name, variant in variants.items():
-        count, outcomes = enough(run, variant, question)
-        verifiers[name] = _answer(count, outcomes)
+        count, tried = enough(run, variant, question)
+        outcomes = tried[max(tried) if count is None else count]
+        verifiers[name] = _answer(count, outcomes) | {"tried": _tried(tried)}
         sets = dict(variant.sets) if count is None else {**variant.sets, "verifiers.count": count}
         shown[name] = way(Variant(sets, variant.scenario), outcomes)
     ours = variants.pop(DISTRIBUTED)
@@ -157,6 +158,11 @@ def _answer(count: int | None, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     names = ("utilisation", "tokens_per_s", "cost_per_million", "billed_per_million")
     figures = {name: mean([one.figures[name] for one in outcomes]) for name in names}
     return {"count": count, "good": served_well(outcomes), **figures}
+
+
+def _tried(outcomes: Mapping[int, Sequence[Outcome]]) -> list[dict[str, Any]]:
+    """Return how well devices are served with each number of verifiers, from few to many."""
+    return [{"count": count, "good": served_well(outcomes[count])} for count in sorted(outcomes)]
 
 
 def _end(

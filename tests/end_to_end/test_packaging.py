@@ -60,3 +60,8 @@ def test_the_wheel_brings_the_simulators_presets_and_profiles(device_python: Pat
         "from dsdq.sim.scenario import load_scenario, presets; print(*[load_scenario(one).name for one in presets()])"
     )
     assert "paper-20x600" in run(device_python, "-c", program).split()
+
+
+def test_the_wheel_brings_the_style_of_a_report(device_python: Path) -> None:
+    program = "from importlib.resources import files; print((files('dsdq.sim.report') / 'style.css').read_text())"
+    assert "color-scheme: light dark" in run(device_python, "-c", program)

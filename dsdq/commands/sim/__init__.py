@@ -9,6 +9,7 @@ from dsdq.commands.sim.compare import compare
 from dsdq.commands.sim.listing import show_all
 from dsdq.commands.sim.plan import plan
 from dsdq.commands.sim.plot import plot
+from dsdq.commands.sim.report import report
 from dsdq.commands.sim.run import run
 from dsdq.commands.sim.sweep import sweep
 from dsdq.commands.sim.validate import validate
@@ -20,5 +21,6 @@ sim.command("compare")(compare)
 sim.command("plan")(plan)
 sim.command("list")(show_all)
 sim.command("plot")(plot)
+sim.command("report")(report)
 sim.command("calibrate")(calibrate)
 sim.command("validate")(validate)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,29 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-LATENCIES = (("ttft_ms", "TTFT, ms"), ("tpot_ms", "TPOT, ms"), ("e2e_ms", "end to end, ms"))
-OTHERS = (
-    ("requests_per_s", "requests/s"),
-    ("tokens_per_s", "tokens/s"),
-    ("good_requests_per_s", "goodput, requests/s"),
-    ("good_share", "within the SLO"),
-    ("acceptance", "acceptance"),
-    ("tokens_per_round", "tokens per round"),
-    ("stream_share", "tokens streamed"),
-    ("wasted_drafts", "drafts wasted"),
-    ("bytes_up_per_token", "bytes up per token"),
-    ("bytes_down_per_token", "bytes down per token"),
-    ("utilisation", "verifiers busy"),
-    ("queue_ms_per_token", "queue, ms per token"),
-    ("network_ms_per_token", "network, ms per token"),
-    ("device_wait_ms", "wait at device, ms"),
-    ("fairness", "fairness (Jain)"),
-    ("device_joule_per_token", "device, J per token"),
-    ("cloud_joule_per_token", "cloud, J per token"),
-    ("cost_per_million", "cost per 1M tokens"),
-    ("billed_per_million", "billed per 1M tokens"),
-)
-SHARES = {"good_share", "acceptance", "stream_share", "wasted_drafts", "utilisation"}
+from dsdq.sim.wording import LATENCIES, OTHERS, number
+
 SWEPT = ("tokens_per_s", "good_share", "ttft_ms", "tpot_ms", "acceptance")
 _NOTHING = 1e-9
 _LABEL_WIDTH, _WAY_WIDTH = 25, 13
@@ -154,15 +132,6 @@ def _cost(end: Mapping[str, Any], currency: str, name: str) -> str:
     if not costs or not costs["ours"]:
         return ""
     return f" ({currency} {number(costs['ours'])} per 1M tokens there, {name} {number(costs['theirs'])})"
-
-
-def number(value: float | None, name: str = "", digits: int = 4) -> str:
-    """Return a figure as it is shown: a share in percent, anything else with so many digits."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    if name in SHARES:
-        return f"{value:.1%}"
-    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def say(console: Console, line: str) -> None:
