@@ -37,7 +37,10 @@ Rtts = Annotated[
 ]
 Texts = Annotated[int | None, typer.Option(min=1, max=64, help="Texts of each policy and device.", show_default="3")]
 Tokens = Annotated[int | None, typer.Option(min=2, max=2048, help="Tokens of each at most.", show_default="256")]
-LimitS = Annotated[float | None, typer.Option(min=0.1, max=600.0, help="Seconds of each at most.", show_default="3")]
+LimitS = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=600.0, help="Seconds of each at most, and 20 round trips.", show_default="3"),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")]
 
 Live = Callable[[Sequence[str], Sequence[float], Effort, Callable[[str], None]], list[Cell]]
