@@ -67,7 +67,7 @@ def align(  # noqa: PLR0913, PLR0917 - the flags of a command
     device: Annotated[str, typer.Option(help="The target's: cpu or cuda.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="The target's: float32, bfloat16 or float16.")] = "float32",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,
-    plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw them there; needs dsdq[plot].")] = None,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw them there; needs the extra plot.")] = None,
 ) -> None:
     """Compare DRAFT with TARGET on the target's own continuations of some prompts."""
     share_cores()

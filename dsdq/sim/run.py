@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dsdq.sim.cloud import Cloud
@@ -10,9 +13,12 @@ from dsdq.sim.kernel import Kernel
 from dsdq.sim.nodes import Nodes
 from dsdq.sim.record import Log, Record
 from dsdq.sim.scenario.model import Scenario, Way
+from dsdq.sim.scenario.traces import Traces
 from dsdq.sim.setting import Setting
 from dsdq.sim.streams import Streams
-from dsdq.sim.texts import Recordings, Texts
+from dsdq.sim.texts import Texts
+
+NO_TRACES = Traces()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +30,22 @@ class World:
     record: Record
 
 
-def simulate(scenario: Scenario, *, recordings: Recordings | None = None, log: Log | None = None) -> Record:
+def simulate(scenario: Scenario, *, traces: Traces = NO_TRACES, log: Log | None = None) -> Record:
     """Let everything happen that a scenario says; every request that has begun is finished, refused, or left.
 
     Args:
         scenario: what is simulated, its seed included.
-        recordings: the texts of its acceptance traces.
+        traces: what its traces say (:func:`dsdq.sim.scenario.traces.read_traces`).
         log: is told every event.
     """
-    world = begin(scenario, recordings=recordings, log=log)
-    world.kernel.run()
+    world = begin(scenario, traces=traces, log=log)
+    with _uncollected():
+        world.kernel.run()
     world.record.events = world.kernel.events
     return world.record
 
 
-def begin(scenario: Scenario, *, recordings: Recordings | None = None, log: Log | None = None) -> World:
+def begin(scenario: Scenario, *, traces: Traces = NO_TRACES, log: Log | None = None) -> World:
     """Make a scenario's world, its first events planned; see :func:`simulate`."""
     kernel, streams = Kernel(), Streams(scenario.seed)
     record = Record(1000 * scenario.warm_up_s, 1000 * scenario.duration_s, log)
@@ -47,7 +54,7 @@ def begin(scenario: Scenario, *, recordings: Recordings | None = None, log: Log 
     for name, devices in scenario.devices.items():
         workload = scenario.workloads[devices.workload]
         own = scenario.verifiers.draft is not None
-        texts = Texts(workload, streams.of(name), recordings or {}, own=own)
+        texts = Texts(workload, streams.of(name), traces.recordings, own=own)
         setting = Setting(
             kernel,
             cloud,
@@ -58,5 +65,18 @@ def begin(scenario: Scenario, *, recordings: Recordings | None = None, log: Log 
             scenario.broker.loss > 0,
             nodes,
         )
-        Fleet(name, scenario, setting, streams.of(name), texts).begin()
+        arrivals = traces.arrivals.get(devices.arrivals.trace or "", ())
+        Fleet(name, scenario, setting, streams.of(name), texts, arrivals).begin()
     return World(kernel, cloud, record)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the cycle collector out: texts that are over hold no cycles, and looking for some takes a third of a run."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -31,7 +31,7 @@ Jobs = Annotated[
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result there.")]
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write figures there, a row a way and seed.")]
 Parquet = Annotated[
-    Path | None, typer.Option("--parquet", metavar="FILE", help="Write the same there; needs dsdq[sim].")
+    Path | None, typer.Option("--parquet", metavar="FILE", help="Write the same there; needs the extra sim.")
 ]
 Objective = Annotated[str, typer.Option(metavar="FIGURE", help="What the best window is best for.")]
 

@@ -49,7 +49,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - the flags of a command
     sets: Sets = None,
     seeds: Seeds = 1,
     jobs: Jobs = None,
-    on: Annotated[On, typer.Option(help="Who simulates; ray needs dsdq[ray].")] = On.PROCESSES,
+    on: Annotated[On, typer.Option(help="Who simulates; ray needs the extra ray.")] = On.PROCESSES,
     ray_address: RayAddress = None,
     results: Results = None,
     json_file: Json = None,
