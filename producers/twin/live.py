@@ -14,7 +14,6 @@ POLICIES = ("target-only", "co-located:8", "static:8:1", "static:4:3", "optimal"
 """The target alone, drafts of the verifier's own, one window at a time, several in flight, and dsdq's choice."""
 
 ALL = (*VARIANTS, CROWD)
-QUICK = ("slow-device", "crowd")
 
 Watch = Callable[[str], None]
 

@@ -20,7 +20,7 @@ from dsdq.sim.validate import BOUNDS, Cell, Effort, judge
 
 GROUP, LIVE = "dsdq.sim", "live"
 RTTS_MS, QUICK_RTTS_MS = (0.0, 10.0, 30.0, 60.0, 100.0, 200.0), (10.0, 60.0)
-QUICK_VARIANTS = ("slow-device", "poor-draft")
+QUICK_VARIANTS = ("pair", "slow-device")
 WHOLE, BRIEF = Effort(texts=3, tokens=256, limit_s=3.0), Effort(texts=2, tokens=128, limit_s=2.0)
 LABELS = {"tpot_ms": "TPOT, ms", "tokens_per_s": "tokens/s", "acceptance": "acceptance", "ttft_ms": "TTFT, ms"}
 
