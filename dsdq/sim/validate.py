@@ -22,6 +22,9 @@ from dsdq.sim.scenario.model import Scenario
 BOUNDS = {"tpot_ms": 0.10, "tokens_per_s": 0.10, "acceptance": 0.10, "ttft_ms": 0.15}
 """By how much each figure may be wrong, in the median over all cells."""
 
+ROUNDS = 20
+"""Round trips that a text has time for beyond its seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Effort:
@@ -30,6 +33,10 @@ class Effort:
     texts: int
     tokens: int
     limit_s: float
+
+    def limit_at(self, rtt_ms: float) -> float:
+        """Return the seconds that a text may take at a round trip: far away it takes more of them for as much luck."""
+        return self.limit_s + ROUNDS * rtt_ms / 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ POLICIES = ("target-only", "co-located:8", "static:8:1", "static:4:3", "optimal"
 """The target alone, drafts of the verifier's own, one window at a time, several in flight, and dsdq's choice."""
 
 ALL = (*VARIANTS, CROWD)
-QUICK = ("slow-device", "crowd")
 
 Watch = Callable[[str], None]
 
@@ -50,8 +49,9 @@ async def _measure(variants: Sequence[Variant], rtts_ms: Sequence[float], effort
 
 async def _cells(there: World, half: int, rtt_ms: float, first: int, effort: Effort) -> list[Cell]:
     """Return what each policy came to at one round trip; they take turns, so that what disturbs one disturbs all."""
+    limit_s = effort.limit_at(rtt_ms)
     runs = [
-        (await there.texts(rtt_ms, text, POLICIES, effort.tokens, effort.limit_s))[1]
+        (await there.texts(rtt_ms, text, POLICIES, effort.tokens, limit_s))[1]
         for text in range(first, first + effort.texts)
     ]
     return [
@@ -60,7 +60,7 @@ async def _cells(there: World, half: int, rtt_ms: float, first: int, effort: Eff
             half,
             rtt_ms,
             policy,
-            effort.limit_s,
+            limit_s,
             tuple(text for run in runs for text in run[number]),
         )
         for number, policy in enumerate(POLICIES)

@@ -20,7 +20,7 @@ from dsdq.sim.validate import BOUNDS, Cell, Effort, judge
 
 GROUP, LIVE = "dsdq.sim", "live"
 RTTS_MS, QUICK_RTTS_MS = (0.0, 10.0, 30.0, 60.0, 100.0, 200.0), (10.0, 60.0)
-QUICK_VARIANTS = ("slow-device", "poor-draft")
+QUICK_VARIANTS = ("pair", "slow-device")
 WHOLE, BRIEF = Effort(texts=3, tokens=256, limit_s=3.0), Effort(texts=2, tokens=128, limit_s=2.0)
 LABELS = {"tpot_ms": "TPOT, ms", "tokens_per_s": "tokens/s", "acceptance": "acceptance", "ttft_ms": "TTFT, ms"}
 
@@ -37,7 +37,10 @@ Rtts = Annotated[
 ]
 Texts = Annotated[int | None, typer.Option(min=1, max=64, help="Texts of each policy and device.", show_default="3")]
 Tokens = Annotated[int | None, typer.Option(min=2, max=2048, help="Tokens of each at most.", show_default="256")]
-LimitS = Annotated[float | None, typer.Option(min=0.1, max=600.0, help="Seconds of each at most.", show_default="3")]
+LimitS = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=600.0, help="Seconds of each at most, and 20 round trips.", show_default="3"),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")]
 
 Live = Callable[[Sequence[str], Sequence[float], Effort, Callable[[str], None]], list[Cell]]

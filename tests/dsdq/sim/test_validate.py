@@ -7,7 +7,7 @@ import pytest
 from dsdq.sim.calibrate import DEVICES
 from dsdq.sim.observed import Answer, Observed
 from dsdq.sim.record import FINISHED, REFUSED, Record, Request
-from dsdq.sim.validate import Cell, Figures, errors, figures_of, halves, judge, medians, seen
+from dsdq.sim.validate import Cell, Effort, Figures, errors, figures_of, halves, judge, medians, seen
 from tests.dsdq.sim.observing import observed
 from tests.dsdq.sim.test_calibrate import WORLD
 
@@ -30,6 +30,10 @@ def test_halves_share_no_text_and_no_round_trip_where_there_are_several() -> Non
 
 def test_a_single_round_trip_is_in_both_halves() -> None:
     assert halves([30.0], 3) == [(0, 30.0, 0), (1, 30.0, 3)]
+
+
+def test_a_text_has_longer_where_a_round_takes_longer() -> None:
+    assert [Effort(1, 64, 2.0).limit_at(rtt_ms) for rtt_ms in (0.0, 100.0)] == [2.0, 4.0]
 
 
 def test_what_was_seen_is_summed_over_texts() -> None:
