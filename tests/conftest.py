@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from dsdq.threads import share_cores
@@ -21,6 +22,9 @@ share_cores()  # with the processes that tests start, and with other tests that 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import torch
+
+hypothesis.settings.register_profile("dsdq")  # tests do not measure time: others run beside them
+hypothesis.settings.load_profile("dsdq")
 
 # Without a GPU, Triton's kernels run in its interpreter; it asks when it is imported, which transformers does.
 os.environ["TRITON_INTERPRET"] = "0" if torch.cuda.is_available() else "1"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dsdq.errors import SealError, WireError
@@ -194,7 +194,6 @@ def test_a_keyring_does_not_show_its_secrets() -> None:
     assert repr(SECRET)[2:-1] not in repr(Keyring({"acme": [SECRET]}))
 
 
-@settings(deadline=None)
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
 def test_a_made_name_is_shown_by_its_own_secret_alone(secret: bytes, other: bytes) -> None:
     name = name_made_of(secret, "phone")

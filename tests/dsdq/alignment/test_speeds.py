@@ -42,7 +42,7 @@ def test_one_in_flight_breaks_even_where_a_round_takes_as_long_as_its_tokens_alo
 
 
 @given(ways)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_at_the_break_even_rates_meet_and_behind_it_drafting_loses(one: Ways) -> None:
     for other in (one.target_only(), one.colocated().rate):
         alone_ms, edge_ms = (one.break_even_ms(way, other) for way in (one.sequential, one.edge))

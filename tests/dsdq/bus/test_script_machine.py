@@ -24,7 +24,7 @@ def machine_on(server: str) -> type[ScriptMachine]:
 
 def test_the_scripts_do_what_the_model_says(redis_server: str) -> None:
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    chosen = settings(max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=slow)
+    chosen = settings(max_examples=25, stateful_step_count=30, suppress_health_check=slow)
     run_state_machine_as_test(machine_on(redis_server), settings=chosen)
 
 
@@ -57,7 +57,6 @@ def test_the_model_notices_a_script_that_lets_through(
     chosen = settings(
         max_examples=1000,  # most often within a hundred
         stateful_step_count=40,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.generate],

@@ -114,7 +114,7 @@ def check(scenario: Scenario) -> Played:
     return played
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(any_scenario)
 def test_any_scenario_ends_and_loses_nothing(scenario: Scenario) -> None:
     check(scenario)

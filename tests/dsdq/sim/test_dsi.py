@@ -80,7 +80,7 @@ def test_it_costs_no_more_than_the_better_of_both(draft_ms: float, lookahead: in
     assert made.ended_ms <= min(plain_ms(right, speeds), speculative) + 1e-6
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500, derandomize=True)
 @given(
     st.text("01", min_size=1, max_size=60),
     st.sampled_from([0.0, 0.3, 1.0, 4.0, 10.0, 17.0]),
@@ -98,7 +98,7 @@ def test_no_text_takes_longer_than_plain_decoding(
     assert made.first_ms <= speeds.pass_ms(1, 0) + 1e-6
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500, derandomize=True)
 @given(
     st.text("01", min_size=1, max_size=60),
     st.sampled_from([0.3, 1.0, 4.0, 10.0, 17.0]),
@@ -116,7 +116,7 @@ def test_no_text_takes_longer_than_speculative_decoding_if_no_draft_has_to_wait(
     assert made.ended_ms <= speculative_ms(right, speeds, times * lookahead, known_length=known_length) + 1e-6
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(st.text("01", min_size=1, max_size=60), st.integers(1, 6), st.integers(1, 5), st.booleans())
 def test_every_token_is_committed_once_and_targets_work_on_one_thing_at_a_time(
     right: str, targets: int, lookahead: int, known_length: bool

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dsdq.errors import WireError
@@ -70,13 +70,11 @@ MAPS = st.fixed_dictionaries(
 ).map(msgpack.packb)
 
 
-@settings(deadline=None)
 @given(FRAMES)
 def test_a_frame_is_read_as_it_was_written(frame: Frame) -> None:
     assert unpack_frame(pack_frame(frame)) == frame
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200) | MAPS | FRAMES.flatmap(lambda frame: cut_or_changed(pack_frame(frame))))
 def test_any_bytes_are_a_frame_or_a_wire_error(data: bytes) -> None:
     try:

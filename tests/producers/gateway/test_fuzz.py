@@ -70,7 +70,7 @@ async def test_nothing_that_is_sent_is_a_500_or_leaves_a_session(serve: Serve, o
 def _fuzz(place: str) -> set[int]:
     statuses, connection = set[int](), HTTPConnection(place, timeout=30)
 
-    @settings(max_examples=EXAMPLES, deadline=None)
+    @settings(max_examples=EXAMPLES)
     @given(
         method=st.just("POST") | st.sampled_from(("GET", "PUT", "DELETE")),
         path=st.sampled_from((COMPLETIONS, CHAT, *OTHERS)),

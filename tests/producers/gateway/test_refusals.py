@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import openai
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
@@ -152,14 +152,12 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(NAMES, JSON, max_size=6), st.sampled_from((COMPLETIONS, CHAT)))
 def test_whatever_is_asked_is_a_request_or_refused(body: dict[str, Any], endpoint: str) -> None:
     refused = refusal(lambda: parse(endpoint, {"model": "m", "prompt": "p"} | body))
     assert refused is None or (refused.status == 400 and refused.message)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60) | JSON.map(lambda one: repr(one).encode()))
 def test_whatever_is_sent_is_an_object_or_refused(body: bytes) -> None:
     refused = refusal(lambda: read_body(body))

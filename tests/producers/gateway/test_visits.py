@@ -364,7 +364,7 @@ async def test_whatever_frames_come_the_gateway_goes_on(serve: Serve, open_gatew
     frames = st.lists(st.binary(max_size=60) | FRAMES.map(pack_frame), max_size=20)
     examples = list[list[bytes]]()
 
-    @hypothesis.settings(max_examples=100, deadline=None, database=None)
+    @hypothesis.settings(max_examples=100, database=None)
     @hypothesis.given(frames)
     def draw(found: list[bytes]) -> None:
         examples.append(found)

@@ -144,7 +144,6 @@ class PoolAndScheduler(RuleBasedStateMachine):
 PoolAndScheduler.TestCase.settings = settings(
     max_examples=100,
     stateful_step_count=100,  # 10,000 operations
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 test_pool_and_scheduler_survive_ten_thousand_operations = pytest.mark.timeout(200)(PoolAndScheduler.TestCase)

@@ -195,7 +195,7 @@ observations = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(observations, st.floats(0, 1), st.floats(0, 500)), max_size=12),
     st.builds(

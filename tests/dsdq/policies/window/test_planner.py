@@ -33,7 +33,7 @@ def rate_of(now: Speeds, choice: Choice) -> float:
     return float(rates.pipelined_rates(now, window, np.asarray([choice.depth]))[0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(speeds, changes)
 def test_what_was_found_stays_nearly_the_best_while_speeds_move(
     first: Speeds, changes: list[tuple[float, ...]]
