@@ -23,7 +23,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import torch
 
-hypothesis.settings.register_profile("dsdq")  # tests do not measure time: others run beside them
+# Tests do not measure time: others run beside them.
+hypothesis.settings.register_profile("dsdq", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("dsdq")
 
 # Without a GPU, Triton's kernels run in its interpreter; it asks when it is imported, which transformers does.
