@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Protocol
 
 from dsdq.policies.paging import Paging
@@ -52,7 +53,7 @@ Order = Callable[[Iterable[Work]], Sequence[Work]]
 
 def first_in_first_out(works: Iterable[Work]) -> Sequence[Work]:
     """Return the works, longest waiting first."""
-    return sorted(works, key=lambda work: work.since_s)
+    return sorted(works, key=attrgetter("since_s"))
 
 
 def like_lengths_together(works: Iterable[Work]) -> Sequence[Work]:
@@ -143,7 +144,8 @@ class Residency:
             # What is free, and what becomes free, is kept for one that has waited too long.
             self._kept = impatient
             return False
-        self._paging.reserve(work.session, tokens)
+        if lacking:
+            self._paging.reserve(work.session, tokens)
         self._busy.add(work.session)
         return True
 

@@ -63,6 +63,10 @@ class Setting:
     repeats: bool
 
 
+def _unheard(_: Answer) -> None:
+    """Take an answer that nobody waits for."""
+
+
 class Generation:
     """See the module. ``done`` is called when the text is over, whatever became of it.
 
@@ -411,5 +415,6 @@ class Generation:
     def _end(self, outcome: str) -> None:
         """Be over, whatever is still on its way."""
         self._over, self._drafting = True, None
+        self._held.answer = _unheard  # nor does anything hold on to what is over
         self._setting.record.ended(self._request, outcome, self._kernel.now_ms)
         self._done()

@@ -129,8 +129,10 @@ class Held:
                 self.part = 0 if message.fresh else self.part
             self.grant_end, self.grant_choice = message.end, message.choice
             return
-        known = message.number <= self.decided or message.branch < self.branch
-        if known or any(one.number == message.number for one in (*self.pending, *self.ahead)):
+        if message.number <= self.decided or message.branch < self.branch:
+            return
+        waiting = (*self.pending, *self.ahead) if self.pending or self.ahead else ()
+        if any(one.number == message.number for one in waiting):
             return
         message.arrived_ms = now_ms
         if message.base > self.end:
@@ -140,7 +142,8 @@ class Held:
             self.since_ms = now_ms
             self.turnaround.asked(now_ms / 1000)
         self.pending.append(message)
-        self._take_ahead()
+        if self.ahead:
+            self._take_ahead()
 
     @property
     def end(self) -> int:
@@ -164,9 +167,10 @@ class Held:
         self.decided = windows[-1].number
         for _ in windows:
             self.pending.popleft()
-        self.pending = deque(one for one in self.pending if one.branch >= self.branch)
-        self.ahead = [one for one in self.ahead if one.branch >= self.branch]
-        self._take_ahead()
+        if self.pending or self.ahead:
+            self.pending = deque(one for one in self.pending if one.branch >= self.branch)
+            self.ahead = [one for one in self.ahead if one.branch >= self.branch]
+            self._take_ahead()
         if self.pending:
             self.since_ms = self.pending[0].arrived_ms
         else:
@@ -174,8 +178,6 @@ class Held:
 
     def _take_ahead(self) -> None:
         """Let windows wait whose predecessors are here now."""
-        if not self.ahead:
-            return
         self.ahead.sort(key=lambda one: one.number)
         while self.ahead and self.ahead[0].base <= self.end:
             self.pending.append(self.ahead.pop(0))

@@ -31,7 +31,8 @@ class Kernel:
 
     def after(self, delay_ms: float, call: Call, argument: object = None) -> None:
         """Let ``call(argument)`` happen in so many milliseconds."""
-        self.at(self.now_ms + delay_ms, call, argument)
+        self._planned += 1
+        heappush(self._heap, (self.now_ms + delay_ms, self._planned, call, argument))
 
     def advance(self) -> bool:
         """Let the next thing happen; False if nothing is left."""

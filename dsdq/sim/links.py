@@ -18,6 +18,7 @@ class Direction:
 
     __slots__ = (
         "_chance",
+        "_fixed_ms",
         "_free_ms",
         "_jitter",
         "_link",
@@ -33,6 +34,7 @@ class Direction:
     ) -> None:
         self._link, self._outages = link, outages
         self._part = link.up_share if up else 1 - link.up_share
+        self._fixed_ms = self._part * link.rtt_ms if not link.trace else None
         kbps = link.up_kbps if up else link.down_kbps
         self._ms_per_byte = 8 / kbps if kbps else 0.0
         self._free_ms, self._there_ms = 0.0, 0.0
@@ -49,7 +51,8 @@ class Direction:
             now_ms = self._outages.over_ms(now_ms)
         if self._ms_per_byte:
             now_ms = self._free_ms = max(self._free_ms, now_ms) + self._ms_per_byte * size
-        there_ms = now_ms + self._part * rtt_ms(self._link, now_ms) + next(self._jitter) + spare_ms
+        way_ms = self._part * rtt_ms(self._link, now_ms) if self._fixed_ms is None else self._fixed_ms
+        there_ms = now_ms + way_ms + next(self._jitter) + spare_ms
         if self._chance is not None:
             while self._chance.random() < self._link.loss:
                 there_ms += self._link.resend_ms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from dsdq.policies.window.escalation import Escalation
@@ -17,13 +17,18 @@ class Static:
     uses_guesses: ClassVar[bool] = False
     window: int
     depth: int = 1
+    _choice: Choice = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the choice, once."""
+        object.__setattr__(self, "_choice", Choice(self.window, self.depth))
 
     def observe(self, observation: Observation) -> None:
         """Learn nothing."""
 
     def choose(self) -> Choice:
         """Return the fixed window and depth."""
-        return Choice(self.window, self.depth)
+        return self._choice
 
     def wants_more(self, confidence: float, drafted: int) -> bool:  # noqa: ARG002 - one signature for all policies
         """Draft the whole window."""
@@ -42,13 +47,18 @@ class Streaming:
     uses_guesses: ClassVar[bool] = False
     mode: Mode
     window: int = 0
+    _choice: Choice = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the choice, once."""
+        object.__setattr__(self, "_choice", Choice(self.window, 1, self.mode, GRANT_TOKENS))
 
     def observe(self, observation: Observation) -> None:
         """Learn nothing."""
 
     def choose(self) -> Choice:
         """Return the mode."""
-        return Choice(self.window, 1, self.mode, GRANT_TOKENS)
+        return self._choice
 
     def wants_more(self, confidence: float, drafted: int) -> bool:  # noqa: ARG002 - one signature for all policies
         """Draft nothing."""
