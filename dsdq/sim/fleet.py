@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from dsdq.policies.window import Mode, Offer, load_policy
+from dsdq.policies.window import Mode, Offer, WindowPolicy, load_policy
 from dsdq.sim.device import Device, Generation, Setting
 from dsdq.sim.held import UNKNOWN
 from dsdq.sim.record import Request
@@ -15,16 +15,26 @@ from dsdq.sim.texts import Text, Texts
 
 _AT_ONCE = 1024
 
+LoadPolicy = Callable[[str, Offer], WindowPolicy]
+
 
 class Fleet:
     """The devices of one class. Those without a text take no memory."""
 
-    def __init__(self, name: str, scenario: Scenario, setting: Setting, streams: Streams, texts: Texts) -> None:
+    def __init__(
+        self,
+        name: str,
+        scenario: Scenario,
+        setting: Setting,
+        streams: Streams,
+        texts: Texts,
+        load: LoadPolicy = load_policy,
+    ) -> None:
         self._name, self._figures = name, scenario.devices[name]
         self._number = list(scenario.devices).index(name)
         self._setting, self._kernel, self._streams, self._texts = setting, setting.kernel, streams, texts
         self._until_ms = 1000 * scenario.duration_s
-        self._policy, self._offer = _policy(scenario), _offer(scenario)
+        self._policy, self._offer, self._load = _policy(scenario), _offer(scenario), load
         self._queues: dict[int, deque[tuple[Request, Text]]] = {}
         self._arrivals = self._planned()
         self._thoughts = dict[int, Iterator[float]]()
@@ -97,7 +107,7 @@ class Fleet:
         if figures.leave:
             luck = self._streams.random("leave", *numbers)
             leaves_at = luck.randrange(text.output) if luck.random() < figures.leave else UNKNOWN
-        policy = load_policy(self._policy, self._offer)
+        policy = self._load(self._policy, self._offer)
         Generation(
             self._setting, request, policy, device, text.guesses, lambda: self._done(request.device), leaves_at
         ).begin()

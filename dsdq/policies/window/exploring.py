@@ -1,7 +1,7 @@
 """A policy that works the way that promises most, and tries what it cannot see: the machinery, whoever foretells rates.
 
 Another mode is taken when its rate is higher by more than ``1 % + pause / 20 s``, where the pause is what the change
-itself takes. What is not used is not seen, so it is tried: every drafter on offer once at the beginning, and later a
+itself takes. What is not used is not seen, so it is tried: what the policy says at the beginning, and later a
 mode whenever it would win if all that is uncertain were as good as it may well be (acceptance higher by 1.5 standard
 errors; what was not heard of for long moves towards the best possible). A try is one round, or a grant of a few tokens;
 the first one of the verifier's own drafter lasts until the next grant can be there, which is asked for as soon as that
@@ -12,6 +12,7 @@ A device that guesses along with streams and measures its link sees acceptance a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -26,11 +27,9 @@ _AMORTISED_MS = 20_000.0
 _TRIES_SHARE = 0.015
 _HOPE = 1.5
 _HALF_LIFE_MS = 10_000.0
-_FIRST_WINDOW = {Mode.SPECULATE: 8, Mode.TARGET_ONLY: 0, Mode.COLOCATED: 4}
-_TRIAL_TOKENS = {Mode.TARGET_ONLY: 2, Mode.COLOCATED: 12}
-_LASTING_TOKENS = 64
+TRIAL_TOKENS = {Mode.TARGET_ONLY: 2, Mode.COLOCATED: 12}
 _TRIAL_ROUNDS = 1
-_FIRST_ROUNDS = 3
+FIRST_ROUNDS = 3
 _CREDIT_ROUNDS = 4
 _ROUND_TRIPS = 2.0
 """A grant's last half lasts for so many: one until the next is there, one in which a verdict may wait to be read."""
@@ -72,22 +71,21 @@ class Planner(Protocol):
 class Explorer:
     """See the module. Planner ``plans`` is asked how things are, ``hopes`` how they may be.
 
-    In the beginning, the device drafts for ``first_rounds``.
+    In the ``beginning`` some ways are tried, at least one of them, whatever the planners say.
     """
 
     uses_confidence, uses_guesses = False, True
 
-    def __init__(self, offer: Offer, plans: Planner, hopes: Planner, first_rounds: int = _FIRST_ROUNDS) -> None:
+    def __init__(self, offer: Offer, plans: Planner, hopes: Planner, beginning: Sequence[Choice]) -> None:
         self._offer = offer
         self._known = Estimates()
         self._widest = offer.max_window
         self._own_windows = windows_within(offer.max_window)  # the verifier knows how wide it can draft itself
-        self._first_rounds = first_rounds
-        self._untried = _untried(offer.modes)
+        self._untried = list(beginning)
         self._trial: _Trial | None = None
         self._spent_ms, self._began_ms, self._now_ms = 0.0, -1.0, 0.0
-        self._current = _first(self._untried[0], offer)
-        self._try(self._current, first_rounds)
+        self._current = self._untried[0]
+        self._try(self._current, FIRST_ROUNDS)
         self._rate = 0.0
         self._planner, self._hoping = plans, hopes
 
@@ -182,10 +180,10 @@ class Explorer:
         return replace(choice, window=min(int(windows[best]), 8), budget=max(choice.budget, lasting))
 
     def _decide(self, tried: Mode | None) -> None:
-        if self._untried and self._known.seen[self._untried[0]]:
+        if self._untried and self._known.seen[self._untried[0].mode]:
             self._untried.pop(0)
         if self._untried:
-            self._try(self._sized(_first(self._untried[0], self._offer)), self._first_rounds)
+            self._try(self._sized(self._untried[0]), FIRST_ROUNDS)
             return
         plans = self.plans()
         mode = self._current.mode if self._current.mode in plans else next(iter(plans))
@@ -217,25 +215,10 @@ class Explorer:
         self._trial = _Trial(choice, asked, choice.budget, self._now_ms)
 
 
-def _untried(modes: frozenset[Mode]) -> list[Mode]:
-    """Return the modes to begin with; what target-only comes to is known from any other's passes."""
-    untried = [mode for mode in Mode if mode in modes]
-    if len(untried) > 1 and Mode.TARGET_ONLY in modes:
-        untried.remove(Mode.TARGET_ONLY)
-    return untried
-
-
-def _first(mode: Mode, offer: Offer) -> Choice:
-    window = min(_FIRST_WINDOW[mode], offer.max_window)
-    if Mode.SPECULATE not in offer.modes:  # what nobody drafting comes to is seen in any pass
-        return Choice(window, 1, mode, _LASTING_TOKENS)
-    return Choice(window, 1, mode, _TRIAL_TOKENS.get(mode, 0))
-
-
 def _trial_of(plan: Plan) -> Choice:
     if plan.choice.mode is Mode.SPECULATE:
         return plan.choice
-    return replace(plan.choice, budget=_TRIAL_TOKENS[plan.choice.mode])
+    return replace(plan.choice, budget=TRIAL_TOKENS[plan.choice.mode])
 
 
 def stream(mode: Mode, window: int, rate: float, speeds: rates.Speeds) -> Plan:

@@ -1,23 +1,26 @@
 """``optimal``: the window, depth and mode of which most committed tokens per second are expected.
 
 Rates are those of :mod:`dsdq.policies.window.rates`, at the speeds that :mod:`dsdq.policies.window.estimates` has of
-acceptance, draft time, network, queue and passes. When another mode is taken or tried, says
-:mod:`dsdq.policies.window.exploring`.
+acceptance, draft time, network, queue and passes. Every drafter on offer is tried once at the beginning; when another
+mode is taken or tried later, says :mod:`dsdq.policies.window.exploring`.
 """
 
 from __future__ import annotations
 
 from dsdq.policies.window import rates
-from dsdq.policies.window.exploring import Explorer, View, stream
+from dsdq.policies.window.exploring import TRIAL_TOKENS, Explorer, View, stream
 from dsdq.policies.window.planner import DraftPlanner, Plan, windows_within
-from dsdq.policies.window.protocol import Mode, Offer
+from dsdq.policies.window.protocol import Choice, Mode, Offer
+
+_FIRST_WINDOW = {Mode.SPECULATE: 8, Mode.TARGET_ONLY: 0, Mode.COLOCATED: 4}
+_LASTING_TOKENS = 64
 
 
 class Optimal(Explorer):
     """See the module."""
 
     def __init__(self, offer: Offer) -> None:
-        super().__init__(offer, Formulas(offer), Formulas(offer))
+        super().__init__(offer, Formulas(offer), Formulas(offer), _beginning(offer))
 
 
 class Formulas:
@@ -41,3 +44,18 @@ class Formulas:
             best = int(found.argmax())
             plans[Mode.COLOCATED] = stream(Mode.COLOCATED, int(self._own_windows[best]), float(found[best]), speeds)
         return plans
+
+
+def _beginning(offer: Offer) -> list[Choice]:
+    """Return the modes to begin with; what target-only comes to is known from any other's passes."""
+    untried = [mode for mode in Mode if mode in offer.modes]
+    if len(untried) > 1 and Mode.TARGET_ONLY in untried:
+        untried.remove(Mode.TARGET_ONLY)
+    return [_first(mode, offer) for mode in untried]
+
+
+def _first(mode: Mode, offer: Offer) -> Choice:
+    window = min(_FIRST_WINDOW[mode], offer.max_window)
+    if Mode.SPECULATE not in offer.modes:  # what nobody drafting comes to is seen in any pass
+        return Choice(window, 1, mode, _LASTING_TOKENS)
+    return Choice(window, 1, mode, TRIAL_TOKENS.get(mode, 0))
