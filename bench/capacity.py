@@ -45,7 +45,6 @@ os.environ |= {"DSDQ_SLOTS": str(SLOTS), "DSDQ_STEP_TOKENS": "2048", "DSDQ_INBOX
 import psutil
 
 from bench.capacity_clients import COLOCATED, DEVICE, OPTIMAL, TARGET_ONLY, WINDOW, Crowd, Effort, Recorded, record
-from bench.cores import CLOUD_CORE, DEVICE_CORE, on_core
 from bench.options import options, write
 from bench.picture import pyplot
 from dsdq.bus.embedded import EmbeddedRedis
@@ -53,6 +52,7 @@ from dsdq.contract import Contract
 from dsdq.models.names import HASH_TARGET
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.settings import settings
+from dsdq.testing.cores import CLOUD_CORE, DEVICE_CORE, on_core
 from producers.demo.fleet import verifier
 from workers.engine.colocated import Wish
 from workers.verifier.model import load_drafter

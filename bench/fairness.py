@@ -42,7 +42,6 @@ os.environ |= {
 }
 
 import dsdq
-from bench.cores import CLOUD_CORE, DEVICE_CORE, on_core
 from bench.options import options, write
 from bench.picture import pyplot
 from dsdq.bus.connection import open_redis
@@ -52,6 +51,7 @@ from dsdq.client import GenerationStats
 from dsdq.errors import BusyError
 from dsdq.models.names import HASH_TARGET
 from dsdq.tenants import Tenant
+from dsdq.testing.cores import CLOUD_CORE, DEVICE_CORE, on_core
 from producers.demo.fleet import verifier
 
 LIGHT, HEAVY, QUIET, FLOOD = "light", "heavy", "quiet", "flood"

@@ -32,47 +32,32 @@ fixed ways have nothing to find out. A quick run takes four minutes, a whole one
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import platform
-import random
 import selectors
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from bench.cores import CLOUD_CORE, DEVICE_CORE, on_core
 from bench.options import options, write
-from bench.wan_device import Job
 from bench.wan_picture import draw
 from bench.wan_world import (
     CALIBRATION,
     PEERS,
     RTTS_MS,
-    VARIANTS,
     WARM_UP_ROUNDS,
     Repeat,
-    Run,
-    Variant,
     Way,
     candidates,
     qualified,
     speeds_of,
     summary,
 )
-from dsdq.bus.embedded import EmbeddedRedis
-from dsdq.errors import DsdqError
 from dsdq.policies.window.rates import Speeds
-from dsdq.processes import spawn
-from dsdq.testing.proxy import FaultProxy, Faults, Line
-from producers.demo.command import builtin_prompts
-from producers.demo.fleet import verifier
+from producers.twin.world import BYTES_PER_S, JITTER, VARIANTS, Variant, World, world
 
-BYTES_PER_S = 1_250_000
-JITTER = 0.1
 QUICK_RTTS_MS, QUICK_VARIANTS = (0, 30, 200), ("pair", "slow-device")
 SPEEDUPS = (*PEERS, "share_of_best_mode", "awc_share_of_best_mode", "share_of_simulated", "pipelined_vs_sync")
 
@@ -86,18 +71,11 @@ class Effort:
     limit_s: float = 3.0
 
 
-def link(rtt_ms: float) -> Faults:
-    """Return the proxy's setting for a mean round trip; half of the jitter falls on each direction."""
-    jitter_ms = JITTER * rtt_ms / 2
-    line = Line(rtt_ms / 2 - jitter_ms / 2, jitter_ms, BYTES_PER_S)
-    return Faults(up=line, down=line)
-
-
 class Bench:
-    """One variant's Redis and verifier, and devices that come and go."""
+    """Measures in one variant's world."""
 
-    def __init__(self, variant: Variant, url: str, effort: Effort, *, pinned: bool) -> None:
-        self._variant, self._url, self._effort, self._pinned = variant, url, effort, pinned
+    def __init__(self, world: World, effort: Effort) -> None:
+        self._world, self._variant, self._effort = world, world.variant, effort
 
     async def calibrate(self) -> Speeds:
         """Measure the variant's speeds over a link without delay."""
@@ -120,42 +98,10 @@ class Bench:
 
     async def _text(self, rtt_ms: int, text: int, ways: Sequence[Way]) -> tuple[float, Repeat]:
         """Let a device generate one text in the given ways; return the link's round trip too."""
-        variant, effort = self._variant, self._effort
-        async with FaultProxy(self._url, random.Random(text), link(rtt_ms)) as proxy:
-            job = Job(
-                url=proxy.url,
-                draft=variant.draft,
-                prompt=[1 + text, 2, 3] if variant.emulated else builtin_prompts()[text],
-                seed=text,
-                tokens=effort.tokens,
-                limit_s=effort.limit_s + WARM_UP_ROUNDS * rtt_ms / 1000,
-                policies=[way.policy for way in ways],
-                core=DEVICE_CORE if self._pinned else None,
-            )
-            process = await spawn([sys.executable, "-m", "bench.wan_device", json.dumps(asdict(job))], stdout=True)
-            try:
-                lines = [await process.read_line() for _ in range(1 + len(ways))]
-            finally:
-                await process.stop()
-        if not lines[-1]:
-            msg = "the device ended before it had generated everything; what it said is above"
-            raise DsdqError(msg)
-        return float(lines[0]), {way: Run(**json.loads(line)) for way, line in zip(ways, lines[1:], strict=True)}
-
-
-@asynccontextmanager
-async def cloud(variant: Variant, effort: Effort) -> AsyncIterator[Bench]:
-    """Run Redis and the variant's verifier."""
-    os.environ |= {  # the verifier process inherits them
-        "DSDQ_HASH_STEP_MS": str(variant.step_ms),
-        "DSDQ_HASH_POSITION_MS": str(variant.position_ms),
-        "DSDQ_COLOCATED_DRAFT": variant.own_draft,
-    }
-    async with AsyncExitStack() as stack:
-        with on_core(CLOUD_CORE) as pinned:
-            redis = await stack.enter_async_context(EmbeddedRedis(port=0))
-            await stack.enter_async_context(verifier(redis.url, variant.target))
-        yield Bench(variant, redis.url, effort, pinned=pinned)
+        limit_s = self._effort.limit_s + WARM_UP_ROUNDS * rtt_ms / 1000
+        policies = [way.policy for way in ways]
+        link_ms, found = await self._world.texts(rtt_ms, text, policies, self._effort.tokens, limit_s)
+        return link_ms, {way: runs[0] for way, runs in zip(ways, found, strict=True)}
 
 
 async def measure(variants: Sequence[Variant], rtts_ms: Sequence[int], effort: Effort) -> dict[str, Any]:
@@ -163,7 +109,8 @@ async def measure(variants: Sequence[Variant], rtts_ms: Sequence[int], effort: E
     found = {}
     for variant in variants:
         cells = {}
-        async with cloud(variant, effort) as bench:
+        async with world(variant) as there:
+            bench = Bench(there, effort)
             calibrated = await bench.calibrate()
             print_variant(variant, calibrated)
             for rtt_ms in rtts_ms:

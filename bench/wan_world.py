@@ -11,55 +11,19 @@ from typing import Any
 import numpy as np
 
 from dsdq.policies.pipeline import World, simulate
-from dsdq.policies.window import MAX_DEPTH, Static, rates
+from dsdq.policies.window import Static, rates
 from dsdq.policies.window.planner import WINDOWS
 from dsdq.policies.window.rates import Speeds
+from dsdq.sim.observed import Observed
+from producers.twin.device import DEEPEST, WIDEST
 
 RTTS_MS = (0, 10, 30, 60, 100, 200)
-WIDEST, DEEPEST = 32, MAX_DEPTH
 WARM_UP_ROUNDS = 10
 ADAPTIVE, LEARNED = "optimal", "awc"
 CLOUD_AR, COLOCATED, SYNC, PIPELINED = "cloud-ar", "co-located", "sync", "pipelined"
 SINGLE = (CLOUD_AR, COLOCATED, SYNC, PIPELINED)
 PEERS = {"speedup_vs_sync": SYNC, "speedup_vs_cloud_ar": CLOUD_AR, "speedup_vs_colocated": COLOCATED}
 MODES = (*SINGLE, "backoff", LEARNED, ADAPTIVE)
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """A pair of models and their speeds.
-
-    Attributes:
-        name: on the command line and in the result.
-        about: in words.
-        target: the verifier's model.
-        draft: the device's drafter.
-        own_draft: the verifier's drafter.
-        step_ms: what a pass takes at least, for the hash model, without
-        position_ms: what each of its positions adds.
-    """
-
-    name: str
-    about: str
-    target: str
-    draft: str
-    own_draft: str
-    step_ms: float = 0.0
-    position_ms: float = 0.0
-
-    @property
-    def emulated(self) -> bool:
-        """Say whether the times are stated ones."""
-        return self.step_ms > 0
-
-
-HASH = "testing/hash"
-VARIANTS = (
-    Variant("pair", "the built-in pair, greedy", "builtin/target", "builtin/draft", "builtin/draft"),
-    Variant("slow-target", "30 ms against 1 ms a token", HASH, "hash:0.8:1", "hash:0.8:1", 30, 0.3),
-    Variant("slow-device", "30 ms against 3 ms a token", HASH, "hash:0.8:3", "hash:0.8:1", 30, 0.3),
-    Variant("poor-draft", "30 ms against 1 ms a token", HASH, "hash:0.1:1", "hash:0.1:1", 30, 0.3),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,43 +44,7 @@ class Way:
         return int(self.policy.split(":")[2])
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One text as its device met it.
-
-    Attributes:
-        ttft_ms: from the call to the first token.
-        arrivals: for each verdict its milliseconds since the call, and the tokens that were committed by then.
-        kinds: the first letter of every token's kind.
-        drafted: tokens.
-        draft_ms: what drafting them took.
-        bytes: of messages, both ways.
-        verify_ms: of each verdict's pass.
-        network_ms: of each verdict's round trip, without queue and pass.
-    """
-
-    ttft_ms: float
-    arrivals: list[tuple[float, int]]
-    kinds: str
-    drafted: int
-    draft_ms: float
-    bytes: int
-    verify_ms: list[float]
-    network_ms: list[float]
-
-    @property
-    def tpot_ms(self) -> float:
-        """Return the mean time between two tokens, behind the first verdict."""
-        (began_ms, first), (ended_ms, last) = self.arrivals[0], self.arrivals[-1]
-        return (ended_ms - began_ms) / max(last - first, 1)
-
-    @property
-    def accepted(self) -> int:
-        """Return how many of its tokens were drafted."""
-        return self.kinds.count("a")
-
-
-Repeat = Mapping[Way, Run]
+Repeat = Mapping[Way, Observed]
 """One text in every way."""
 
 
@@ -136,18 +64,22 @@ CALIBRATION = (Way(CLOUD_AR, "target-only"), *(Way(SYNC, f"static:{window}:1") f
 def speeds_of(repeats: Sequence[Repeat]) -> Speeds:
     """Return what synchronous runs show, those of target-only too: a pass over one position."""
     flat = [(way, run) for repeat in repeats for way, run in repeat.items() if way.mode == SYNC]
-    passes = [(way.window + 1, median(run.verify_ms)) for way, run in flat]
-    passes += [(1, median(run.verify_ms)) for repeat in repeats for way, run in repeat.items() if way.mode == CLOUD_AR]
+    passes = [(way.window + 1, _pass_ms(run)) for way, run in flat]
+    passes += [(1, _pass_ms(run)) for repeat in repeats for way, run in repeat.items() if way.mode == CLOUD_AR]
     position_ms, step_ms = np.polyfit([one[0] for one in passes], [one[1] for one in passes], 1)
     accepted = sum(run.accepted for _, run in flat)
     return Speeds(
         acceptance=min(accepted / max(accepted + sum(run.kinds.count("c") for _, run in flat), 1), 0.98),
         draft_ms=sum(run.draft_ms for _, run in flat) / sum(run.drafted for _, run in flat),
-        network_ms=median(ms for _, run in flat for ms in run.network_ms),
+        network_ms=median(one.network_ms for _, run in flat for one in run.answers),
         queue_ms=0.0,
         step_ms=float(step_ms),
         position_ms=max(float(position_ms), 0.0),
     )
+
+
+def _pass_ms(run: Observed) -> float:
+    return median(one.verify_ms for one in run.answers)
 
 
 def candidates(speeds: Speeds, own_draft_ms: float) -> list[Way]:
@@ -197,7 +129,7 @@ def qualified(first: Repeat) -> list[Way]:
     return list(best.values())
 
 
-def _whole(run: Run) -> float:
+def _whole(run: Observed) -> float:
     return rate_behind(run.arrivals, 0)
 
 
@@ -246,7 +178,7 @@ def _best(found: Mapping[str, Sequence[float]]) -> str:
 _SHOWN_SPEEDS = ("acceptance", "draft_ms", "network_ms", "step_ms", "position_ms")
 
 
-def _warm_up_tokens(run: Run) -> int:
+def _warm_up_tokens(run: Observed) -> int:
     return run.arrivals[min(WARM_UP_ROUNDS, len(run.arrivals) - 1) - 1][1]
 
 
@@ -255,7 +187,7 @@ def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
-def _figures(mode: str, runs: Sequence[Run]) -> dict[str, float | None]:
+def _figures(mode: str, runs: Sequence[Observed]) -> dict[str, float | None]:
     """Return the figures of a way. What adaptive policies wasted is not known: some drafts may be the verifier's."""
     drafted, tokens = sum(run.drafted for run in runs), sum(len(run.kinds) for run in runs)
     wasted = 1 - sum(run.accepted for run in runs) / drafted if drafted else 0.0
@@ -263,7 +195,7 @@ def _figures(mode: str, runs: Sequence[Run]) -> dict[str, float | None]:
         "tpot_ms": median(run.tpot_ms for run in runs),
         "ttft_ms": median(run.ttft_ms for run in runs),
         "wasted_drafts": None if mode in {ADAPTIVE, LEARNED} else wasted,
-        "bytes_per_token": sum(run.bytes for run in runs) / tokens,
+        "bytes_per_token": sum(run.bytes_up + run.bytes_down for run in runs) / tokens,
         "tokens_per_verdict": tokens / sum(len(run.arrivals) for run in runs),
     }
 

@@ -64,7 +64,8 @@ class GenerationStats:
     Of ``rounds``, ``rounds_ahead`` were sent while another was unanswered. ``repeats`` counts requests that were sent
     again, ``takeovers`` changes of the verifier.
     The lists have one entry per verdict: ``round_trips_ms`` from publish to verdict, ``queue_ms`` and ``verify_ms`` of
-    that at the verifier, ``batch_rows`` the sessions of the same forward.
+    that at the verifier, ``batch_rows`` the sessions of the same forward,
+    ``modes`` who drafted (:class:`dsdq.policies.window.Mode`).
     """
 
     prompt_tokens: int = 0
@@ -86,6 +87,7 @@ class GenerationStats:
     verify_ms: list[float] = field(default_factory=list)
     queue_ms: list[float] = field(default_factory=list)
     batch_rows: list[int] = field(default_factory=list)
+    modes: list[str] = field(default_factory=list)
 
     @property
     def acceptance_rate(self) -> float:

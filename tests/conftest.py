@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,11 @@ import pytest
 
 from dsdq.threads import share_cores
 
+# Testers keep all cores busy: a thread that spins a while, as share_cores has it, holds up the one that it waits for.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 share_cores()  # with the processes that tests start, and with other tests that run beside these
+# A shell lets its background jobs ignore Ctrl-C, and what they start inherits that: processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import torch
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import transformers
-from transformers.quantizers.auto import AutoHfQuantizer
 
 from dsdq.errors import ModelError
 
@@ -67,6 +66,8 @@ def _is_known(own: dict[str, Any]) -> bool:
     """Ask first: transformers would leave out a quantisation that it does not know and read the weights as plain."""
     if not own.keys() & {"quant_method", "load_in_8bit", "load_in_4bit"}:
         return False
+    from transformers.quantizers.auto import AutoHfQuantizer  # noqa: PLC0415 - a second, which few models need
+
     known: bool = AutoHfQuantizer.supports_quant_method(own)  # type: ignore[no-untyped-call]
     return known
 

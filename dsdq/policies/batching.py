@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dsdq.policies.paging import Paging
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """What one session could use now, in token positions.
 
     ``cached`` positions have keys and values, ``prefill`` behind them have not yet, ``verify`` behind those are of a
@@ -30,8 +29,7 @@ class Work:
     tenant: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """What one session gets of a step: ``verify`` is all of its work's, once its prefill ends in this step, or 0."""
 
     session: str
@@ -137,17 +135,21 @@ class Residency:
     def make(self, work: Work, tokens: int) -> bool:
         """See :class:`Room`."""
         lacking = self._paging.lacking(work.session, tokens)
-        if lacking and self._kept:
+        if lacking and not self._found(work, tokens, lacking):
+            return False
+        self._busy.add(work.session)
+        return True
+
+    def _found(self, work: Work, tokens: int, lacking: int) -> bool:
+        """Give a session the blocks that it lacks, taken from others if need be."""
+        if self._kept:
             return False
         impatient = self._now_s - work.since_s >= self._tenure.patience_s
         if lacking > self._paging.available and not self._evict(work.session, lacking, anybody=impatient):
             # What is free, and what becomes free, is kept for one that has waited too long.
             self._kept = impatient
             return False
-        if lacking:
-            self._paging.reserve(work.session, tokens)
-        self._busy.add(work.session)
-        return True
+        return self._paging.reserve(work.session, tokens)
 
     def _evict(self, claimant: str, lacking: int, *, anybody: bool) -> bool:
         idle_since = self._now_s - self._tenure.grace_s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Generic, Protocol, TypeVar
+
 from dsdq.policies import routing
 from dsdq.sim.held import Held
 from dsdq.sim.kernel import Kernel
@@ -17,7 +19,24 @@ EXPIRY_MS = 30_000.0
 _PER_HOUR_MS = 3_600_000.0
 
 
-class Entry:
+class Server(Protocol):
+    """Whoever has a registry entry."""
+
+    wid: str
+    slots: int
+    row_ms: float
+    alive: bool
+
+    @property
+    def sessions(self) -> int:
+        """Return how many sessions it holds."""
+        ...
+
+
+S = TypeVar("S", bound=Server)
+
+
+class Entry(Generic[S]):
     """A verifier's registry entry, as of its last heartbeat.
 
     It is written when it is first looked at behind the moment of a heartbeat, which saves an event for each.
@@ -25,15 +44,15 @@ class Entry:
 
     __slots__ = ("_beats", "_phase", "row_ms", "sessions", "slots", "verifier", "wid")
 
-    def __init__(self, verifier: Verifier, phase: float) -> None:
+    def __init__(self, verifier: S, phase: float) -> None:
         self.verifier, self.wid, self.slots = verifier, verifier.wid, verifier.slots
         self.sessions, self.row_ms = 0, 0.0
         self._phase, self._beats = phase, -1
 
     def look(self, now_ms: float, heartbeat_ms: float) -> None:
-        """Be as the latest heartbeat wrote it."""
+        """Be as the latest heartbeat wrote it; one that is dead writes no more."""
         beats = int(now_ms / heartbeat_ms + self._phase)
-        if beats != self._beats:
+        if beats != self._beats and self.verifier.alive:
             self._beats = beats
             self.sessions, self.row_ms = self.verifier.sessions, self.verifier.row_ms
 
@@ -47,7 +66,7 @@ class Cloud:
         self._figures = scenario.verifiers
         self._choose = routing.POLICIES[scenario.routing.policy](streams.random("routing"))
         self._loss, self._losses = scenario.broker.loss, streams.random("losses")
-        self._registry: list[Entry] = []
+        self._registry: list[Entry[Verifier]] = []
         self._homeless: list[Held] = []
         self._started = 0
         for _ in range(self._figures.count):
@@ -59,7 +78,7 @@ class Cloud:
             now_ms, heartbeat_ms = self._kernel.now_ms, self._figures.heartbeat_ms
             for entry in self._registry:
                 entry.look(now_ms, heartbeat_ms)
-            chosen: Entry = self._choose(self._registry, b"")  # type: ignore[assignment] # one of those given
+            chosen: Entry[Verifier] = self._choose(self._registry, b"")  # type: ignore[assignment] # one of those given
             return chosen.verifier
         return self._registry[0].verifier if self._registry else None
 
@@ -93,7 +112,9 @@ class Cloud:
         """Let a verifier begin to serve, and take over who has none."""
         number, self._started = self._started, self._started + 1
         luck = self.streams.random("verifier", number)
-        verifier = Verifier(f"v{number}", self._kernel, self._scenario, self._record)
+        verifier = Verifier(
+            f"v{number}", self._kernel, self._scenario, self._record, self.streams.random("steps", number)
+        )
         self._registry.append(Entry(verifier, luck.random()))
         homeless, self._homeless = self._homeless, []
         for held in homeless:
@@ -120,8 +141,9 @@ class Cloud:
         """Let a verifier that has the fewest sessions take one over, and build its text again."""
         if held.ended:
             return
-        if not self._registry:
+        serving = [entry.verifier for entry in self._registry if entry.verifier.alive]
+        if not serving:
             self._homeless.append(held)
             return
         self._record.takeovers += 1
-        min(self._registry, key=lambda entry: entry.verifier.sessions).verifier.admit(held)
+        min(serving, key=lambda verifier: verifier.sessions).admit(held)

@@ -8,18 +8,32 @@ from dsdq.sim.scenario.model import Verifiers
 class StepTimes:
     """Milliseconds of steps and drafts, from a scenario's figures."""
 
-    __slots__ = ("_context_ms", "_draft_position_ms", "_draft_step_ms", "_position_ms", "_row_ms", "_step_ms")
+    __slots__ = (
+        "_context_ms",
+        "_draft_position_ms",
+        "_draft_step_ms",
+        "_position_ms",
+        "_prefill_ms",
+        "_row_ms",
+        "_step_ms",
+    )
 
     def __init__(self, verifiers: Verifiers) -> None:
         self._step_ms, self._row_ms = verifiers.step_ms, verifiers.row_ms
         self._position_ms, self._context_ms = verifiers.position_ms, verifiers.context_ms_per_1k / 1000
+        given_ms = verifiers.prefill_ms
+        self._prefill_ms = verifiers.position_ms if given_ms is None else given_ms
         draft = verifiers.draft
         self._draft_step_ms = draft.step_ms if draft else 0.0
         self._draft_position_ms = draft.position_ms if draft else 0.0
 
-    def step_ms(self, rows: int, positions: int, context: int) -> float:
-        """Return what a pass takes over ``positions`` of so many rows, whose texts have ``context`` tokens in all."""
-        return self._step_ms + self._row_ms * rows + self._position_ms * positions + self._context_ms * context
+    def step_ms(self, rows: int, positions: int, context: int, prefill: int = 0) -> float:
+        """Return what a pass takes over ``positions`` of so many rows, whose texts have ``context`` tokens in all.
+
+        Of the positions, ``prefill`` only feed prompts.
+        """
+        fed_ms = self._position_ms * (positions - prefill) + self._prefill_ms * prefill
+        return self._step_ms + self._row_ms * rows + fed_ms + self._context_ms * context
 
     def draft_ms(self, wanted: list[int]) -> float:
         """Return what drafting takes, one pass for each place, over the rows that still want a token."""

@@ -9,58 +9,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from dsdq.policies.retry import AnswerTimeout, Backoff
 from dsdq.policies.window import Choice, Mode, Observation, Static, Streaming, WindowPolicy, far_from
 from dsdq.policies.window.protocol import GUESS_EVERY_TOKENS, GUESSED_TOKENS
-from dsdq.sim.cloud import Cloud
 from dsdq.sim.guesses import Guesses
 from dsdq.sim.held import UNKNOWN, Held
-from dsdq.sim.kernel import Kernel
-from dsdq.sim.links import connect, rtt_ms
 from dsdq.sim.messages import Answer, Grant, Opened, Verdict, Window
-from dsdq.sim.record import FINISHED, LEFT, REFUSED, Record, Request
-from dsdq.sim.scenario.model import Broker, Devices
-from dsdq.sim.streams import Streams
+from dsdq.sim.record import FINISHED, LEFT, REFUSED, Request
+from dsdq.sim.setting import Device, Setting
 from dsdq.sim.verifier import Verifier
 
 RENEW = 0.5
 PAUSE = Choice(0, 1, Mode.TARGET_ONLY, budget=16)
+LAST_TOKEN = Choice(0, 1, Mode.TARGET_ONLY, budget=1)
+LEAST_LOOK_MS = 1.0
 LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS = 100.0, 5000.0
 FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 50.0, 2000.0
-
-
-class Device:
-    """A device while it makes one text: what drafting a token and reading one of a prompt take, and its connection.
-
-    ``drafts`` says whether it has a drafter, ``round_trip_ms`` what it knows of its link.
-    """
-
-    __slots__ = ("down", "draft_ms", "drafts", "prompt_ms", "round_trip_ms", "up", "up_share")
-
-    def __init__(self, figures: Devices, streams: Streams, numbers: tuple[int, int], now_ms: float) -> None:
-        self.draft_ms, self.prompt_ms, self.drafts = figures.draft_ms, figures.prompt_ms, True
-        self.up, self.down = connect(figures.link, streams, numbers, now_ms)
-        self.round_trip_ms = rtt_ms(figures.link, now_ms)
-        self.up_share = figures.link.up_share or 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What a text meets: the clock, the verifiers, the queue between, and the notes that are taken.
-
-    ``known_length`` says whether a device knows where its text ends, ``max_window`` is the contract's. ``repeats`` says
-    whether messages can get lost for good, so that rounds are asked for again.
-    """
-
-    kernel: Kernel
-    cloud: Cloud
-    broker: Broker
-    record: Record
-    max_window: int
-    known_length: bool
-    repeats: bool
 
 
 def _unheard(_: Answer) -> None:
@@ -106,14 +71,23 @@ class Generation:
         self._granted, self._asked_ms, self._last_grant = 0, 0.0, Choice(0)
         self._link_ms: float | None = None
         self._guess_from, self._guess_free_ms = 0, 0.0
+        self._watched, self._repeated_ms = False, 0.0
         self._timeout = AnswerTimeout(LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS)
         self._backoff: Backoff | None = None
 
     def begin(self) -> None:
+        """Ask for the text as soon as the device's program is ready, and knows who serves."""
+        self._request.began_ms = self._kernel.now_ms
+        if self._device.begin_ms:
+            self._kernel.after(self._device.begin_ms, self._start)
+        else:
+            self._start(None)
+
+    def _start(self, _: object) -> None:
         """Read the prompt, draft, and open the session: together with its first round if that is soon enough."""
-        now_ms = self._kernel.now_ms
-        self._request.began_ms = now_ms
         choice = self._choice()
+        if choice.mode is Mode.SPECULATE and self._told == 1:
+            choice = LAST_TOKEN
         if choice.mode is not Mode.SPECULATE:
             self._open(self._next_grant(choice))
             return
@@ -159,8 +133,7 @@ class Generation:
 
     def _pause_ms(self) -> float:
         if self._backoff is None:
-            luck = self._setting.cloud.streams.random("backoff", self._request.number)
-            self._backoff = Backoff(luck, FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
+            self._backoff = Backoff(self._device.luck("backoff"), FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
         return self._backoff.next_ms()
 
     # Asking
@@ -185,10 +158,10 @@ class Generation:
 
     def _draft(self, choice: Choice, reading_ms: float = 0.0) -> None:
         """Draft a window behind all that is in flight, as wide as policy, verifier and text allow."""
-        size = max(min(choice.window, self._setting.max_window, self._widest, self._told - self._next - 1), 0)
-        if not size:
+        size = min(choice.window, self._widest, self._told - self._next - 1)
+        if size <= 0:
             if not self._flight:
-                self._publish_grant(Choice(0, 1, Mode.TARGET_ONLY, 1))
+                self._publish_grant(LAST_TOKEN)
             return
         confidences: tuple[float, ...] = ()
         if self._policy.uses_confidence:
@@ -198,7 +171,7 @@ class Generation:
         window = Window(self._number, self._branch, self._next, size, choice, size * self._device.draft_ms)
         window.confidences = confidences
         self._drafting = window
-        self._kernel.after(reading_ms + window.draft_ms, self._drafted, window)
+        self._kernel.after(reading_ms + window.draft_ms + self._device.round_ms, self._drafted, window)
 
     def _told_apart(self, size: int) -> tuple[float, ...]:
         """Return the confidences of the tokens that the policy wants, of so many; none if there are none."""
@@ -227,8 +200,7 @@ class Generation:
         self._drafting, self._made, self._next = None, None, window.end
         self._flight.append(window)
         self._setting.record.published(self._request, window)
-        if self._setting.repeats and len(self._flight) == 1:
-            self._kernel.after(self._timeout.ms, self._overdue, window.number)
+        self._watch()
 
     def _publish_grant(self, choice: Choice) -> None:
         self._send(self._next_grant(choice), 0)
@@ -239,8 +211,7 @@ class Generation:
             self._asked_ms = self._kernel.now_ms
         self._granted = min(max(self._granted, self._length + choice.budget), self._told)
         self._last_grant = choice
-        if self._setting.repeats:
-            self._kernel.after(self._timeout.ms, self._stalled, self._length)
+        self._watch()
         return Grant(self._granted, choice, fresh)
 
     def _send(self, message: Window | Grant, tokens: int) -> None:
@@ -262,28 +233,28 @@ class Generation:
 
     # What does not come
 
-    def _overdue(self, number: int) -> None:
-        """Ask again for what is in flight, if its oldest window has had no answer for too long."""
-        if self._over or not self._flight:
+    def _watch(self) -> None:
+        """Begin to look for answers that do not come, if messages can get lost and nobody looks yet."""
+        if self._setting.repeats and not self._watched:
+            self._watched = True
+            self._kernel.after(self._timeout.ms, self._look)
+
+    def _look(self, _: object) -> None:
+        """Ask again for what has had no answer for too long, a window or the next token of a grant; look again."""
+        now_ms, granted = self._kernel.now_ms, self._granted > self._length
+        if self._over or not (self._flight or granted):
+            self._watched = False
             return
-        oldest = self._flight[0]
-        if oldest.number != number:
-            left_ms = oldest.published_ms + self._timeout.ms - self._kernel.now_ms
-            self._kernel.after(max(left_ms, 1.0), self._overdue, oldest.number)
+        since_ms = max(self._flight[0].published_ms if self._flight else self._asked_ms, self._repeated_ms)
+        left_ms = since_ms + self._timeout.ms - now_ms
+        if left_ms > 0:
+            self._kernel.after(max(left_ms, LEAST_LOOK_MS), self._look)
             return
         self._request.repeats += 1
-        for window in self._flight:
-            self._send(window, window.size)
-        self._kernel.after(self._timeout.ms + self._pause_ms(), self._overdue, number)
-
-    def _stalled(self, length: int) -> None:
-        """Ask again for a grant under which nothing has come for too long."""
-        if self._over or self._granted <= self._length:
-            return
-        if self._length == length:
-            self._request.repeats += 1
-            self._send(Grant(self._granted, self._last_grant, fresh=False), 0)
-        self._kernel.after(self._timeout.ms + self._pause_ms(), self._stalled, self._length)
+        for message in self._flight or [Grant(self._granted, self._last_grant, fresh=False)]:
+            self._send(message, message.size if isinstance(message, Window) else 0)
+        self._repeated_ms = now_ms + self._pause_ms()
+        self._kernel.after(self._repeated_ms - now_ms + self._timeout.ms, self._look)
 
     # Answers
 
@@ -293,7 +264,9 @@ class Generation:
             return
         size = self._size(answer.committed if isinstance(answer, Verdict) else 0)
         self._request.bytes_down += size
-        there_ms = self._device.down.arrival_ms(self._kernel.now_ms, size, self._broker.latency_ms)
+        # What a session is opened with is read ahead too, be it a grant.
+        leaves_ms = self._device.leaves_ms(self._kernel.now_ms, ahead=self._granted <= self._length or not self._length)
+        there_ms = self._device.down.arrival_ms(leaves_ms, size, self._broker.latency_ms)
         self._kernel.at(there_ms, self._read, answer)
 
     def _read(self, answer: Answer) -> None:

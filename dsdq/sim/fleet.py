@@ -6,12 +6,17 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from dsdq.policies.window import Mode, Offer, WindowPolicy, load_policy
-from dsdq.sim.device import Device, Generation, Setting
+from dsdq.sim.device import Generation
 from dsdq.sim.held import UNKNOWN
-from dsdq.sim.record import Request
+from dsdq.sim.nodes import Reading
+from dsdq.sim.record import REFUSED, Request
 from dsdq.sim.scenario.model import Scenario, Way
+from dsdq.sim.setting import Device, Setting
 from dsdq.sim.streams import Streams
 from dsdq.sim.texts import Text, Texts
+
+REFUSED_MS = 1000.0
+"""How long a device that was refused takes at least to ask for something else: without that no time might pass."""
 
 _AT_ONCE = 1024
 
@@ -19,7 +24,7 @@ LoadPolicy = Callable[[str, Offer], WindowPolicy]
 
 
 class Fleet:
-    """The devices of one class. Those without a text take no memory."""
+    """The devices of one class, whose luck ``streams`` are. Those without a text take no memory."""
 
     def __init__(
         self,
@@ -31,14 +36,16 @@ class Fleet:
         load: LoadPolicy = load_policy,
     ) -> None:
         self._name, self._figures = name, scenario.devices[name]
-        self._number = list(scenario.devices).index(name)
         self._setting, self._kernel, self._streams, self._texts = setting, setting.kernel, streams, texts
         self._until_ms = 1000 * scenario.duration_s
         self._policy, self._offer, self._load = _policy(scenario), _offer(scenario), load
-        self._queues: dict[int, deque[tuple[Request, Text]]] = {}
+        self._queues: dict[int, deque[tuple[Request, Text, tuple[int, ...]]]] = {}
         self._arrivals = self._planned()
         self._thoughts = dict[int, Iterator[float]]()
         self._asked = dict[int, int]()
+        routing, alone = scenario.routing, scenario.verifiers.count == 1
+        self._trust_ms = 1000 * (routing.trust_alone_s if alone else routing.trust_s)
+        self._looked_ms = dict[int, float]()
 
     def begin(self) -> None:
         """Plan the first requests."""
@@ -46,9 +53,8 @@ class Fleet:
             self._plan()
             return
         for device in range(self._figures.count):
-            self._thoughts[device] = self._streams.exponentials(
-                1000 * self._figures.arrivals.think_s, "thoughts", self._number, device
-            )
+            mean_ms = 1000 * self._figures.arrivals.think_s
+            self._thoughts[device] = self._streams.exponentials(mean_ms, "thoughts", device)
             self._ask_later(device)
 
     # By chance, at a rate
@@ -57,7 +63,7 @@ class Fleet:
         """Give times of requests in milliseconds, and the devices that they come to."""
         arrivals, count = self._figures.arrivals, self._figures.count
         per_s = arrivals.per_s or (arrivals.per_device_per_s or 0.0) * count
-        luck, at_ms = self._streams.generator("arrivals", self._number), 0.0
+        luck, at_ms = self._streams.generator("arrivals"), 0.0
         while True:
             gaps = luck.exponential(1000 / per_s, _AT_ONCE).tolist()
             for gap_ms, device in zip(gaps, luck.integers(count, size=_AT_ONCE).tolist(), strict=True):
@@ -71,56 +77,74 @@ class Fleet:
 
     def _arrive(self, device: int) -> None:
         number = self._asked[0] = self._asked.get(0, -1) + 1
-        self._ask(device, self._texts.text(number))
+        self._ask(device, (number,))
         self._plan()
 
     # Again and again, each device for itself
 
-    def _ask_later(self, device: int) -> None:
-        at_ms = self._kernel.now_ms + next(self._thoughts[device])
+    def _ask_later(self, device: int, least_ms: float = 0.0) -> None:
+        at_ms = self._kernel.now_ms + max(next(self._thoughts[device]), least_ms)
         if at_ms < self._until_ms:
             self._kernel.at(at_ms, self._ask_again, device)
 
     def _ask_again(self, device: int) -> None:
         number = self._asked[device] = self._asked.get(device, -1) + 1
-        self._ask(device, self._texts.text(device, number))
+        self._ask(device, (device, number))
 
     # Texts
 
-    def _ask(self, device: int, text: Text) -> None:
+    def _ask(self, device: int, numbers: tuple[int, ...]) -> None:
+        """Let a device be asked for the text of some numbers: it begins, or the text waits for those before it."""
         record, figures = self._setting.record, self._figures
-        number = len(record.requests)
+        number, text = len(record.requests), self._texts.text(*numbers)
         now_ms = self._kernel.now_ms
         request = Request(number, self._name, device, figures.tenant, now_ms, text.prompt, text.output)
         record.asked(request)
         queue = self._queues.get(device)
         if queue is None:
             self._queues[device] = deque()
-            self._make(request, text)
+            self._make(request, text, numbers)
         else:
-            queue.append((request, text))
+            queue.append((request, text, numbers))
 
-    def _make(self, request: Request, text: Text) -> None:
-        figures, numbers = self._figures, (self._number, request.number)
-        device = Device(figures, self._streams, numbers, self._kernel.now_ms)
+    def _make(self, request: Request, text: Text, numbers: tuple[int, ...]) -> None:
+        figures = self._figures
+        device = Device(figures, self._setting.broker, self._streams, numbers, self._kernel.now_ms)
+        if self._looks(request.device):
+            device.begin_ms += device.round_trip_ms
         leaves_at = UNKNOWN
         if figures.leave:
-            luck = self._streams.random("leave", *numbers)
+            luck = device.luck("leave")
             leaves_at = luck.randrange(text.output) if luck.random() < figures.leave else UNKNOWN
-        policy = self._load(self._policy, self._offer)
-        Generation(
-            self._setting, request, policy, device, text.guesses, lambda: self._done(request.device), leaves_at
-        ).begin()
+        setting, nodes = self._setting, self._setting.nodes
 
-    def _done(self, device: int) -> None:
+        def _done() -> None:
+            self._done(request)
+
+        if nodes is not None:
+            Reading(setting, request, device, text.guesses[1], _done, leaves_at).begin(nodes)
+            return
+        policy = self._load(self._policy, self._offer)
+        Generation(setting, request, policy, device, text.guesses, _done, leaves_at).begin()
+
+    def _looks(self, device: int) -> bool:
+        """Say whether a device has to look who serves; all looked when they connected, at the beginning."""
+        now_ms = self._kernel.now_ms
+        looks = now_ms - self._looked_ms.get(device, 0.0) > self._trust_ms
+        if looks:
+            self._looked_ms[device] = now_ms
+        return looks
+
+    def _done(self, request: Request) -> None:
         """Begin the next text of a device that has ended one."""
+        device = request.device
         queue = self._queues[device]
         if queue:
             self._make(*queue.popleft())
             return
         del self._queues[device]
         if device in self._thoughts:
-            self._ask_later(device)
+            self._ask_later(device, REFUSED_MS if request.outcome == REFUSED else 0.0)
 
 
 def _policy(scenario: Scenario) -> str:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from dsdq.policies.batching import Work
 from dsdq.policies.steering import Turnaround
 from dsdq.policies.window import Acceptance, Choice
 from dsdq.sim.guesses import Guesses
@@ -119,6 +120,12 @@ class Held:
         """Return how many tokens are to be fed before its round: the text's last one goes with that."""
         return self.prompt + self.length - 1 - self.cached
 
+    def work(self, wanted: Round | None) -> Work:
+        """Return what it could use of a step: its text's next tokens, and what its round takes if one waits."""
+        cached = 0 if self.holding is None else self.holding.cached
+        verify = 0 if wanted is None else wanted.drafted + 1
+        return Work(self.key, cached, self.prompt + self.length - 1 - cached, verify, self.since_ms / 1000, self.tenant)
+
     def receive(self, message: Window | Grant, now_ms: float) -> None:
         """Take a round in; one that is decided, waits already or was given up is nothing new."""
         if isinstance(message, Grant):
@@ -142,6 +149,8 @@ class Held:
             self.since_ms = now_ms
             self.turnaround.asked(now_ms / 1000)
         self.pending.append(message)
+        if len(self.pending) > 1 and self.pending[-2].number > message.number:  # overtaken by those behind it
+            self.pending = deque(sorted(self.pending, key=lambda one: one.number))
         if self.ahead:
             self._take_ahead()
 
@@ -165,10 +174,10 @@ class Held:
     def answered(self, windows: tuple[Window, ...], now_ms: float) -> None:
         """Take out windows that have their verdict, and what it has made stale."""
         self.decided = windows[-1].number
-        for _ in windows:
-            self.pending.popleft()
-        if self.pending or self.ahead:
-            self.pending = deque(one for one in self.pending if one.branch >= self.branch)
+        if len(self.pending) == len(windows) and not self.ahead:
+            self.pending.clear()
+        else:
+            self.pending = deque(one for one in self.pending if one.number > self.decided and one.branch >= self.branch)
             self.ahead = [one for one in self.ahead if one.branch >= self.branch]
             self._take_ahead()
         if self.pending:

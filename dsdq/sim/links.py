@@ -30,7 +30,7 @@ class Direction:
     )
 
     def __init__(
-        self, link: Link, streams: Streams, outages: Outages | None, numbers: tuple[int, int], *, up: bool
+        self, link: Link, streams: Streams, outages: Outages | None, numbers: tuple[int, ...], *, up: bool
     ) -> None:
         self._link, self._outages = link, outages
         self._part = link.up_share if up else 1 - link.up_share
@@ -69,7 +69,7 @@ class Outages:
 
     __slots__ = ("_begins_ms", "_ends_ms", "_lengths", "_pauses")
 
-    def __init__(self, link: Link, streams: Streams, numbers: tuple[int, int]) -> None:
+    def __init__(self, link: Link, streams: Streams, numbers: tuple[int, ...]) -> None:
         self._pauses = streams.exponentials(_PER_HOUR_MS / link.drops_per_hour, "drops", *numbers)
         self._lengths = streams.exponentials(1000 * link.drop_s, "drop lengths", *numbers)
         self._begins_ms, self._ends_ms = 0.0, 0.0
@@ -87,7 +87,7 @@ class Outages:
         return self._ends_ms if now_ms >= self._begins_ms else now_ms
 
 
-def connect(link: Link, streams: Streams, numbers: tuple[int, int], now_ms: float) -> tuple[Direction, Direction]:
+def connect(link: Link, streams: Streams, numbers: tuple[int, ...], now_ms: float) -> tuple[Direction, Direction]:
     """Return the ways up and down of a connection that is made now; both break at the same times."""
     outages = Outages(link, streams, numbers) if link.drops_per_hour else None
     if outages is not None:

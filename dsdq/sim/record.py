@@ -9,9 +9,11 @@ from typing import Any
 
 from dsdq.policies.window import Choice
 from dsdq.sim.messages import Verdict, Window
-from dsdq.sim.step import Step
 
 FINISHED, REFUSED, LEFT = "finished", "refused", "left"
+
+SLICES = 120
+"""Parts of a simulation's time in which committed tokens are counted."""
 
 Log = Callable[..., None]
 """Takes an event: its time in milliseconds, its kind, and what it is about."""
@@ -22,7 +24,8 @@ class Request:
     """One request, and what became of it. Times in milliseconds on the clock, lengths in tokens.
 
     ``network_ms``, ``queue_ms`` and ``verify_ms`` are sums over its verdicts of what each was waited for; ``draft_ms``
-    over all that was drafted. ``stream_tokens`` were committed where the device did not draft.
+    over all that was drafted. ``stream_tokens`` were committed where the device did not draft. The last ``chosen``
+    verdicts came under one ``choice``.
     """
 
     number: int
@@ -50,16 +53,24 @@ class Request:
     bytes_down: float = 0.0
     repeats: int = 0
     retries: int = 0
+    choice: Choice | None = None
+    chosen: int = 0
 
 
 class Record:
-    """Keeps what is asked for later. Between ``begin_ms`` and ``end_ms`` rates and utilisation are measured."""
+    """Keeps what is asked for later. Between ``begin_ms`` and ``end_ms`` rates and utilisation are measured.
+
+    ``by_slice`` counts committed tokens in :data:`SLICES` equal parts of the time until ``end_ms``; what rounding puts
+    behind the last of them comes into one more.
+    """
 
     def __init__(self, begin_ms: float, end_ms: float, log: Log | None = None) -> None:
         self.begin_ms, self.end_ms, self.log = begin_ms, end_ms, log
         self.requests: list[Request] = []
         self.choices: Counter[Choice] = Counter()
         self.committed = 0
+        self.by_slice = [0] * (SLICES + 1)
+        self._slices_per_ms = SLICES / end_ms
         self.steps, self.rows, self.positions, self.busy_ms = 0, 0, 0, 0.0
         self.evictions, self.takeovers, self.failures = 0, 0, 0
         self.events = 0
@@ -89,25 +100,38 @@ class Record:
             request.stream_tokens += verdict.committed
         request.queue_ms += verdict.queue_ms
         request.verify_ms += verdict.verify_ms
-        request.network_ms += max(waited_ms - verdict.queue_ms - verdict.verify_ms, 0.0)
-        self.choices[verdict.choice] += 1
-        if self.begin_ms <= now_ms < self.end_ms:
-            self.committed += verdict.committed
+        beyond_ms = waited_ms - verdict.queue_ms - verdict.verify_ms
+        request.network_ms = max(request.network_ms + beyond_ms, 0.0)  # negative by rounding alone
+        if verdict.choice is request.choice:
+            request.chosen += 1
+        else:
+            self._chose(request)
+            request.choice, request.chosen = verdict.choice, 1
+        if now_ms < self.end_ms:
+            self.by_slice[int(now_ms * self._slices_per_ms)] += verdict.committed
+            if now_ms >= self.begin_ms:
+                self.committed += verdict.committed
         if self.log is not None:
             self.log(now_ms, "verdict", request.number, verdict.length, verdict.accepted, verdict.drafted)
 
-    def stepped(self, step: Step, now_ms: float) -> None:
-        """Take note of a step that has ended, as far as it lies within what is measured."""
-        within_ms = min(now_ms, self.end_ms) - max(step.started_ms, self.begin_ms)
+    def _chose(self, request: Request) -> None:
+        """Count the verdicts in turn that came under one choice."""
+        if request.choice is not None:
+            self.choices[request.choice] += request.chosen
+
+    def worked(self, started_ms: float, ended_ms: float, rows: int, positions: int) -> None:
+        """Take note of a pass, as far as it lies within what is measured."""
+        within_ms = min(ended_ms, self.end_ms) - max(started_ms, self.begin_ms)
         if within_ms > 0:
             self.steps += 1
-            self.rows += len(step.rows)
-            self.positions += step.positions
+            self.rows += rows
+            self.positions += positions
             self.busy_ms += within_ms
 
     def ended(self, request: Request, outcome: str, now_ms: float) -> None:
         """Take note of what became of a request."""
         request.outcome, request.ended_ms = outcome, now_ms
+        self._chose(request)
         if self.log is not None:
             self.log(now_ms, outcome, request.number, request.committed)
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dsdq.policies.window import load_policy
 from dsdq.sim.cloud import Cloud
-from dsdq.sim.device import Setting
 from dsdq.sim.fleet import Fleet, LoadPolicy
 from dsdq.sim.kernel import Kernel
+from dsdq.sim.nodes import Nodes
 from dsdq.sim.record import Log, Record
-from dsdq.sim.scenario.model import Scenario
+from dsdq.sim.scenario.model import Scenario, Way
+from dsdq.sim.setting import Setting
 from dsdq.sim.streams import Streams
 from dsdq.sim.texts import Recordings, Texts
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A scenario in which nothing has happened yet: its clock, its verifiers, and the notes that are taken."""
+
+    kernel: Kernel
+    cloud: Cloud
+    record: Record
 
 
 def simulate(
@@ -28,13 +40,28 @@ def simulate(
         log: is told every event.
         load: makes each text's window policy, from the scenario's name for it and what is on offer.
     """
+    world = begin(scenario, recordings=recordings, log=log, load=load)
+    world.kernel.run()
+    world.record.events = world.kernel.events
+    return world.record
+
+
+def begin(
+    scenario: Scenario,
+    *,
+    recordings: Recordings | None = None,
+    log: Log | None = None,
+    load: LoadPolicy = load_policy,
+) -> World:
+    """Make a scenario's world, its first events planned; see :func:`simulate`."""
     kernel, streams = Kernel(), Streams(scenario.seed)
     record = Record(1000 * scenario.warm_up_s, 1000 * scenario.duration_s, log)
     cloud = Cloud(kernel, scenario, streams, record)
-    for number, (name, devices) in enumerate(scenario.devices.items()):
+    nodes = Nodes(kernel, scenario, streams, record) if scenario.way is Way.PARALLEL else None
+    for name, devices in scenario.devices.items():
         workload = scenario.workloads[devices.workload]
         own = scenario.verifiers.draft is not None
-        texts = Texts(workload, number, streams, recordings or {}, own=own)
+        texts = Texts(workload, streams.of(name), recordings or {}, own=own)
         setting = Setting(
             kernel,
             cloud,
@@ -43,8 +70,7 @@ def simulate(
             scenario.window.max_window,
             workload.known_length,
             scenario.broker.loss > 0,
+            nodes,
         )
-        Fleet(name, scenario, setting, streams, texts, load).begin()
-    kernel.run()
-    record.events = kernel.events
-    return record
+        Fleet(name, scenario, setting, streams.of(name), texts, load).begin()
+    return World(kernel, cloud, record)

@@ -14,14 +14,16 @@ from dsdq.sim.messages import Verdict
 class Step:
     """A step that runs: each session with the prompt tokens that it is fed, and whether its round is verified.
 
-    ``positions`` are fed in all, those of drafts among them; drafting for the sessions in ``own`` took ``draft_ms`` of
-    ``took_ms``. So many sessions were ``asking`` for it, by tenant in ``crowd`` where there are several.
+    ``positions`` are fed in all, those of drafts and ``prefill`` of prompts among them; drafting for the sessions in
+    ``own`` took ``draft_ms`` of ``took_ms``. So many sessions were ``asking`` for it, by tenant in ``crowd`` where
+    there are several.
     """
 
     started_ms: float
     rows: list[tuple[Held, int, Round | None]]
     asking: int = 1
     positions: int = 0
+    prefill: int = 0
     context: int = 0
     took_ms: float = 0.0
     draft_ms: float = 0.0
@@ -36,6 +38,7 @@ class Step:
             if verified is not None and verified.wanted:
                 wanted.append(verified.wanted)
             self.positions += fed
+            self.prefill += prefill
             self.context += fed + held.cached
         return wanted
 
@@ -59,41 +62,50 @@ class Step:
 
 def judge(held: Held, verified: Round, step: Step, now_ms: float, rows: int) -> Verdict:
     """Return what a round comes to: the tokens that are right, and one of the target's own, within the text."""
-    accepted = held.own_guesses.run(held.length, verified.drafted) if verified.wanted else _stands(held, verified)
-    committed = min(accepted + 1, held.output - held.length)
-    if not verified.windows:
-        committed = min(committed, held.grant_end - held.length)
-    verify_ms = now_ms - step.started_ms
-    windows = verified.windows
-    verdict = Verdict(
-        windows[0].choice if windows else held.grant_choice,
-        verified.drafted,
-        min(accepted, committed),
-        committed,
-        held.length + committed,
-        step.started_ms - held.since_ms,
-        verify_ms if verified.wanted or not windows else verify_ms - step.draft_ms,
-        rows,
-        0,
-        held.length + committed >= held.output,
+    if verified.windows:
+        return _judge_windows(held, verified, step, now_ms, rows)
+    length, drafted = held.length, verified.drafted
+    accepted = held.own_guesses.run(length, drafted) if drafted else 0
+    committed = min(accepted + 1, held.output - length, held.grant_end - length)
+    return Verdict(
+        choice=held.grant_choice,
+        drafted=drafted,
+        accepted=min(accepted, committed),
+        committed=committed,
+        length=length + committed,
+        queue_ms=step.started_ms - held.since_ms,
+        verify_ms=now_ms - step.started_ms,
+        batch_rows=rows,
+        max_window=0,
+        finished=length + committed >= held.output,
         part=held.part,
-        windows=windows,
     )
-    if windows and not verdict.finished and accepted == verified.drafted:
-        # The token behind a draft that stands is the next window's first, if the device guesses it.
-        verdict.keeps = bool(held.guesses.run(verdict.length - 1, 1))
-    if windows:
-        verdict.queue_ms = step.started_ms - windows[0].arrived_ms + step.draft_ms
-    return verdict
 
 
-def _stands(held: Held, verified: Round) -> int:
-    """Return how many drafted tokens of some windows are right in turn."""
-    position = held.length
-    for window in verified.windows:
-        most = window.end - position
+def _judge_windows(held: Held, verified: Round, step: Step, now_ms: float, rows: int) -> Verdict:
+    """Return what windows come to. Drafting for others is a wait to them."""
+    windows, position = verified.windows, held.length
+    for window in windows:
+        most = window.base + window.size - position
         right = held.guesses.run(position, most, position - window.base)
         position += right
         if right < most:
             break
-    return position - held.length
+    accepted, left = position - held.length, held.output - held.length
+    finished = accepted + 1 >= left
+    committed = left if finished else accepted + 1
+    return Verdict(
+        choice=windows[0].choice,
+        drafted=verified.drafted,
+        accepted=min(accepted, committed),
+        committed=committed,
+        length=held.length + committed,
+        queue_ms=step.started_ms - windows[0].arrived_ms + step.draft_ms,
+        verify_ms=now_ms - step.started_ms - step.draft_ms,
+        batch_rows=rows,
+        max_window=0,
+        finished=finished,
+        # The token behind a draft that stands is the next window's first, if the device guesses it.
+        keeps=accepted == verified.drafted and not finished and held.guesses.run(position, 1) > 0,
+        windows=windows,
+    )

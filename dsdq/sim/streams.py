@@ -17,10 +17,15 @@ _AT_ONCE = 64
 
 
 class Streams:
-    """All streams of one seed."""
+    """All streams of one seed, or those of one part of the world, such as a class of devices."""
 
-    def __init__(self, seed: int) -> None:
-        self._root = blake2b(str(seed).encode(), digest_size=16, person=b"dsdq.sim")
+    def __init__(self, seed: int, *parts: str) -> None:
+        self._seed, self._parts = seed, parts
+        self._root = blake2b("/".join([str(seed), *parts]).encode(), digest_size=16, person=b"dsdq.sim")
+
+    def of(self, part: str) -> Streams:
+        """Return the streams of a part, by its name."""
+        return Streams(self._seed, *self._parts, part)
 
     def _key(self, name: str, numbers: tuple[int, ...]) -> int:
         root = self._root.copy()

@@ -35,23 +35,22 @@ class Text:
 
 
 class Texts:
-    """The texts of one workload, as one class of devices asks for them."""
+    """The texts of one workload, as one class of devices asks for them; ``streams`` are that class's."""
 
-    def __init__(self, workload: Workload, number: int, streams: Streams, recordings: Recordings, *, own: bool) -> None:
-        self._workload, self._number, self._streams, self._recordings = workload, number, streams, recordings
-        self._own = own
+    def __init__(self, workload: Workload, streams: Streams, recordings: Recordings, *, own: bool) -> None:
+        self._workload, self._streams, self._recordings, self._own = workload, streams, recordings, own
 
     def text(self, *numbers: int, lengths: tuple[int, int] | None = None) -> Text:
         """Return a text by its numbers; it may have ``lengths`` that are known."""
         workload = self._workload
-        luck = self._streams.generator("text", self._number, *numbers)
+        luck = self._streams.generator("text", *numbers)
         prompt, output = length(workload.prompt, luck), length(workload.output, luck)
         if lengths is not None:
             prompt, output = lengths
         guesses = self._guesses(workload.acceptance, output, luck, numbers)
         own = guesses
         if self._own:
-            luck = self._streams.generator("own guesses", self._number, *numbers)
+            luck = self._streams.generator("own guesses", *numbers)
             own = self._guesses(workload.own_acceptance or workload.acceptance, output, luck, numbers)
         return Text(prompt, output, (guesses, own))
 

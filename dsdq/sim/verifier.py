@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from random import Random
 
-from dsdq.policies.batching import ORDERS, Residency, StepBudget, Tenure, Work, fill
+from dsdq.policies.batching import ORDERS, Residency, StepBudget, Tenure, fill
 from dsdq.policies.fairness import FairShare
 from dsdq.policies.paging import BLOCK, Paging
 from dsdq.policies.steering import OwnDraft, Steering
@@ -23,9 +25,12 @@ RECENT = 0.2
 
 
 class Verifier:
-    """One verifier, until it fails. ``sessions``, ``slots`` and ``row_ms`` are what its registry entry says."""
+    """One verifier, until it fails; ``luck`` is how long its steps take.
 
-    def __init__(self, wid: str, kernel: Kernel, scenario: Scenario, record: Record) -> None:
+    ``sessions``, ``slots`` and ``row_ms`` are what its registry entry says.
+    """
+
+    def __init__(self, wid: str, kernel: Kernel, scenario: Scenario, record: Record, luck: Random) -> None:
         figures = scenario.verifiers
         self.wid, self.slots, self.row_ms = wid, figures.slots, 0.0
         self.held: dict[str, Held] = {}
@@ -33,6 +38,8 @@ class Verifier:
         self.alive = True
         self._kernel, self._record, self._times = kernel, record, StepTimes(figures)
         self._budget = StepBudget(figures.step_tokens, figures.prefill_tokens)
+        self._between_ms, self._luck = figures.between_ms, luck
+        self._spread = math.sqrt(math.log1p(figures.variation**2))
         self._paging = Paging(figures.kv_tokens // BLOCK, shares=False)
         self._tenure, self._used_s = Tenure(), dict[str, float]()
         self._fair = FairShare(within=ORDERS[scenario.batching.order], prefill_tokens=figures.prefill_tokens)
@@ -40,7 +47,7 @@ class Verifier:
         self._shared = len(scenario.tenants) > 1
         self._steering = Steering(figures.step_tokens, brief=False)
         self._steers, self._lingers = scenario.window.steered, scenario.batching.lingers
-        self._agreed = scenario.window.max_window
+        self._agreed, self._drafts = scenario.window.max_window, figures.draft is not None
         self._ready: dict[str, Held] = {}
         self._busy, self._idle_since_ms, self._idle_ms = False, 0.0, 0.0
         self._turn, self._lingering, self._awaited = 0, False, set[str]()
@@ -145,25 +152,20 @@ class Verifier:
             return
         wanted = step.measure()
         step.draft_ms = self._times.draft_ms(wanted) if wanted else 0.0
-        step.took_ms = step.draft_ms + self._times.step_ms(len(step.rows), step.positions, step.context)
+        pass_ms = self._times.step_ms(len(step.rows), step.positions, step.context, step.prefill)
+        if self._spread:
+            longer = self._luck.lognormvariate(-(self._spread**2) / 2, self._spread)
+            step.draft_ms, pass_ms = longer * step.draft_ms, longer * pass_ms
+        step.took_ms = step.draft_ms + pass_ms
         self._kernel.after(step.took_ms, self._end, step)
 
     def _next_step(self) -> Step | None:
         """Return the step that the policies make of what is ready; None where there is no room for anybody."""
         now_s, ready = self._kernel.now_ms / 1000, self._ready
-        asking = sum(held.asks for held in ready.values())
-        rounds = {key: self._round(held, asking) for key, held in ready.items() if held.asks}
-        works = [
-            Work(
-                key,
-                held.cached,
-                held.unfed,
-                rounds[key].drafted + 1 if key in rounds else 0,
-                held.since_ms / 1000,
-                held.tenant,
-            )
-            for key, held in ready.items()
-        ]
+        asks = [held for held in ready.values() if held.asks]
+        asking = len(asks)
+        rounds = {held.key: self._round(held, asking) for held in asks}
+        works = [held.work(rounds.get(key)) for key, held in ready.items()]
         room = Residency(self._paging, self._used_s, self._tenure, now_s)
         shares = fill(self._fair.order(works), self._budget, room)
         self._record.evictions += len(room.evicted)
@@ -183,12 +185,17 @@ class Verifier:
         """Return what a session that asks wants of a step that so many ask for."""
         if held.pending:
             several = len(held.pending) > 1
-            windows = held.next_windows(self._steering.merged_window(held.acceptance, asking) if several else 0)
-            return Round(windows, max(windows[-1].end - held.length, 0))
+            windows = held.next_windows(self._merged_window(held, asking) if several else 0)
+            return Round(windows, windows[-1].end - held.length)
         wanted = min(held.grant_choice.window, self._agreed, min(held.grant_end, held.told) - held.length - 1)
         if wanted > 0:
             wanted = min(wanted, self._steering.own_window(held.own_acceptance, asking))
         return Round((), max(wanted, 0))
+
+    def _merged_window(self, held: Held, asking: int) -> int:
+        """Return how many tokens of several windows go into one step: no more than there is room for at all."""
+        room = self._paging.blocks * BLOCK - held.prompt - held.length
+        return min(self._steering.merged_window(held.acceptance, asking), room)
 
     def _end(self, step: Step) -> None:
         """Say what the step came to, and begin the next."""
@@ -205,10 +212,17 @@ class Verifier:
                 held.fed = held.fed or not held.unfed
             if not held.waits:
                 self._ready.pop(held.key, None)
-        self._record.stepped(step, self._kernel.now_ms)
+        self._record.worked(step.started_ms, self._kernel.now_ms, len(step.rows), step.positions)
         if rows:
             self._learn(step, rows)
-        if self._ready:
+        if self._between_ms:
+            self._kernel.after(self._between_ms, self._go_on)
+        else:
+            self._go_on(None)
+
+    def _go_on(self, _: object) -> None:
+        """Begin the next step if anybody is ready for it."""
+        if self._ready and self.alive:
             self._plan(self._wait_ms())
         else:
             self._busy, self._idle_since_ms = False, self._kernel.now_ms
@@ -223,7 +237,8 @@ class Verifier:
         if verified.windows:
             held.branch += not verdict.keeps
             held.acceptance.add(verdict.drafted, verdict.accepted, verdict.committed)
-            held.own_acceptance.add(0, 0, verdict.committed)
+            if self._drafts:
+                held.own_acceptance.add(0, 0, verdict.committed)
             held.answered(verified.windows, now_ms)
         else:
             held.branch, held.part, held.since_ms = held.branch + 1, held.part + 1, now_ms

@@ -7,6 +7,8 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +19,8 @@ from dsdq.contract import MAX_WINDOW, Biases, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
 from dsdq.policies.window import MAX_DEPTH
 from dsdq.settings import settings
+from dsdq.sim.observed import Recorder, append_observed
+from producers.device.choosing import Choosing
 
 Window = Annotated[
     int | None, typer.Option(min=1, max=MAX_WINDOW, help="Draft tokens per round; at most, with a policy.")
@@ -66,6 +70,9 @@ def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     tenant: Annotated[str, typer.Option(help="On whose behalf.")] = "default",
     stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Print tokens as they come.")] = True,  # noqa: FBT002
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,  # noqa: FBT002
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append how the text came, for `dsdq sim calibrate`.")
+    ] = None,
 ) -> None:
     """Generate the target's text after PROMPT, drafting on this machine."""
     text = sys.stdin.buffer.read().decode(errors="surrogateescape") if prompt is None else prompt
@@ -78,21 +85,34 @@ def generate(  # noqa: PLR0913, PLR0917 - the flags of a command
     ends = {"max_tokens": max_tokens, "stop": stop or (), "stop_ids": stop_id or (), "ignore_eos": ignore_eos}
     drafting = {"draft": draft, "window": window, "depth": depth, "policy": policy, "rule": rule, "trusted": trusted}
     options = {"model": model, "sampling": sampling, "seed": seed, "logprobs": logprobs, **ends, **drafting}
-    asyncio.run(_run(redis or settings().redis_url, tenant, text, options, stream=stream, as_json=as_json))
+    url = redis or settings().redis_url
+    asyncio.run(_run(url, tenant, text, options, stream=stream, as_json=as_json, trace=trace))
 
 
-async def _run(url: str, tenant: str, prompt: str, options: dict[str, Any], *, stream: bool, as_json: bool) -> None:
+async def _run(
+    url: str, tenant: str, prompt: str, options: dict[str, Any], *, stream: bool, as_json: bool, trace: Path | None
+) -> None:
     async with dsdq.connect(url, tenant=tenant) as client:
         generation = client.generate(prompt, **options)
-        tokens: list[dsdq.Token] = []
+        recorder, tokens = Recorder(generation.stats, perf_counter), list[dsdq.Token]()
         async for token in generation:
             tokens.append(token)
+            recorder.add(token)
             if stream and not as_json:
                 typer.echo(token.text, nl=False)
         if as_json:
             typer.echo(json.dumps(_summary(prompt, tokens, generation)))
         else:
             typer.echo("" if stream else "".join(token.text for token in tokens))
+    if trace is not None:
+        append_observed(trace, recorder.observed(**_terms(options)))
+
+
+def _terms(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what a trace says of the terms that a text was generated under."""
+    chosen = Choosing.of(options["policy"], options["window"], options["depth"], options["rule"])
+    bounds = {"max_window": chosen.max_window, "max_depth": chosen.max_depth}
+    return {"policy": chosen.name, "max_tokens": options["max_tokens"], **bounds}
 
 
 def _biases(given: Sequence[str] | None) -> Biases:

@@ -61,7 +61,7 @@ class Observer:
 
         It may be part of the answer to a ``grant``; ``widest`` is what the verifier asked for before it.
         """
-        self._count(verdict)
+        self._count(verdict, grant)
         sent = [self._sent.pop(number, None) for number in range(verdict.first_round, verdict.last_round + 1)]
         windows = [one for one in sent if one is not None]
         draft_ms, drafted = sum(one.made.draft_ms for one in windows), sum(one.made.drafted for one in windows)
@@ -100,7 +100,7 @@ class Observer:
             return min(grant.window, widest, grant.end - verdict.base - 1)
         return 0 if self._part else self._unknown
 
-    def _count(self, verdict: Verdict) -> None:
+    def _count(self, verdict: Verdict, grant: Decode | None) -> None:
         stats = self._stats
         stats.judged_tokens += verdict.drafted
         stats.accepted_tokens += verdict.accepted
@@ -108,6 +108,7 @@ class Observer:
         stats.queue_ms.append(verdict.queue_us / 1000)
         stats.verify_ms.append(verdict.verify_us / 1000)
         stats.batch_rows.append(verdict.batch_rows)
+        stats.modes.append(_mode(grant).value)
 
 
 def _mode(grant: Decode | None) -> Mode:

@@ -45,3 +45,11 @@ def test_bad_input_to_a_group_is_one_line_and_exit_code_2(
         cli.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_command_that_is_named_is_imported_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, models=DECLARED["models"], broken="no_such_module:command")
+    assert CliRunner().invoke(cli.build(["models", "--json"]), ["models", "--json"]).exit_code == 0
+    for arguments in ([], ["--help"], ["nonsense", "models"]):
+        with pytest.raises(ModuleNotFoundError):
+            cli.build(arguments)

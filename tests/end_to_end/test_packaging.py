@@ -30,7 +30,8 @@ def device_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder / "venv")
     python = folder / "venv" / "bin" / "python"
     pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
-    run(*pip, "install", "-q", "-c", ROOT / "constraints.txt", wheel)
+    # Most of what it installs is never imported here, so that compiling all of it would take longer than the tests.
+    run(*pip, "install", "-q", "--no-compile", "-c", ROOT / "constraints.txt", wheel)
     return python
 
 
@@ -52,3 +53,10 @@ def test_the_wheel_names_its_commands_and_refuses_the_verifier_politely(device_p
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
     assert "dsdq[torch]" in ended.stderr
+
+
+def test_the_wheel_brings_the_simulators_presets_and_profiles(device_python: Path) -> None:
+    program = (
+        "from dsdq.sim.scenario import load_scenario, presets; print(*[load_scenario(one).name for one in presets()])"
+    )
+    assert "paper-20x600" in run(device_python, "-c", program).split()

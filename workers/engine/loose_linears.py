@@ -2,7 +2,8 @@
 
 Their weights are plain parameters, sliced per expert, so no layer can be replaced. Instead the function itself is,
 while a forward runs: each weight is packed at its first use. An expert's rows are those of whoever was routed to it, so
-its activation is padded as the whole forward's is.
+its activation is padded as the whole forward's is. When an expert's rows are added to the others', torch's
+``index_add_`` takes one row after another, each as an operation; ``index_put_`` adds the same in one, bit for bit.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ class LooseLinears(TorchFunctionMode):
             return self._linear(*args, **(kwargs or {}))
         if func in _ACTIVATIONS and args[0].ndim == 2:
             return _padded(func, args[0], args[1:], kwargs or {})
+        if func is torch.Tensor.index_add_ and args[1] == 0 and not kwargs:
+            sums, _, index, source = args
+            return sums.index_put_((index,), source, accumulate=True)
         return func(*args, **(kwargs or {}))
 
     def _linear(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

@@ -31,9 +31,9 @@ class Offer:
     trusted_tenants: frozenset[str] = frozenset()
 
 
-def needed_tokens(contract: Contract, prompt: Sequence[int]) -> int:
+def needed_tokens(contract: Contract, prompt_tokens: int) -> int:
     """Return the KV positions that a session may come to use."""
-    return len(prompt) + contract.max_tokens + contract.max_window
+    return prompt_tokens + contract.max_tokens + contract.max_window
 
 
 def check(offer: Offer, contract: Contract, prompt: Sequence[int]) -> None:
@@ -90,7 +90,7 @@ def _check_prompt(offer: Offer, contract: Contract, prompt: Sequence[int]) -> No
             ErrorCode.PROMPT_INVALID, f"expected token ids below {offer.vocab_size}, got {outside[0]} in the prompt"
         )
     room, whose = min((offer.context_tokens, "the target's context"), (offer.kv_tokens, "this verifier's KV cache"))
-    if needed_tokens(contract, prompt) > room:
+    if needed_tokens(contract, len(prompt)) > room:
         raise RefusedError(
             ErrorCode.CONTEXT_TOO_LONG,
             f"expected prompt + max_tokens + max_window of at most {room} tokens ({whose}), got "

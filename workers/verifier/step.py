@@ -18,6 +18,7 @@ from dsdq.wire import Closed, Decode, Draft, Verdict
 from workers.engine.planner import Request
 from workers.engine.rounds import Judged, Judgement
 from workers.engine.rows import Row
+from workers.verifier.admission import needed_tokens
 from workers.verifier.held import Held, Pending
 
 
@@ -179,13 +180,15 @@ def _merged(held: Held, live: Live, most: int) -> tuple[tuple[Pending, ...], tup
     if held.state.contract.rule is Rule.REJECTION:
         return (first,), tokens
     rounds, transcript = [first], held.state.transcript
+    # A session was let in for so many positions: with more of them it might wait for room for ever.
+    room = needed_tokens(held.state.contract, transcript.prompt_tokens) - transcript.length
     for pending in islice(held.pending, 1, None):
         message = pending.message
         if (
             isinstance(message, Decode)
             or message.law is not None
             or message.base != transcript.length + len(tokens)
-            or len(tokens) + len(message.tokens) > min(most, MAX_WINDOW)
+            or len(tokens) + len(message.tokens) > min(most, MAX_WINDOW, room)
             or len(message.tokens) > held.state.contract.max_window
             or message.digest != digest.extend(transcript.digest, tokens)
         ):

@@ -8,10 +8,8 @@ better than the oracle where texts differ.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +19,10 @@ from dsdq.policies.window.ways import WAYS
 from dsdq.sim.awc.labels import Labelled, pace, spec
 from dsdq.sim.awc.worlds import World
 from dsdq.sim.run import simulate
+from dsdq.sim.runners import spread
 
 OURS, PAPERS = "awc", "awc:paper"
-SINGLE_TOKENS, FLEET_TOKENS = 800, 2400
+SINGLE_TOKENS, FLEET_TOKENS, LEAST_TOKENS = 800, 1600, 128
 _NEARLY_BEST = 3
 POLICIES = (OURS, PAPERS, "optimal", "static:4")
 """No ``threshold``: these worlds' drafters tell nothing of how sure they are."""
@@ -38,8 +37,7 @@ def shares(held_out: Sequence[Labelled], weights: Path, paper: Path, jobs: int) 
         paper: those of ``awc:paper``.
         jobs: processes.
     """
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(partial(shares_of, weights=weights, paper=paper), held_out, chunksize=4)
+    return spread(partial(shares_of, weights=weights, paper=paper), held_out, jobs)
 
 
 def shares_of(one: Labelled, weights: Path, paper: Path) -> dict[str, float]:
@@ -58,7 +56,7 @@ def longer(world: World) -> World:
     """Return the world with longer texts: labels need no more tokens than tell ways apart, answers have more."""
     if world.sessions == 1:
         return replace(world, tokens=SINGLE_TOKENS)
-    return replace(world, tokens=max(160, min(SINGLE_TOKENS, FLEET_TOKENS // world.sessions)))
+    return replace(world, tokens=max(LEAST_TOKENS, min(SINGLE_TOKENS, FLEET_TOKENS // world.sessions)))
 
 
 def _load(weights: Path, paper: Path, policy: str, _: str, offer: Offer) -> WindowPolicy:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ from dsdq.policies.window.ways import ALONE, DEPTHS, DRAFTED, OWN, OWN_WINDOWS, 
 from dsdq.sim.awc.worlds import World, draw
 from dsdq.sim.record import Record
 from dsdq.sim.run import simulate
+from dsdq.sim.runners import spread
 
 _PROMISING, _BY_CHANCE = 3, 1
 _CLIMBS = 3
-_HANDED_OUT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +163,7 @@ def labelled(path: Path, seed: int, worlds: int, jobs: int, each: Callable[[], N
 
 
 def _label_all(seed: int, numbers: Iterable[int], jobs: int) -> Iterator[Labelled]:
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        tasks = ((seed, number) for number in numbers)
-        yield from pool.map(_label, tasks, chunksize=_HANDED_OUT)
-
-
-def _label(task: tuple[int, int]) -> Labelled:
-    return label(*task)
+    return spread(partial(label, seed), numbers, jobs)
 
 
 def _read(path: Path, seed: int) -> dict[int, Labelled]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from dsdq.policies.window.ways import WAYS, alone_ms, seen
 from dsdq.sim.awc.labels import Labelled
 from dsdq.sim.awc.worlds import World
 from dsdq.sim.run import simulate
+from dsdq.sim.runners import spread
 
 NOTED_VERDICTS = frozenset({2, 4, 7, 12, 25, 60, 120})
 WATCHED_TEXTS = 3
@@ -96,10 +95,9 @@ def moments(worlds: Sequence[Labelled], weights: Path | None, jobs: int, each: C
     brings about it is to know.
     """
     found = []
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for one in pool.map(partial(_watch, weights=weights), worlds, chunksize=4):
-            found.append(one)
-            each()
+    for one in spread(partial(_watch, weights=weights), worlds, jobs):
+        found.append(one)
+        each()
     return found
 
 

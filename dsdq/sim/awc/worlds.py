@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dsdq.sim.scenario.deciding import Window
 from dsdq.sim.scenario.model import (
     Acceptance,
     Arrivals,
@@ -17,7 +18,6 @@ from dsdq.sim.scenario.model import (
     OwnDraft,
     Scenario,
     Verifiers,
-    Window,
     Workload,
 )
 

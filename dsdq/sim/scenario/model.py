@@ -1,6 +1,7 @@
 """What a scenario says: who is there, how fast, how far, and what decides. Units are in the names; all is checked.
 
-A scenario is data: it is read from YAML or TOML (:mod:`dsdq.sim.scenario.reading`), and nothing in it is code.
+A scenario is data: it is read from YAML or TOML (:mod:`dsdq.sim.scenario.reading`), and nothing in it is code. Types
+are strict, since a number in quotes, or a ``true`` where a number belongs, is a slip of the pen.
 """
 
 from __future__ import annotations
@@ -8,23 +9,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, Strict, field_validator, model_validator
 
 from dsdq.contract import MAX_WINDOW
-from dsdq.errors import ConfigError
-from dsdq.policies import batching, routing
-from dsdq.policies.window import MAX_DEPTH, Mode, Offer, load_policy
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-NotNegative = Annotated[float, Field(ge=0.0, le=1e9, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0.0, le=1e9, allow_inf_nan=False)]
-
-
-class Part(BaseModel):
-    """Part of a scenario: unknown fields are errors, and nothing changes once it is read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from dsdq.policies.window import Mode
+from dsdq.sim.scenario.deciding import Batching, Parallel, Routing, Window
+from dsdq.sim.scenario.parts import At, Name, NotNegative, Part, Positive, Share, Text
+from dsdq.tenants.usage import PRICED
 
 
 class Lengths(Part):
@@ -59,8 +50,17 @@ class Acceptance(Part):
     first: Share | None = None
     between: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
     telling: Share = 0.0
-    by_place: tuple[Share, ...] | None = Field(default=None, min_length=1)
-    trace: str | None = None
+    by_place: Annotated[tuple[Share, ...], Field(min_length=1, max_length=MAX_WINDOW), Strict(strict=False)] | None = (
+        None
+    )
+    trace: Text | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.by_place is not None and self.trace is not None:
+            msg = "expected by_place or trace, got both"
+            raise ValueError(msg)
+        return self
 
 
 class Workload(Part):
@@ -108,7 +108,7 @@ class Link(Part):
     reorder: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
     drops_per_hour: NotNegative = 0.0
     drop_s: Positive = 5.0
-    trace: tuple[tuple[NotNegative, NotNegative], ...] = ()
+    trace: Annotated[tuple[At, ...], Field(max_length=100_000), Strict(strict=False)] = ()
 
     @field_validator("trace")
     @classmethod
@@ -133,7 +133,7 @@ class Arrivals(Part):
     per_s: Positive | None = None
     per_device_per_s: Positive | None = None
     think_s: NotNegative | None = None
-    trace: str | None = None
+    trace: Text | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -152,6 +152,8 @@ class Devices(Part):
         count: how many.
         draft_ms: what one takes to draft a token.
         prompt_ms: what its drafter takes to read a prompt token.
+        begin_ms: what its program takes before it asks for a text.
+        round_ms: what its program takes for each round, beside drafting.
         draft_gb: memory that the draft model takes.
         memory_gb: memory that there is for it.
         draft_watts: power while it drafts, above idling.
@@ -167,6 +169,8 @@ class Devices(Part):
     count: Annotated[int, Field(ge=1, le=10_000_000)]
     draft_ms: NotNegative = 10.0
     prompt_ms: NotNegative = 0.0
+    begin_ms: NotNegative = 0.0
+    round_ms: NotNegative = 0.0
     draft_gb: NotNegative = 0.0
     memory_gb: NotNegative = 1e6
     draft_watts: NotNegative = 0.0
@@ -201,10 +205,12 @@ class Verifiers(Part):
         step_ms: what any step takes (reading the weights).
         row_ms: what each session of a step adds.
         position_ms: what each of its positions adds.
+        prefill_ms: what each position adds that only feeds a prompt; as ``position_ms`` if it is not given.
+        variation: standard deviation of what a step takes, over its mean; log-normal.
+        between_ms: what its program takes from a step's end to the next one's beginning.
         context_ms_per_1k: what each thousand tokens of the rows' texts adds (reading their keys and values).
         kv_tokens: tokens that its KV cache holds.
         slots: sessions that it holds at once.
-        waiting: opens that may wait for a place, for each slot; what comes beyond is refused and comes back.
         step_tokens: window tokens of one step.
         prefill_tokens: prompt tokens of one step beside them.
         draft: its own drafter, if it has one.
@@ -222,10 +228,12 @@ class Verifiers(Part):
     step_ms: Positive = 30.0
     row_ms: NotNegative = 0.0
     position_ms: NotNegative = 0.3
+    prefill_ms: NotNegative | None = None
+    variation: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
+    between_ms: NotNegative = 0.0
     context_ms_per_1k: NotNegative = 0.0
     kv_tokens: Annotated[int, Field(ge=64, le=1 << 30)] = 1 << 20
     slots: Annotated[int, Field(ge=1, le=100_000)] = 64
-    waiting: NotNegative = 1e6
     step_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 2048
     prefill_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 512
     draft: OwnDraft | None = None
@@ -244,6 +252,8 @@ class Broker(Part):
 
     Attributes:
         latency_ms: from a publication until its reader has it, in each direction.
+        pushed: whether answers are pushed to devices, as a gateway does. Else each read of a feed must reach Redis
+            first, so that an answer behind another waits for that; only answers to drafts are read ahead on far links.
         inbox_bound: entries of one inbox (verifier and tenant) before it says BUSY.
         loss: share of published rounds that a failover loses; the device repeats them.
         message_bytes: of any message, without its tokens.
@@ -251,7 +261,8 @@ class Broker(Part):
     """
 
     latency_ms: NotNegative = 0.5
-    inbox_bound: Annotated[int, Field(ge=2)] = 1024
+    pushed: bool = False
+    inbox_bound: Annotated[int, Field(ge=2, le=1 << 30)] = 1024
     loss: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
     message_bytes: NotNegative = 90.0
     token_bytes: NotNegative = 2.5
@@ -272,72 +283,6 @@ class Way(StrEnum):
     PARALLEL = "dsi"
 
 
-class Window(Part):
-    """How far devices draft.
-
-    Attributes:
-        policy: as ``dsdq generate --policy`` takes it.
-        max_window: tokens, the contract's bound.
-        max_depth: windows in flight.
-        steered: whether verifiers ask for narrower windows under load, as dsdq's do.
-    """
-
-    policy: str = "optimal"
-    max_window: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = 32
-    max_depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = 4
-    steered: bool = True
-
-    @field_validator("policy")
-    @classmethod
-    def _known(cls, policy: str) -> str:
-        try:
-            load_policy(policy, Offer(MAX_WINDOW, MAX_DEPTH, frozenset(Mode)))
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-        return policy
-
-
-class Parallel(Part):
-    """Speculation parallelism (DSI, arXiv 2405.14105): several targets verify parts of one text at the same time.
-
-    Attributes:
-        targets: that work on one text.
-        lookahead: draft tokens of each verification.
-    """
-
-    targets: Annotated[int, Field(ge=1, le=64)] = 4
-    lookahead: Annotated[int, Field(ge=1, le=MAX_WINDOW)] = 1
-
-
-class Routing(Part):
-    """Which verifier a new session goes to."""
-
-    policy: str = "power-of-two"
-
-    @field_validator("policy")
-    @classmethod
-    def _known(cls, policy: str) -> str:
-        if policy not in routing.POLICIES:
-            msg = f"expected one of {', '.join(routing.POLICIES)}, got {policy!r}"
-            raise ValueError(msg)
-        return policy
-
-
-class Batching(Part):
-    """What goes into a step: the order within a tenant, and whether steps wait for rounds that are nearly here."""
-
-    order: str = "fifo"
-    lingers: bool = True
-
-    @field_validator("order")
-    @classmethod
-    def _known(cls, order: str) -> str:
-        if order not in batching.ORDERS:
-            msg = f"expected one of {', '.join(batching.ORDERS)}, got {order!r}"
-            raise ValueError(msg)
-        return order
-
-
 class Slo(Part):
     """What counts as served well; a request that keeps to all of these is good."""
 
@@ -349,9 +294,18 @@ class Slo(Part):
 class Prices(Part):
     """What is paid for: ``per_million`` as in a price book (``dsdq usage --prices``), and energy."""
 
-    currency: Annotated[str, Field(min_length=1, max_length=8)] = "EUR"
-    per_million: dict[str, NotNegative] = {}
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
+    per_million: dict[str, NotNegative] = Field(default_factory=dict)
     per_kwh: NotNegative = 0.0
+
+    @field_validator("per_million")
+    @classmethod
+    def _priced(cls, per_million: dict[str, float]) -> dict[str, float]:
+        unknown = [name for name in per_million if name not in PRICED]
+        if unknown:
+            msg = f"expected prices of {', '.join(PRICED)}, got one of {unknown[0][:64]!r}"
+            raise ValueError(msg)
+        return per_million
 
 
 class Scenario(Part):
@@ -367,15 +321,15 @@ class Scenario(Part):
     """
 
     name: Name
-    about: str = ""
+    about: Text = ""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
     duration_s: Positive = 60.0
     warm_up_s: NotNegative = 0.0
-    way: Way = Way.DISTRIBUTED
-    devices: Annotated[dict[Name, Devices], Field(min_length=1)]
+    way: Annotated[Way, Strict(strict=False)] = Way.DISTRIBUTED
+    devices: Annotated[dict[Name, Devices], Field(min_length=1, max_length=1000)]
     verifiers: Verifiers = Verifiers()
-    workloads: dict[Name, Workload] = {"default": Workload()}
-    tenants: dict[Name, Tenant] = {"default": Tenant()}
+    workloads: dict[Name, Workload] = Field(default_factory=lambda: {"default": Workload()})
+    tenants: dict[Name, Tenant] = Field(default_factory=lambda: {"default": Tenant()})
     broker: Broker = Broker()
     window: Window = Window()
     parallel: Parallel = Parallel()
@@ -398,7 +352,21 @@ class Scenario(Part):
         if self.warm_up_s >= self.duration_s:
             msg = f"warm_up_s: expected less than duration_s ({self.duration_s:g}), got {self.warm_up_s:g}"
             raise ValueError(msg)
-        if self.way in {Way.COLOCATED, Way.PARALLEL} and self.verifiers.draft is None:
-            msg = f"verifiers.draft: expected a drafter for the way {self.way}, got none"
-            raise ValueError(msg)
+        if self.verifiers.draft is None:
+            if self.way in {Way.COLOCATED, Way.PARALLEL}:
+                msg = f"verifiers.draft: expected a drafter for the way {self.way}, got none"
+                raise ValueError(msg)
+            self.window.check({*Mode} - {Mode.COLOCATED}, "window.")
+        if self.way is Way.PARALLEL:
+            self._check_nodes()
         return self
+
+    def _check_nodes(self) -> None:
+        """Check that verifiers make up whole nodes, which do not fail in the middle of a text."""
+        count, targets = self.verifiers.count, self.parallel.targets
+        if count % targets:
+            msg = f"verifiers.count: expected a multiple of parallel.targets ({targets}) for the way dsi, got {count}"
+            raise ValueError(msg)
+        if self.verifiers.failures_per_hour:
+            msg = "verifiers.failures_per_hour: expected 0 for the way dsi, whose nodes do not fail, got "
+            raise ValueError(f"{msg}{self.verifiers.failures_per_hour:g}")

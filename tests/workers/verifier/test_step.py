@@ -89,6 +89,17 @@ def test_no_more_is_merged_than_a_window_may_hold() -> None:
     assert len(ready(held(*messages, contract=contract)).drafted) == 64
 
 
+def test_no_more_is_merged_than_the_session_was_let_in_for() -> None:
+    contract = replace(CONTRACT, max_tokens=6, max_window=4)
+    windows = [tuple(range(4 * n, 4 * n + 4)) for n in range(4)]  # of a device that drafts on behind its text's end
+    text = Transcript(pack_contract(contract), PROMPT)
+    messages = [
+        draft(n + 1, sum(windows[:n], ()), windows[n], digest=digest.extend(text.digest, sum(windows[:n], ())))
+        for n in range(4)
+    ]
+    assert len(ready(held(*messages, contract=contract)).drafted) == 8
+
+
 def test_under_the_rejection_rule_each_window_is_judged_by_itself() -> None:
     contract = replace(CONTRACT, rule=Rule.REJECTION, trusted=True)
     text = Transcript(pack_contract(contract), PROMPT)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsdq.errors import ConfigError
 from dsdq.policies.window import awc
 from dsdq.policies.window.network import Network
 from dsdq.policies.window.ways import ALONE, DRAFTED, FEATURES, OWN, WAYS
@@ -16,7 +15,7 @@ from dsdq.sim.awc.watching import Fixed, Moments, watched
 
 torch = pytest.importorskip("torch")
 
-from dsdq.sim.awc import command, recipe  # noqa: E402 - they need torch
+from dsdq.sim.awc import recipe  # noqa: E402 - it needs torch
 from dsdq.sim.awc.training import Course, gain_loss, train, untrained  # noqa: E402
 
 SEED = 4
@@ -115,14 +114,3 @@ def test_a_tiny_run_writes_weights_that_work_and_their_card(tmp_path: Path) -> N
     assert card["gap_to_oracle"]["awc"]["all"]["worlds"] == 2
     assert {"awc", "awc:paper", "optimal", "static:4"} == set(card["gap_to_oracle"])
     assert any("8 of 8 worlds labelled" in line for line in said)
-
-
-def test_nowhere_to_write_is_said_before_an_hour_of_work(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected a file in a folder that is there"):
-        command.awc_train(out=tmp_path / "nowhere" / "awc.safetensors")
-
-
-def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"install dsdq\[torch\]"):
-        command.awc_train()

@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dsdq.commands.sim.options import Jobs
 from dsdq.contract import MAX_SEED
 from dsdq.errors import ConfigError
+from dsdq.sim.runners import cores
 
 Scenarios = Annotated[int, typer.Option(min=8, max=1_000_000, help="Random worlds; 15 % of them are kept apart.")]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of worlds, weights and order.")]
@@ -20,7 +22,6 @@ Labels = Annotated[
     Path | None,
     typer.Option(help="Where labels are kept, so that a run that was cut short goes on.", show_default="beside --out"),
 ]
-Jobs = Annotated[int, typer.Option(min=1, max=1024, help="Processes.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A minute's run to see that all works; its weights are no use.")]
 
 
@@ -29,7 +30,7 @@ def awc_train(
     seed: Seed = 1,
     out: Out = Path("awc.safetensors"),
     labels: Labels = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     quick: Quick = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Train the window policy awc on simulated worlds, and evaluate it on others.
@@ -48,7 +49,7 @@ def awc_train(
     console = Console()
     recipe = Recipe(scenarios=scenarios, seed=seed)
     kept = labels or out.with_suffix(".labels.jsonl")
-    card = make(recipe.quick() if quick else recipe, out, kept, jobs, console.print)
+    card = make(recipe.quick() if quick else recipe, out, kept, jobs or cores(), console.print)
     console.print(_table(card["gap_to_oracle"]))
     console.print(f"wrote {', '.join(one['file'] for one in card['policies'].values())} and {out.stem}.json")
 

@@ -1,0 +1,31 @@
+"""How a device reads its answers from Redis: a read waits there for the next ones, and what it brings asks for more.
+
+What is appended while no read is there waits for the next one; several answers then come together. On far links the
+live device reads ahead for the answers to its drafts (:mod:`dsdq.bus.feed`), which are then there as soon as they can.
+"""
+
+from __future__ import annotations
+
+from dsdq.sim.links import rtt_ms
+from dsdq.sim.scenario.model import Broker, Link
+
+FAR_MS = 5.0
+"""As in the live device: a round trip below which nothing is read ahead."""
+
+
+class Feed:
+    """One device's reads, one after the other: the answers that the latest brings leave together."""
+
+    __slots__ = ("_departs_ms", "_latency_ms", "_link", "_returns_ms")
+
+    def __init__(self, link: Link, broker: Broker) -> None:
+        self._link, self._latency_ms = link, broker.latency_ms
+        self._departs_ms, self._returns_ms = -1.0, 0.0
+
+    def departs_ms(self, now_ms: float, *, ahead: bool) -> float:
+        """Return when an answer leaves that is appended now; ``ahead`` if it is one that is read ahead on far links."""
+        trip_ms = rtt_ms(self._link, now_ms) + self._link.jitter_ms + 2 * self._latency_ms
+        if now_ms > self._departs_ms:
+            self._departs_ms = max(now_ms, self._returns_ms)
+            self._returns_ms = self._departs_ms + trip_ms
+        return now_ms if ahead and trip_ms > FAR_MS else self._departs_ms

@@ -1,0 +1,105 @@
+"""Who does simulations: this process, several processes, or (:mod:`dsdq.sim.on_ray`) a cluster.
+
+A runner takes tasks and gives each one's place and outcome as it is done, in any order. An outcome follows from its
+task alone, so that results do not depend on who does them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import get_context, parent_process
+from typing import TypeVar
+
+from dsdq.sim.outcome import Outcome, Task, key, outcome
+
+Runner = Callable[[Sequence[Task]], Iterator[tuple[int, Outcome]]]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AT_ONCE = 4
+
+
+def here(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    """Do tasks one after the other, in this process."""
+    for place, task in enumerate(tasks):
+        yield place, outcome(task)
+
+
+@contextmanager
+def processes(jobs: int) -> Iterator[Runner]:
+    """Give a runner of so many processes, which are started as they are needed; of none but this one for one."""
+    if jobs == 1:
+        yield here
+        return
+    # Not forked: the command line may run threads, such as a progress bar's.
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin)
+
+    def _run(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+        places = {pool.submit(outcome, task): place for place, task in enumerate(tasks)}
+        for done in as_completed(places):
+            yield places.pop(done), done.result()
+
+    try:
+        yield _run
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def remembering(run: Runner) -> Runner:
+    """Return a runner that does no simulation twice, other than for its requests or events."""
+    known: dict[str, Outcome] = {}
+
+    def _again(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+        keys = [key(task.scenario) for task in tasks]
+        plain = [not task.requests and task.events is None for task in tasks]
+        places = [place for place in range(len(tasks)) if not (plain[place] and keys[place] in known)]
+        yield from ((place, known[keys[place]]) for place in sorted(set(range(len(tasks))) - set(places)))
+        for number, found in run([tasks[place] for place in places]):
+            place = places[number]
+            known[keys[place]] = replace(found, requests=None, events=None)
+            yield place, found
+
+    return _again
+
+
+def in_order(run: Runner, tasks: Sequence[Task]) -> list[Outcome]:
+    """Return all outcomes in the order of their tasks."""
+    found = dict(run(tasks))
+    return [found[place] for place in range(len(tasks))]
+
+
+def spread(do: Callable[[T], R], tasks: Iterable[T], jobs: int) -> Iterator[R]:
+    """Give what tasks of any kind come to, in their order, done by so many processes; by none but this one for one."""
+    if jobs == 1:
+        yield from map(do, tasks)
+        return
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin)
+    try:
+        yield from pool.map(do, tasks, chunksize=_AT_ONCE)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _begin() -> None:
+    """Begin a process of a pool: it ends with its parent, however that ends, and at once when it is interrupted."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,76 @@
+"""What a text meets: the device that makes it, and the world around that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from dsdq.sim.cloud import Cloud
+from dsdq.sim.kernel import Kernel
+from dsdq.sim.links import connect, rtt_ms
+from dsdq.sim.nodes import Nodes
+from dsdq.sim.reads import Feed
+from dsdq.sim.record import Record
+from dsdq.sim.scenario.model import Broker, Devices
+from dsdq.sim.streams import Streams
+
+
+class Device:
+    """A device while it makes one text: what drafting, reading a prompt and its program take, and its connection.
+
+    ``drafts`` says whether it has a drafter, ``round_trip_ms`` what it knows of its link. Its luck is by the numbers of
+    the text, so that it is the same under any policy.
+    """
+
+    __slots__ = (
+        "_numbers",
+        "_streams",
+        "begin_ms",
+        "down",
+        "draft_ms",
+        "drafts",
+        "feed",
+        "prompt_ms",
+        "round_ms",
+        "round_trip_ms",
+        "up",
+        "up_share",
+    )
+
+    def __init__(
+        self, figures: Devices, broker: Broker, streams: Streams, numbers: tuple[int, ...], now_ms: float
+    ) -> None:
+        self._streams, self._numbers = streams, numbers
+        self.draft_ms, self.prompt_ms, self.drafts = figures.draft_ms, figures.prompt_ms, True
+        self.begin_ms, self.round_ms = figures.begin_ms, figures.round_ms
+        self.feed = None if broker.pushed else Feed(figures.link, broker)
+        self.up, self.down = connect(figures.link, streams, numbers, now_ms)
+        self.round_trip_ms = rtt_ms(figures.link, now_ms) + 2 * broker.latency_ms
+        self.up_share = figures.link.up_share or 1.0
+
+    def leaves_ms(self, now_ms: float, *, ahead: bool) -> float:
+        """Return when an answer leaves for it that is there now; ``ahead`` if it is read ahead on far links."""
+        return now_ms if self.feed is None else self.feed.departs_ms(now_ms, ahead=ahead)
+
+    def luck(self, name: str) -> Random:
+        """Return a stream of luck for one purpose, which is the same whatever else happens in the simulation."""
+        return self._streams.random(name, *self._numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a text meets: the clock, the verifiers, the queue between, and the notes that are taken.
+
+    ``known_length`` says whether a device knows where its text ends, ``max_window`` is the contract's. ``repeats`` says
+    whether messages can get lost for good, so that rounds are asked for again. Where several targets work on one text,
+    ``nodes`` of them make it, and no verifier.
+    """
+
+    kernel: Kernel
+    cloud: Cloud
+    broker: Broker
+    record: Record
+    max_window: int
+    known_length: bool
+    repeats: bool
+    nodes: Nodes | None = None

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dsdq.commands.sim import sim
+from dsdq.errors import ConfigError
+from dsdq.sim.observed import append_observed
+from dsdq.sim.scenario import load_scenario
+from tests.dsdq.sim.observing import observed
+from tests.dsdq.sim.test_calibrate import WORLD
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    file = tmp_path / "trace.jsonl"
+    for text in observed(WORLD, "static:4:1", 20.0)[:4]:
+        append_observed(file, text)
+    return file
+
+
+def test_a_trace_becomes_a_scenario_that_can_be_run(trace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found.toml"
+    done = CliRunner().invoke(sim, ["calibrate", str(trace), "--out", str(out)])
+    assert (done.exit_code, done.stdout) == (0, "")
+    scenario = load_scenario(str(out), ["window.policy=static:4:2"])
+    assert scenario.devices["live"].draft_ms == pytest.approx(2.5)
+    assert scenario.window.policy == "static:4:2"
+    assert out.read_text().startswith("# 4 texts of 480 tokens\n")
+
+
+def test_without_a_file_it_is_printed(trace: Path) -> None:
+    done = CliRunner().invoke(sim, ["calibrate", str(trace)])
+    assert "[verifiers]" in done.stdout
+
+
+def test_steps_may_come_from_the_engine_benchmark(trace: Path, tmp_path: Path) -> None:
+    engine = tmp_path / "engine.json"
+    engine.write_text(json.dumps({"ms": {"1x1": {"step": 10.0}, "1x5": {"step": 14.0}, "4x5": {"step": 29.0}}}))
+    done = CliRunner().invoke(sim, ["calibrate", str(trace), "--engine", str(engine)])
+    assert "step_ms = 9.0" in done.stdout
+    assert "steps: 3 passes" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["calibrate", "no/such.jsonl"], "no/such.jsonl"),
+        (["calibrate", "{trace}", "--engine", "no/such.json"], "--engine no/such.json"),
+        (["calibrate", "{trace}", "--engine", "{trace}"], "expected the JSON of bench/engine.py"),
+        (["calibrate", "{trace}", "--out", "no/such/file.toml"], "--out no/such/file.toml"),
+        (["validate", "--variants", "fast", "--rtt", "1"], "--variants: expected some of pair"),
+        (["validate", "--json", "no/such/file.json"], "--json"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(trace: Path, arguments: list[str], says: str) -> None:
+    done = CliRunner().invoke(sim, [one.format(trace=trace) for one in arguments])
+    assert isinstance(done.exception, ConfigError)
+    assert says in str(done.exception)
+    assert "\n" not in str(done.exception)

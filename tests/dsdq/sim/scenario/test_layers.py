@@ -1,0 +1,50 @@
+"""What is given lies upon what a base or a profile gives; alternatives replace each other."""
+
+from __future__ import annotations
+
+from dsdq.sim.scenario.layers import laid_upon, with_profiles, with_settings
+from dsdq.sim.scenario.library import profiles
+
+
+def test_tables_are_merged_field_by_field_and_lists_replaced() -> None:
+    under = {"a": {"x": 1, "y": [1, 2]}, "b": 1}
+    assert laid_upon(under, {"a": {"y": [3]}, "c": 2}) == {"a": {"x": 1, "y": [3]}, "b": 1, "c": 2}
+    assert under == {"a": {"x": 1, "y": [1, 2]}, "b": 1}
+
+
+def test_what_is_null_is_not_given() -> None:
+    assert laid_upon({"a": 1}, {"a": None, "b": {"c": None}}) == {"a": 1, "b": {}}
+
+
+def test_other_arrivals_replace_those_that_were() -> None:
+    under = {"devices": {"a": {"arrivals": {"per_s": 3}}}}
+    assert with_settings(under, ["devices.a.arrivals.think_s=1"]) == {"devices": {"a": {"arrivals": {"think_s": 1}}}}
+
+
+def test_a_profile_lies_beneath_what_is_given() -> None:
+    full = with_profiles({"devices": {"a": {"profile": "phone", "draft_ms": 5}}, "verifiers": {"profile": "lab"}})
+    assert full["devices"]["a"] == {**profiles()["phone"].fields, "profile": "phone", "draft_ms": 5}
+    assert full["verifiers"]["step_ms"] == 30
+
+
+def test_a_link_or_a_workload_may_be_a_profiles_name_alone() -> None:
+    full = with_profiles({"devices": {"a": {"link": "4g"}}, "workloads": {"b": "chat"}})
+    assert full["devices"]["a"]["link"] == profiles()["4g"].fields
+    assert full["workloads"]["b"] == profiles()["chat"].fields
+
+
+def test_fields_may_be_laid_upon_a_profiles_name() -> None:
+    named = {"devices": {"a": {"link": "4g"}}}
+    full = with_profiles(with_settings(named, ["devices.a.link.rtt_ms=100"]))
+    assert full["devices"]["a"]["link"] == {**profiles()["4g"].fields, "rtt_ms": 100}
+    assert full == with_profiles({"devices": {"a": {"link": {"profile": "4g", "rtt_ms": 100}}}})
+
+
+def test_a_profiles_name_replaces_fields_that_were() -> None:
+    base = {"devices": {"a": {"link": {"rtt_ms": 100}}}}
+    full = with_profiles(laid_upon(base, {"devices": {"a": {"link": "4g"}}}))
+    assert full["devices"]["a"]["link"] == profiles()["4g"].fields
+
+
+def test_the_last_of_two_settings_of_a_field_holds() -> None:
+    assert with_settings({}, ["seed=1", "seed=2"]) == {"seed": 2}

@@ -1,0 +1,69 @@
+"""What a scenario may say, beyond the bounds of single fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from dsdq.sim.scenario.deciding import Window
+from dsdq.sim.scenario.model import Acceptance, Arrivals, Devices, Link, Prices, Scenario
+
+
+def scenario(**fields: Any) -> Scenario:
+    return Scenario.model_validate({"name": "small", "devices": {"only": {"count": 1}}, **fields})
+
+
+def test_a_window_policy_is_checked_against_the_scenarios_own_widest_window() -> None:
+    assert Window(policy="static:12", max_window=12)
+    with pytest.raises(ValidationError, match="expected WINDOW of 1 to 8"):
+        Window(policy="static:12", max_window=8)
+
+
+def test_what_a_verifier_drafts_itself_needs_its_drafter() -> None:
+    for fields in ({"way": "co-located"}, {"way": "dsi"}, {"window": {"policy": "co-located"}}):
+        with pytest.raises(ValidationError, match=r"verifiers.draft: expected a drafter|mode that is on offer"):
+            scenario(**fields)
+        assert scenario(**fields, verifiers={"count": 4, "draft": {"step_ms": 1.0}})
+
+
+def test_arrivals_are_exactly_one_of_their_kinds() -> None:
+    with pytest.raises(ValidationError, match="expected exactly one of per_s, per_device_per_s, think_s, trace"):
+        Arrivals()
+    with pytest.raises(ValidationError, match="got per_s, think_s"):
+        Arrivals(per_s=1.0, think_s=1.0)
+
+
+def test_acceptance_is_by_place_or_from_a_trace_and_not_both() -> None:
+    with pytest.raises(ValidationError, match="expected by_place or trace, got both"):
+        Acceptance(by_place=(0.9, 0.8), trace="texts.jsonl")
+
+
+def test_a_draft_model_fits_its_devices_memory() -> None:
+    with pytest.raises(ValidationError, match="expected draft_gb within memory_gb, got 3 of 2"):
+        Devices(count=1, draft_gb=3.0, memory_gb=2.0)
+
+
+def test_a_links_trace_begins_at_0_and_rises() -> None:
+    assert Link(trace=((0.0, 10.0), (5.0, 20.0)))
+    for trace in (((1.0, 10.0),), ((0.0, 10.0), (0.0, 20.0))):
+        with pytest.raises(ValidationError, match="expected seconds that begin at 0 and rise"):
+            Link(trace=trace)
+
+
+def test_only_what_is_metered_has_a_price() -> None:
+    assert Prices(per_million={"committed": 4.0})
+    with pytest.raises(ValidationError, match="expected prices of committed, verified"):
+        Prices(per_million={"words": 4.0})
+
+
+def test_what_is_measured_is_not_empty() -> None:
+    with pytest.raises(ValidationError, match="warm_up_s: expected less than duration_s"):
+        scenario(duration_s=10.0, warm_up_s=10.0)
+
+
+@pytest.mark.parametrize("fields", [{"seed": "1"}, {"seed": True}, {"duration_s": "60"}, {"window": {"steered": 1}}])
+def test_types_are_not_guessed(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        scenario(**fields)

@@ -1,0 +1,121 @@
+"""A grid of cells: each simulated once, however often the sweep is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from dsdq.errors import ConfigError
+from dsdq.sim.outcome import Outcome, Task
+from dsdq.sim.runners import here
+from dsdq.sim.scenario.model import Scenario
+from dsdq.sim.sweep import grid, read_cells, sweep, swept
+from dsdq.sim.variations import assigned, varied
+from tests.dsdq.sim.small import SMALL, reckoning
+
+VARY = ["window.policy=static:1,static:2", "devices.*.link.rtt_ms=10,30.5,100"]
+
+
+def load(settings: Sequence[str]) -> Scenario:
+    return varied(SMALL, assigned("--set", settings)).scenario
+
+
+def rtt(scenario: Scenario) -> dict[str, float]:
+    return {"rtt": scenario.devices["phones"].link.rtt_ms}
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    return tmp_path / "cells.jsonl"
+
+
+def killed_after(count: int) -> Callable[[Sequence[Task]], Iterator[tuple[int, Outcome]]]:
+    """Return a runner that dies behind so many outcomes."""
+
+    def run(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+        for number, found in enumerate(reckoning(rtt)(tasks)):
+            if number == count:
+                raise KeyboardInterrupt
+            yield found
+
+    return run
+
+
+def test_every_combination_is_a_cell() -> None:
+    found = grid(load, VARY, 1)
+    assert len(found.variants) == 6
+    assert found.fields == {"window.policy": ["static:1", "static:2"], "devices.*.link.rtt_ms": ["10", "30.5", "100"]}
+    last = found.variants["window.policy=static:2, devices.*.link.rtt_ms=30.5"]
+    assert last.scenario == load(["window.policy=static:2", "devices.*.link.rtt_ms=30.5"])
+
+
+def test_no_field_is_one_cell() -> None:
+    assert [one.scenario for one in grid(load, [], 1).variants.values()] == [SMALL]
+
+
+def test_a_killed_sweep_goes_on_where_it_was(cells: Path) -> None:
+    variants = grid(load, VARY, 2).variants
+    with pytest.raises(KeyboardInterrupt):
+        sweep(killed_after(5), variants, 2, cells)
+    assert len(read_cells(cells)) == 5
+    asked: list[Scenario] = []
+    found = sweep(reckoning(rtt, asked), variants, 2, cells)
+    assert len(asked) == 7
+    assert [[one.seed for one in outcomes] for outcomes in found.values()] == [[1, 2]] * 6
+    assert [outcomes[0].figures["rtt"] for outcomes in found.values()] == [10, 30.5, 100] * 2
+    assert sweep(reckoning(rtt, asked), variants, 2, cells) == found
+    assert len(asked) == 12 - 5
+
+
+def test_a_wider_grid_takes_over_what_is_finished(cells: Path) -> None:
+    sweep(reckoning(rtt), grid(load, VARY[:1], 1).variants, 1, cells)
+    asked: list[Scenario] = []
+    sweep(reckoning(rtt, asked), grid(load, ["window.policy=static:1,static:2,static:3"], 2).variants, 2, cells)
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("torn", [b'{"key": "ab', b"\xff", b'{"key": "x", "seed": 1}'])
+def test_a_torn_last_line_is_simulated_again(cells: Path, torn: bytes) -> None:
+    variants = grid(load, VARY, 1).variants
+    found = sweep(reckoning(rtt), variants, 1, cells)
+    whole = cells.read_bytes()
+    cells.write_bytes(whole[: whole[:-1].rfind(b"\n") + 1] + torn)
+    asked: list[Scenario] = []
+    assert sweep(reckoning(rtt, asked), variants, 1, cells) == found
+    assert len(asked) == 1
+    assert cells.read_bytes() == whole
+
+
+@pytest.mark.parametrize("line", ["{}", "[]", "nonsense", '{"key": "a", "seed": 1, "more": 2}'])
+def test_a_file_that_is_no_sweeps_is_left_alone(cells: Path, line: str) -> None:
+    cells.write_text(line + "\n")
+    with pytest.raises(ConfigError, match=r"line 1: expected a finished cell"):
+        sweep(reckoning(rtt), grid(load, [], 1).variants, 1, cells)
+    assert cells.read_text() == line + "\n"
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--results"):
+        sweep(reckoning(rtt), grid(load, [], 1).variants, 1, tmp_path / "none" / "cells.jsonl")
+
+
+def test_what_was_read_again_is_what_was_simulated(cells: Path) -> None:
+    found = grid(load, VARY[:1], 2)
+    assert swept(here, SMALL, found, 2, cells) == swept(reckoning(rtt), SMALL, found, 2, cells)
+
+
+@pytest.mark.parametrize(
+    ("vary", "expected"),
+    [
+        ("window.policy", "expected name=value"),
+        ("window.policy=", "expected name=value"),
+        ("window.policy=static:1,", "expected values between commas"),
+        ("window.policy=static:1,nonsense", "window policy"),
+        ("seed=" + ",".join(map(str, range(50_001))), "expected at most 100,000 cells"),
+    ],
+)
+def test_a_grid_that_is_none_is_refused(vary: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        grid(load, [vary], 2)
