@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from dsdq.policies.window import Mode, Offer, WindowPolicy, load_policy
 from dsdq.sim.device import Generation
@@ -11,6 +12,7 @@ from dsdq.sim.held import UNKNOWN
 from dsdq.sim.nodes import Reading
 from dsdq.sim.record import REFUSED, Request
 from dsdq.sim.scenario.model import Scenario, Way
+from dsdq.sim.scenario.traces import Arrival
 from dsdq.sim.setting import Device, Setting
 from dsdq.sim.streams import Streams
 from dsdq.sim.texts import Text, Texts
@@ -23,6 +25,16 @@ _AT_ONCE = 1024
 LoadPolicy = Callable[[str, Offer], WindowPolicy]
 
 
+@dataclass(slots=True)
+class Planned:
+    """A request that comes to a device at a time; its text may have known ``lengths`` of prompt and output."""
+
+    at_ms: float
+    device: int
+    tenant: str
+    lengths: tuple[int, int] | None = None
+
+
 class Fleet:
     """The devices of one class, whose luck ``streams`` are. Those without a text take no memory."""
 
@@ -33,14 +45,16 @@ class Fleet:
         setting: Setting,
         streams: Streams,
         texts: Texts,
+        trace: Sequence[Arrival] = (),
         load: LoadPolicy = load_policy,
     ) -> None:
+        """Take what a class's name says in a scenario, and the requests of its trace if it has one."""
         self._name, self._figures = name, scenario.devices[name]
         self._setting, self._kernel, self._streams, self._texts = setting, setting.kernel, streams, texts
         self._until_ms = 1000 * scenario.duration_s
         self._policy, self._offer, self._load = _policy(scenario), _offer(scenario), load
         self._queues: dict[int, deque[tuple[Request, Text, tuple[int, ...]]]] = {}
-        self._arrivals = self._planned()
+        self._arrivals = self._traced(trace) if self._figures.arrivals.trace else self._drawn()
         self._thoughts = dict[int, Iterator[float]]()
         self._asked = dict[int, int]()
         routing, alone = scenario.routing, scenario.verifiers.count == 1
@@ -57,10 +71,17 @@ class Fleet:
             self._thoughts[device] = self._streams.exponentials(mean_ms, "thoughts", device)
             self._ask_later(device)
 
-    # By chance, at a rate
+    # By chance, at a rate, or as it was once
 
-    def _planned(self) -> Iterator[tuple[float, int]]:
-        """Give times of requests in milliseconds, and the devices that they come to."""
+    def _traced(self, trace: Sequence[Arrival]) -> Iterator[Planned]:
+        """Give the requests of a trace; those that name no device come to any."""
+        luck, tenant = self._streams.random("devices"), self._figures.tenant
+        for one in trace:
+            device = luck.randrange(self._figures.count) if one.device is None else one.device
+            yield Planned(1000 * one.at_s, device, one.tenant or tenant, (one.prompt, one.output))
+
+    def _drawn(self) -> Iterator[Planned]:
+        """Give requests without end, each to a device by chance."""
         arrivals, count = self._figures.arrivals, self._figures.count
         per_s = arrivals.per_s or (arrivals.per_device_per_s or 0.0) * count
         luck, at_ms = self._streams.generator("arrivals"), 0.0
@@ -68,16 +89,16 @@ class Fleet:
             gaps = luck.exponential(1000 / per_s, _AT_ONCE).tolist()
             for gap_ms, device in zip(gaps, luck.integers(count, size=_AT_ONCE).tolist(), strict=True):
                 at_ms += gap_ms
-                yield at_ms, device
+                yield Planned(at_ms, device, self._figures.tenant)
 
     def _plan(self) -> None:
-        at_ms, device = next(self._arrivals)
-        if at_ms < self._until_ms:
-            self._kernel.at(at_ms, self._arrive, device)
+        planned = next(self._arrivals, None)
+        if planned is not None and planned.at_ms < self._until_ms:
+            self._kernel.at(planned.at_ms, self._arrive, planned)
 
-    def _arrive(self, device: int) -> None:
+    def _arrive(self, planned: Planned) -> None:
         number = self._asked[0] = self._asked.get(0, -1) + 1
-        self._ask(device, (number,))
+        self._ask(planned, (number,))
         self._plan()
 
     # Again and again, each device for itself
@@ -89,16 +110,15 @@ class Fleet:
 
     def _ask_again(self, device: int) -> None:
         number = self._asked[device] = self._asked.get(device, -1) + 1
-        self._ask(device, (device, number))
+        self._ask(Planned(self._kernel.now_ms, device, self._figures.tenant), (device, number))
 
     # Texts
 
-    def _ask(self, device: int, numbers: tuple[int, ...]) -> None:
+    def _ask(self, planned: Planned, numbers: tuple[int, ...]) -> None:
         """Let a device be asked for the text of some numbers: it begins, or the text waits for those before it."""
-        record, figures = self._setting.record, self._figures
-        number, text = len(record.requests), self._texts.text(*numbers)
-        now_ms = self._kernel.now_ms
-        request = Request(number, self._name, device, figures.tenant, now_ms, text.prompt, text.output)
+        record, device = self._setting.record, planned.device
+        number, text = len(record.requests), self._texts.text(*numbers, lengths=planned.lengths)
+        request = Request(number, self._name, device, planned.tenant, self._kernel.now_ms, text.prompt, text.output)
         record.asked(request)
         queue = self._queues.get(device)
         if queue is None:

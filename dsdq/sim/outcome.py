@@ -19,7 +19,7 @@ from dsdq.sim.figures import figures, is_good, tpot_ms, windows
 from dsdq.sim.record import FINISHED, SLICES, Log, Record, Request, digesting
 from dsdq.sim.run import simulate
 from dsdq.sim.scenario.model import Scenario
-from dsdq.sim.scenario.traces import recordings
+from dsdq.sim.scenario.traces import read_traces
 
 QUANTILES = 101
 """Of each latency: 0 %, 1 %, … 100 %."""
@@ -72,10 +72,10 @@ def outcome(task: Task) -> Outcome:
         ConfigError: a trace cannot be read, or the file for events not be written.
     """
     scenario = task.scenario
-    texts = recordings(scenario)
+    traces = read_traces(scenario)
     digest = blake2b(digest_size=32)
     with _log(task.events, digest) as log:
-        record = simulate(scenario, recordings=texts, log=log)
+        record = simulate(scenario, traces=traces, log=log)
     return Outcome(
         scenario.seed,
         {name: float(value) for name, value in figures(scenario, record).items()},

@@ -1,8 +1,12 @@
-"""Who waits for a place at a verifier: first come, first served within a tenant, one tenant after the other."""
+"""Who waits for a place at a verifier: first come, first served within a tenant, one tenant after the other.
+
+Who has one is for :class:`dsdq.policies.places.Places` to say.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Collection
 
 from dsdq.sim.held import Held
 
@@ -26,15 +30,24 @@ class WaitingRoom:
         queue.append(held)
         return True
 
-    def next(self) -> Held | None:
-        """Take out whose turn it is, of those that have not ended; None if nobody waits."""
-        while self._queues:
-            tenant = next(iter(self._queues))
-            queue = self._queues.pop(tenant)
-            held = queue.popleft() if queue else None
+    @property
+    def tenants(self) -> Collection[str]:
+        """Return whose sessions wait."""
+        return self._queues.keys()
+
+    def next(self, has_place: Callable[[str], bool]) -> Held | None:
+        """Take out whose turn it is, of those that have not ended and for whose tenant there is a place; or None."""
+        for tenant in list(self._queues):
+            queue = self._queues[tenant]
+            while queue and queue[0].ended:
+                queue.popleft()
+            if queue and not has_place(tenant):
+                continue
+            del self._queues[tenant]
             if queue:
-                self._queues[tenant] = queue
-            if held is not None and not held.ended:
+                held = queue.popleft()
+                if queue:
+                    self._queues[tenant] = queue  # its next turn comes after those of all others
                 return held
         return None
 

@@ -11,11 +11,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
+from dsdq.errors import ConfigError
 from dsdq.sim.outcome import Outcome, Task, key, outcome
 
 Runner = Callable[[Sequence[Task]], Iterator[tuple[int, Outcome]]]
@@ -34,7 +36,11 @@ def here(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
 
 @contextmanager
 def processes(jobs: int) -> Iterator[Runner]:
-    """Give a runner of so many processes, which are started as they are needed; of none but this one for one."""
+    """Give a runner of so many processes, which are started as they are needed; of none but this one for one.
+
+    Raises:
+        ConfigError: when tasks are run: a process was ended from outside.
+    """
     if jobs == 1:
         yield here
         return
@@ -43,8 +49,14 @@ def processes(jobs: int) -> Iterator[Runner]:
 
     def _run(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         places = {pool.submit(outcome, task): place for place, task in enumerate(tasks)}
-        for done in as_completed(places):
-            yield places.pop(done), done.result()
+        try:
+            for done in as_completed(places):
+                yield places.pop(done), done.result()
+        except BrokenProcessPool:
+            raise ConfigError(
+                f"--jobs {jobs}: expected processes that simulate to end by themselves, got one that was ended from "
+                "outside; give fewer if memory ran out"
+            ) from None
 
     try:
         yield _run

@@ -9,6 +9,7 @@ from random import Random
 from dsdq.policies.batching import ORDERS, Residency, StepBudget, Tenure, fill
 from dsdq.policies.fairness import FairShare
 from dsdq.policies.paging import BLOCK, Paging
+from dsdq.policies.places import Places
 from dsdq.policies.steering import OwnDraft, Steering
 from dsdq.sim.costs import StepTimes
 from dsdq.sim.held import Held, Round
@@ -40,6 +41,7 @@ class Verifier:
         self._budget = StepBudget(figures.step_tokens, figures.prefill_tokens)
         self._between_ms, self._luck = figures.between_ms, luck
         self._spread = math.sqrt(math.log1p(figures.variation**2))
+        self._places = Places(figures.slots)
         self._paging = Paging(figures.kv_tokens // BLOCK, shares=False)
         self._tenure, self._used_s = Tenure(), dict[str, float]()
         self._fair = FairShare(within=ORDERS[scenario.batching.order], prefill_tokens=figures.prefill_tokens)
@@ -59,10 +61,17 @@ class Verifier:
 
     def open(self, held: Held) -> bool:
         """Take a session in, or let it wait for a place; False where its tenant has too many that wait."""
-        if len(self.held) >= self.slots:
+        if held.tenant in self.waiting.tenants or not self._has_place(held.tenant):
             return self.waiting.add(held)
         self.admit(held)
         return True
+
+    def _has_place(self, tenant: str) -> bool:
+        """Say whether one more session of a tenant has a place; its part of them is its own."""
+        if len(self.held) < self.slots:
+            return True
+        holders = [held.tenant for held in self.held.values()]
+        return self._shared and self._places.has(tenant, holders, self.waiting.tenants, self._fair.weight)
 
     def admit(self, held: Held) -> None:
         """Give a session a place and say so; what waits of it, or is not fed, is ready."""
@@ -80,7 +89,7 @@ class Verifier:
         self._used_s.pop(held.key, None)
         if self.held.pop(held.key, None) is not None:
             self._paging.release(held.key)
-        if self.alive and len(self.held) < self.slots and (waiting := self.waiting.next()) is not None:
+        while self.alive and (waiting := self.waiting.next(self._has_place)) is not None:
             self.admit(waiting)
 
     def fits(self, held: Held) -> bool:

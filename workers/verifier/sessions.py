@@ -14,6 +14,7 @@ from dsdq.bus.sessions import Commit, CommitStatus, Owned, Place, SessionStore, 
 from dsdq.contract import Contract, FinishReason
 from dsdq.errors import RedisUnavailableError, RefusedError, WireError
 from dsdq.models.tokenizer import Tokenizer
+from dsdq.policies.places import Places, Turnover, refusal_ms
 from dsdq.receipts import Signer
 from dsdq.session import SessionState, Transcript
 from dsdq.stopping import StopFinder
@@ -28,7 +29,7 @@ from workers.verifier.held import Held, Pending, key_of
 from workers.verifier.limits import Limits
 from workers.verifier.spending import Spending
 from workers.verifier.step import Outcome
-from workers.verifier.waiting import Places, Turnover, Waiting, WaitingRoom, refusal_ms
+from workers.verifier.waiting import Waiting, WaitingRoom
 
 log = get_logger("verifier")
 

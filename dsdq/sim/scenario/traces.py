@@ -5,7 +5,8 @@ Everything is bounded, and what is wrong is told in one line with the file and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, BinaryIO, Self, TypeVar
 
@@ -90,12 +91,43 @@ def read_recordings(file: Path) -> tuple[Recording, ...]:
     return _some(file, [Recording(text.right, text.confidences) for _, text in read_parts(file, _Recording)])
 
 
-def recordings(scenario: Scenario) -> Recordings:
-    """Return the texts of a scenario's acceptance traces, as :func:`dsdq.sim.run.simulate` takes them.
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What a scenario's traces say, by their names in it: of acceptance and of arrivals."""
+
+    recordings: Recordings = field(default_factory=dict)
+    arrivals: Mapping[str, Sequence[Arrival]] = field(default_factory=dict)
+
+
+def read_traces(scenario: Scenario) -> Traces:
+    """Return a scenario's traces, as :func:`dsdq.sim.run.simulate` takes them.
 
     Raises:
-        ConfigError: as :func:`read_recordings`.
+        ConfigError: one cannot be read, or names a device or a tenant that the scenario does not have.
     """
+    arrivals = {}
+    for name, devices in scenario.devices.items():
+        trace = devices.arrivals.trace
+        if trace is not None:
+            arrivals[trace] = found = read_arrivals(Path(trace))
+            _check_known(scenario, name, Path(trace), found)
+    return Traces(_recordings(scenario), arrivals)
+
+
+def _check_known(scenario: Scenario, name: str, file: Path, arrivals: Sequence[Arrival]) -> None:
+    count = scenario.devices[name].count
+    for number, one in enumerate(arrivals, 1):
+        if one.device is not None and one.device >= count:
+            expected = f"device: expected less than devices.{name}.count ({count}), got {one.device}"
+            raise ConfigError(f"trace {of_file(file)}, request {number:,}: {expected}")
+        if one.tenant is not None and one.tenant not in scenario.tenants:
+            known = ", ".join(scenario.tenants)
+            raise ConfigError(
+                f"trace {of_file(file)}, request {number:,}: tenant: expected one of {known}, got {one.tenant!r}"
+            )
+
+
+def _recordings(scenario: Scenario) -> Recordings:
     accepted = [
         acceptance
         for workload in scenario.workloads.values()

@@ -23,7 +23,7 @@ def room_of(*keys: str, bound: int = 8) -> tuple[WaitingRoom, dict[str, Held]]:
 
 def left(room: WaitingRoom) -> list[str]:
     taken = []
-    while (held := room.next()) is not None:
+    while (held := room.next(lambda _: True)) is not None:
         taken.append(held.key)
     return taken
 
@@ -38,6 +38,13 @@ def test_a_full_inbox_takes_no_more_of_that_tenant() -> None:
     room, _ = room_of("a1", "a2", bound=2)
     assert not room.add(held_of("a3"))
     assert room.add(held_of("b1"))
+
+
+def test_who_has_no_place_is_passed_over_and_keeps_its_turn() -> None:
+    room, sessions = room_of("a1", "b1", "b2")
+    assert room.next(lambda tenant: tenant == "b") is sessions["b1"]
+    assert list(room.tenants) == ["a", "b"]
+    assert left(room) == ["a1", "b2"]
 
 
 def test_who_has_ended_has_no_turn() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from multiprocessing import active_children
 
 import pytest
 
+from dsdq.errors import ConfigError
 from dsdq.sim.outcome import Task
 from dsdq.sim.replications import differences, replicate, result, way
 from dsdq.sim.runners import here, in_order, processes, remembering
@@ -21,6 +23,17 @@ def test_several_processes_find_what_one_does() -> None:
         assert replicate(run, scenarios, 3) == alone
     assert [one.seed for one in alone["wide"]] == [1, 2, 3]
     assert len({one.figures["e2e_ms"] for one in alone["wide"]}) == 3
+
+
+def test_a_process_that_is_killed_is_told_in_a_line() -> None:
+    tasks = [Task(small(duration_s=length_s)) for length_s in (1.0, 3e4)]
+    with processes(2) as run:
+        outcomes = run(tasks)
+        assert next(outcomes)[0] == 0
+        for process in active_children():
+            process.kill()
+        with pytest.raises(ConfigError, match=r"--jobs 2: .*ended from outside"):
+            next(outcomes)
 
 
 def test_ways_meet_the_same_texts() -> None:

@@ -17,6 +17,7 @@ from dsdq.sim.guesses import Guesses, drawn, recorded
 from dsdq.sim.record import Record
 from dsdq.sim.run import simulate
 from dsdq.sim.scenario.model import Acceptance
+from dsdq.sim.scenario.traces import Traces
 from dsdq.sim.streams import Streams
 from dsdq.sim.texts import Recording
 from tests.dsdq.sim.worlds import record_of, scenario_of, tokens_per_round, tpot_ms
@@ -159,7 +160,7 @@ def replayed(way: str, rtt_ms: float, window: int) -> list[float]:
         window={"policy": policy},
         workload={"output": {"mean": 60}, "acceptance": {"trace": "texts"}},
     )
-    record = simulate(scenario, recordings=RECORDINGS)
+    record = simulate(scenario, traces=Traces(RECORDINGS))
     return [one.ended_ms - one.arrival_ms for one in record.requests[:4]]
 
 
@@ -202,7 +203,7 @@ def test_a_node_of_targets_takes_what_the_recurrence_says() -> None:
         parallel={"targets": 10, "lookahead": 1},
         workload={"acceptance": {"trace": "texts"}},
     )
-    first = simulate(scenario, recordings=RECORDINGS).requests[0]
+    first = simulate(scenario, traces=Traces(RECORDINGS)).requests[0]
     guesses = committed_text()
     speeds = Speeds(3.0, lambda _positions, _length: 20.0)
     made = course(guesses, 100, speeds, targets=10, lookahead=1, known_length=False)
@@ -225,7 +226,7 @@ def replayed_e2e(way: str) -> float:
         window={"policy": "static:4"},
         workload={"acceptance": {"trace": "texts"}},
     )
-    return simulate(scenario, recordings=RECORDINGS).requests[0].ended_ms
+    return simulate(scenario, traces=Traces(RECORDINGS)).requests[0].ended_ms
 
 
 def test_speeds_that_are_all_the_same_but_one_move_the_formula() -> None:

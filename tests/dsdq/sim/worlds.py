@@ -15,7 +15,7 @@ PLAIN: dict[str, Any] = {
     "devices": {"phone": {"count": 1, "draft_ms": 3.0, "link": {"rtt_ms": 0.0}}},
     "verifiers": {"step_ms": 20.0, "position_ms": 0.0},
     "workloads": {"default": {"prompt": {"mean": 1}, "output": {"mean": 100}}},
-    "broker": {"latency_ms": 0.0},
+    "broker": {"latency_ms": 0.0, "pushed": True},
     "window": {"policy": "static:4", "steered": False},
     "batching": {"lingers": False},
 }

@@ -71,7 +71,7 @@ def test_a_prompt_that_the_target_cannot_read_is_refused(prompt: tuple[int, ...]
 
 
 def test_a_session_needs_room_for_its_longest_text_and_one_window() -> None:
-    assert needed_tokens(CONTRACT, PROMPT) == 3 + 50 + 8
+    assert needed_tokens(CONTRACT, len(PROMPT)) == 3 + 50 + 8
 
 
 def draft(tokens: int, law: DraftLaw | None = None) -> Draft:

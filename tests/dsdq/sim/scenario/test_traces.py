@@ -41,7 +41,7 @@ def test_a_scenarios_recordings_go_by_the_name_that_it_gives_them(tmp_path: Path
     file = tmp_path / "right.jsonl"
     traces.write_recordings(file, TEXTS)
     scenario = load_scenario("one-device", [f"workloads.default.acceptance={{trace = '{file}'}}"])
-    assert traces.recordings(scenario) == {str(file): TEXTS}
+    assert traces.read_traces(scenario).recordings == {str(file): TEXTS}
 
 
 @pytest.mark.parametrize(
