@@ -74,8 +74,8 @@ Gaps = dict[str, dict[str, dict[str, float]]]
 def summary(held_out: Sequence[Labelled], found: Sequence[Mapping[str, float]]) -> Gaps:
     """Return each policy's gap to the oracle, over all worlds, those of one session, and those of several.
 
-    A gap is 1 less the share: its mean, median and 95th percentile; ``beats_optimal`` is the mean of what a policy's
-    rate is more than ``optimal``'s in the same world.
+    A gap is 1 less the share, and 0 where a policy did better than the oracle: its mean, median and 95th percentile;
+    ``beats_optimal`` is the mean of what a policy's rate is more than ``optimal``'s in the same world.
     """
     several = np.asarray([one.world.sessions > 1 for one in held_out])
     groups = {"all": np.full(len(several), fill_value=True), "single": ~several, "fleet": several}
@@ -87,7 +87,7 @@ def summary(held_out: Sequence[Labelled], found: Sequence[Mapping[str, float]]) 
 
 def _gaps(found: Sequence[Mapping[str, float]], policy: str, group: np.ndarray) -> dict[str, float]:
     ours, theirs = (np.asarray([one[name] for one in found])[group] for name in (policy, "optimal"))
-    gaps = 1 - ours
+    gaps = np.maximum(1 - ours, 0.0)
     return {
         "mean": float(gaps.mean()),
         "median": float(np.median(gaps)),
