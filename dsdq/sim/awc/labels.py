@@ -36,6 +36,11 @@ class Labelled:
     rates: dict[int, float]
 
     @property
+    def lived_in(self) -> bool:
+        """Say whether anybody asked for a text: in small fleets it happens that all think for too long."""
+        return self.rates[self.best] > 0
+
+    @property
     def best(self) -> int:
         """Return the fastest way."""
         return max(self.rates, key=lambda way: self.rates[way])

@@ -71,8 +71,8 @@ def make(recipe: Recipe, out: Path, labels: Path, jobs: int, say: Say) -> dict[s
     """
     torch.set_num_threads(1)  # products this small gain nothing from several, and would not repeat to the bit
     worlds = labelled(labels, recipe.seed, recipe.scenarios, jobs, _counting(recipe.scenarios, "worlds labelled", say))
-    kept_apart = worlds[round(len(worlds) * (1 - recipe.held_out)) :]
-    taught = worlds[: len(worlds) - len(kept_apart)]
+    begin = round(len(worlds) * (1 - recipe.held_out))
+    taught, kept_apart = ([one for one in part if one.lived_in] for part in (worlds[:begin], worlds[begin:]))
     files = {OURS: out, PAPERS: out.with_name(f"{out.stem}-paper.safetensors")}
     watched = moments(taught, None, jobs, _counting(len(taught), "worlds watched", say))
     losses = {
@@ -133,10 +133,10 @@ def _arrow(losses: Sequence[float]) -> str:
 def _counting(of: int, what: str, say: Say) -> Callable[[], None]:
     done = 0
 
-    def each() -> None:
+    def _each() -> None:
         nonlocal done
         done += 1
         if done % max(of // 10, 1) == 0:
             say(f"{done} of {of} {what}")
 
-    return each
+    return _each

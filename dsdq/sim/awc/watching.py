@@ -80,11 +80,11 @@ def watched(world: World, plan: Callable[[Offer], Planner]) -> tuple[Note, ...]:
     """Return the notes of the first few texts of a world whose devices all work as planned."""
     texts: list[list[Note]] = []
 
-    def load(_: str, offer: Offer) -> WindowPolicy:
+    def _load(_: str, offer: Offer) -> WindowPolicy:
         texts.append([])
         return Watcher(offer, plan(offer), texts[-1])
 
-    simulate(world.scenario("optimal"), load=load)
+    simulate(world.scenario("optimal"), load=_load)
     return tuple(note for notes in texts[:WATCHED_TEXTS] for note in notes)
 
 
