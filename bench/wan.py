@@ -11,7 +11,8 @@ all ways, in turns:
     sync         the device drafts one window at a time and waits, as published edge systems do
     pipelined    the device drafts on while windows are on their way
     backoff      dsdq's policy that measures no time
-    optimal      dsdq's adaptive policy, with all of the modes above on offer
+    awc          the learned policy, with all of the modes above on offer
+    optimal      dsdq's adaptive policy, likewise
 
 The first four are given their own best fixed window (and depth): the best by the formulas and those beside it are
 measured on the first text, the fastest goes on. All run on dsdq's engine, so that only the strategy differs.
@@ -22,10 +23,10 @@ on this machine: 30 ms for a pass and 0.3 ms for each of its positions, and a dr
 80 %, ``poor-draft`` in 10 %.
 
 Rates count what came behind the adaptive policy's first ten rounds, of the same text in all ways; ratios are medians
-over texts. ``share_of_simulated`` holds the pipelined way against the pure simulation (``dsdq.policies.pipeline``) at
-the measured times, with the same guesses right and wrong, and ``pipelined_vs_sync`` against the synchronous one: both
-from the first verdict on, since fixed ways have nothing to find out. A quick run takes four minutes, a whole one about
-40.
+over texts. ``awc_share_of_best_mode`` counts likewise behind the first ten rounds of ``awc``. ``share_of_simulated``
+holds the pipelined way against the pure simulation (``dsdq.policies.pipeline``) at the measured times, with the same
+guesses right and wrong, and ``pipelined_vs_sync`` against the synchronous one: both from the first verdict on, since
+fixed ways have nothing to find out. A quick run takes four minutes, a whole one about 40.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ from dsdq.policies.window.rates import Speeds
 from producers.twin.world import BYTES_PER_S, JITTER, VARIANTS, Variant, World, world
 
 QUICK_RTTS_MS, QUICK_VARIANTS = (0, 30, 200), ("pair", "slow-device")
-SPEEDUPS = (*PEERS, "share_of_best_mode", "share_of_simulated", "pipelined_vs_sync")
+SPEEDUPS = (*PEERS, "share_of_best_mode", "awc_share_of_best_mode", "share_of_simulated", "pipelined_vs_sync")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,8 @@ def print_cell(rtt_ms: int, cell: dict[str, Any]) -> None:
             f"{one['tokens_per_verdict']:>10.2f}{ours / one['tokens_per_s']:>10.2f}x"
         )
     print(
-        f"{'':>15} best {cell['best_mode']}; optimal {cell['share_of_best_mode']:.3f} of it; pipelined "
+        f"{'':>15} best {cell['best_mode']}; optimal {cell['share_of_best_mode']:.3f} of it, awc "
+        f"{cell['awc_share_of_best_mode']:.3f}; pipelined "
         f"{cell['share_of_simulated']:.3f} of the simulation, {cell['pipelined_vs_sync']:.2f}x sync",
         flush=True,
     )

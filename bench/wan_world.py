@@ -19,11 +19,11 @@ from producers.twin.device import DEEPEST, WIDEST
 
 RTTS_MS = (0, 10, 30, 60, 100, 200)
 WARM_UP_ROUNDS = 10
-ADAPTIVE = "optimal"
+ADAPTIVE, LEARNED = "optimal", "awc"
 CLOUD_AR, COLOCATED, SYNC, PIPELINED = "cloud-ar", "co-located", "sync", "pipelined"
 SINGLE = (CLOUD_AR, COLOCATED, SYNC, PIPELINED)
 PEERS = {"speedup_vs_sync": SYNC, "speedup_vs_cloud_ar": CLOUD_AR, "speedup_vs_colocated": COLOCATED}
-MODES = (*SINGLE, "backoff", ADAPTIVE)
+MODES = (*SINGLE, "backoff", LEARNED, ADAPTIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,7 @@ def candidates(speeds: Speeds, own_draft_ms: float) -> list[Way]:
         *(Way(SYNC, f"static:{window}:1") for window in _around(windows, flat, (0, -2, 2))),
         *(Way(PIPELINED, f"static:{window}:{depth}") for window, depth in _deep(speeds, windows)),
         Way("backoff", "backoff"),
+        Way(LEARNED, LEARNED),
         Way(ADAPTIVE, ADAPTIVE),
     ]
 
@@ -138,13 +139,8 @@ def _whole(run: Observed) -> float:
 def summary(repeats: Sequence[Repeat]) -> dict[str, Any]:
     """Return the figures of one variant at one round trip time, for the ways that qualified on the first text."""
     ways = {way.mode: way for way in qualified(repeats[0])}
-    adaptive = ways[ADAPTIVE]
-    stretches = [_warm_up_tokens(repeat[adaptive]) for repeat in repeats]
-    found = {
-        mode: [rate_behind(repeat[way].arrivals, tokens) for repeat, tokens in zip(repeats, stretches, strict=True)]
-        for mode, way in ways.items()
-    }
-    best = max((mode for mode in SINGLE if mode in found), key=lambda mode: median(found[mode]))
+    found, learned = _rates(repeats, ways, ADAPTIVE), _rates(repeats, ways, LEARNED)
+    best, learned_best = _best(found), _best(learned)
     speeds = speeds_of(repeats)
     simulated = [_simulated(ways[PIPELINED], speeds, repeat) for repeat in repeats]
     sync, pipelined = ([_whole(repeat[ways[mode]]) for repeat in repeats] for mode in (SYNC, PIPELINED))
@@ -152,6 +148,7 @@ def summary(repeats: Sequence[Repeat]) -> dict[str, Any]:
     return {
         **shares,
         "share_of_best_mode": _ratio(found[ADAPTIVE], found[best]),
+        "awc_share_of_best_mode": _ratio(learned[LEARNED], learned[learned_best]),
         "share_of_simulated": _ratio(pipelined, simulated),
         "pipelined_vs_sync": _ratio(pipelined, sync),
         "best_mode": best,
@@ -162,6 +159,20 @@ def summary(repeats: Sequence[Repeat]) -> dict[str, Any]:
             for mode, way in ways.items()
         },
     }
+
+
+def _rates(repeats: Sequence[Repeat], ways: Mapping[str, Way], adaptive: str) -> dict[str, list[float]]:
+    """Return each mode's rates, text by text, behind the first rounds of an adaptive policy."""
+    stretches = [_warm_up_tokens(repeat[ways[adaptive]]) for repeat in repeats]
+    return {
+        mode: [rate_behind(repeat[way].arrivals, tokens) for repeat, tokens in zip(repeats, stretches, strict=True)]
+        for mode, way in ways.items()
+    }
+
+
+def _best(found: Mapping[str, Sequence[float]]) -> str:
+    """Return the fastest of the modes that are kept throughout."""
+    return max((mode for mode in SINGLE if mode in found), key=lambda mode: median(found[mode]))
 
 
 _SHOWN_SPEEDS = ("acceptance", "draft_ms", "network_ms", "step_ms", "position_ms")
@@ -177,13 +188,13 @@ def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def _figures(mode: str, runs: Sequence[Observed]) -> dict[str, float | None]:
-    """Return the figures of a way. What the adaptive policy wasted is not known: some drafts may be the verifier's."""
+    """Return the figures of a way. What adaptive policies wasted is not known: some drafts may be the verifier's."""
     drafted, tokens = sum(run.drafted for run in runs), sum(len(run.kinds) for run in runs)
     wasted = 1 - sum(run.accepted for run in runs) / drafted if drafted else 0.0
     return {
         "tpot_ms": median(run.tpot_ms for run in runs),
         "ttft_ms": median(run.ttft_ms for run in runs),
-        "wasted_drafts": None if mode == ADAPTIVE else wasted,
+        "wasted_drafts": None if mode in {ADAPTIVE, LEARNED} else wasted,
         "bytes_per_token": sum(run.bytes_up + run.bytes_down for run in runs) / tokens,
         "tokens_per_verdict": tokens / sum(len(run.arrivals) for run in runs),
     }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dsdq.policies.window import Mode, Offer, load_policy
+from dsdq.policies.window import Mode, Offer, WindowPolicy, load_policy
 from dsdq.sim.device import Generation
 from dsdq.sim.held import UNKNOWN
 from dsdq.sim.nodes import Reading
@@ -21,6 +21,8 @@ REFUSED_MS = 1000.0
 """How long a device that was refused takes at least to ask for something else: without that no time might pass."""
 
 _AT_ONCE = 1024
+
+LoadPolicy = Callable[[str, Offer], WindowPolicy]
 
 
 @dataclass(slots=True)
@@ -44,12 +46,13 @@ class Fleet:
         streams: Streams,
         texts: Texts,
         trace: Sequence[Arrival] = (),
+        load: LoadPolicy = load_policy,
     ) -> None:
         """Take what a class's name says in a scenario, and the requests of its trace if it has one."""
         self._name, self._figures = name, scenario.devices[name]
         self._setting, self._kernel, self._streams, self._texts = setting, setting.kernel, streams, texts
         self._until_ms = 1000 * scenario.duration_s
-        self._policy, self._offer = _policy(scenario), _offer(scenario)
+        self._policy, self._offer, self._load = _policy(scenario), _offer(scenario), load
         self._queues: dict[int, deque[tuple[Request, Text, tuple[int, ...]]]] = {}
         self._arrivals = self._traced(trace) if self._figures.arrivals.trace else self._drawn()
         self._thoughts = dict[int, Iterator[float]]()
@@ -141,7 +144,7 @@ class Fleet:
         if nodes is not None:
             Reading(setting, request, device, text.guesses[1], _done, leaves_at).begin(nodes)
             return
-        policy = load_policy(self._policy, self._offer)
+        policy = self._load(self._policy, self._offer)
         Generation(setting, request, policy, device, text.guesses, _done, leaves_at).begin()
 
     def _looks(self, device: int) -> bool:

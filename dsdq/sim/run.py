@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from dsdq.policies.window import load_policy
 from dsdq.sim.cloud import Cloud
-from dsdq.sim.fleet import Fleet
+from dsdq.sim.fleet import Fleet, LoadPolicy
 from dsdq.sim.kernel import Kernel
 from dsdq.sim.nodes import Nodes
 from dsdq.sim.record import Log, Record
@@ -30,22 +31,27 @@ class World:
     record: Record
 
 
-def simulate(scenario: Scenario, *, traces: Traces = NO_TRACES, log: Log | None = None) -> Record:
+def simulate(
+    scenario: Scenario, *, traces: Traces = NO_TRACES, log: Log | None = None, load: LoadPolicy = load_policy
+) -> Record:
     """Let everything happen that a scenario says; every request that has begun is finished, refused, or left.
 
     Args:
         scenario: what is simulated, its seed included.
         traces: what its traces say (:func:`dsdq.sim.scenario.traces.read_traces`).
         log: is told every event.
+        load: makes each text's window policy, from the scenario's name for it and what is on offer.
     """
-    world = begin(scenario, traces=traces, log=log)
+    world = begin(scenario, traces=traces, log=log, load=load)
     with _uncollected():
         world.kernel.run()
     world.record.events = world.kernel.events
     return world.record
 
 
-def begin(scenario: Scenario, *, traces: Traces = NO_TRACES, log: Log | None = None) -> World:
+def begin(
+    scenario: Scenario, *, traces: Traces = NO_TRACES, log: Log | None = None, load: LoadPolicy = load_policy
+) -> World:
     """Make a scenario's world, its first events planned; see :func:`simulate`."""
     kernel, streams = Kernel(), Streams(scenario.seed)
     record = Record(1000 * scenario.warm_up_s, 1000 * scenario.duration_s, log)
@@ -66,7 +72,7 @@ def begin(scenario: Scenario, *, traces: Traces = NO_TRACES, log: Log | None = N
             nodes,
         )
         arrivals = traces.arrivals.get(devices.arrivals.trace or "", ())
-        Fleet(name, scenario, setting, streams.of(name), texts, arrivals).begin()
+        Fleet(name, scenario, setting, streams.of(name), texts, arrivals, load).begin()
     return World(kernel, cloud, record)
 
 

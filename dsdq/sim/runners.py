@@ -9,17 +9,23 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context, parent_process
+from typing import TypeVar
 
 from dsdq.errors import ConfigError
 from dsdq.sim.outcome import Outcome, Task, key, outcome
 
 Runner = Callable[[Sequence[Task]], Iterator[tuple[int, Outcome]]]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AT_ONCE = 4
 
 
 def here(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
@@ -79,6 +85,18 @@ def in_order(run: Runner, tasks: Sequence[Task]) -> list[Outcome]:
     """Return all outcomes in the order of their tasks."""
     found = dict(run(tasks))
     return [found[place] for place in range(len(tasks))]
+
+
+def spread(do: Callable[[T], R], tasks: Iterable[T], jobs: int) -> Iterator[R]:
+    """Give what tasks of any kind come to, in their order, done by so many processes; by none but this one for one."""
+    if jobs == 1:
+        yield from map(do, tasks)
+        return
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin)
+    try:
+        yield from pool.map(do, tasks, chunksize=_AT_ONCE)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def cores() -> int:

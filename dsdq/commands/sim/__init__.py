@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from dsdq.commands.sim.awc_train import awc_train
 from dsdq.commands.sim.calibrate import calibrate
 from dsdq.commands.sim.compare import compare
 from dsdq.commands.sim.listing import show_all
@@ -24,3 +25,4 @@ sim.command("plot")(plot)
 sim.command("report")(report)
 sim.command("calibrate")(calibrate)
 sim.command("validate")(validate)
+sim.command("awc-train")(awc_train)

@@ -1,167 +1,104 @@
-"""``awc``: the learned controller of DSD (arXiv 2511.21669), a small network that foretells the best window.
+"""``awc``: a small network, trained by the simulator, foretells how fast each way to work would be.
 
-Inputs: target queue utilisation, recent acceptance, link round trip, recent time per token, previous window. Network:
-a residual MLP of two blocks, in numpy. Its prediction is clamped to 1..12, smoothed (the new one weighs 0.4: the paper
-leaves open which side does) and rounded. Predictions of at most 1 for two rounds in a row fuse: the verifier goes on
-alone, by decoding (``awc``) or with its own drafter (``awc:co-located``); two above 1 end that.
+Of DSD's controller (arXiv 2511.21669) it keeps the network (a residual MLP of two blocks, smooth activation, L1 loss)
+and that it is trained on simulated scenarios. What differs:
 
-Weights are trained by the simulator. Until there are some, the policy refuses to be chosen.
+- It foretells the rate of every window, every depth and every mode, not one window: so it knows what a change would
+  gain, and knows of windows in flight and of streams. The paper's clamp at 12 is 32 here.
+- It sees what :mod:`dsdq.policies.window.estimates` knows, in place of smoothed values: acceptance behind a right and
+  behind a wrong guess, draft time, network, queue, passes, and how many sessions share them.
+- It begins with a stream. What it does not see later it tries (:mod:`dsdq.policies.window.exploring`).
+
+``awc:paper`` is the paper's own (:mod:`dsdq.policies.window.awc_paper`). Against ``optimal``, whose formulas know of
+one session only, it has been taught what a way comes to when all devices of a busy verifier take it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from bisect import bisect_right
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-
-from dsdq.errors import ConfigError
-from dsdq.policies.window.protocol import Choice, Mode, Observation, Offer
+from dsdq.policies.window.exploring import Explorer, View, stream
+from dsdq.policies.window.network import Network
+from dsdq.policies.window.planner import Plan
+from dsdq.policies.window.protocol import Choice, Mode, Offer
+from dsdq.policies.window.ways import (
+    ALONE,
+    DEPTHS,
+    DRAFTED,
+    FEATURES,
+    OWN,
+    OWN_WINDOWS,
+    WAYS,
+    WINDOWS,
+    alone_ms,
+    seen,
+)
 
 WEIGHTS = Path(__file__).with_name("awc.safetensors")
-NARROWEST, WIDEST = 1, 12
-NEW_WEIGHS = 0.4
-FUSES_AT = 1.0
-ROUNDS_TO_FUSE = 2
-FEATURES = ("queue_utilisation", "acceptance", "rtt_ms", "tpot_ms", "window")
-BLOCKS = 2
-_RECENT = 0.2
-_BUDGET = 32
-
-Floats = NDArray[np.float32]
+_FIRST_WINDOW, _FIRST_OWN_WINDOW = 8, 4
+_FIRST_TOKENS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """A residual MLP ``[5] -> window``; weights are ``[outputs, inputs]``, float32, named as in the file.
+def trained(path: Path = WEIGHTS) -> Network:
+    """Return the network that is shipped, or another.
 
-    ``x = (features - mean) / scale``, ``h = silu(enter·x)``, twice ``h += leave·silu(first·h)``, ``window = out·h``;
-    each product has a bias.
+    Raises:
+        ConfigError: there is none, or it is none of these.
     """
-
-    weights: dict[str, Floats]
-
-    @classmethod
-    def load(cls, path: Path = WEIGHTS) -> Network:
-        """Read trained weights.
-
-        Raises:
-            ConfigError: there are none, or they are not of this network.
-        """
-        if not path.is_file():
-            msg = (
-                f"window policy awc: expected trained weights in {path.name}, found none: it is untrained; "
-                "choose another policy (optimal) until it has been trained"
-            )
-            raise ConfigError(msg)
-        try:
-            weights = {name: np.asarray(value, dtype=np.float32) for name, value in load_file(path).items()}
-        except (SafetensorError, OSError) as error:
-            msg = f"window policy awc: expected a safetensors file, {path.name} is none ({error})"
-            raise ConfigError(msg) from error
-        return cls.checked(weights)
-
-    @classmethod
-    def checked(cls, weights: dict[str, Floats]) -> Network:
-        """Return the network of these weights.
-
-        Raises:
-            ConfigError: names or shapes are not those of this network.
-        """
-        width = len(weights["enter.bias"]) if "enter.bias" in weights else 0
-        for name, shape in _shapes(width).items():
-            came = weights[name].shape if name in weights else None
-            if came != shape or not width:
-                msg = f"window policy awc: expected weights {name} of shape {shape}, got {came}; train it again"
-                raise ConfigError(msg)
-        return cls(weights)
-
-    def predict(self, features: Floats) -> float:
-        """Return the best window for ``features`` ``[5]``; at most 1 where drafting does not pay."""
-        weights = self.weights
-        hidden = _silu(
-            weights["enter.weight"] @ ((features - weights["mean"]) / weights["scale"]) + weights["enter.bias"]
-        )
-        for block in range(BLOCKS):
-            inner = _silu(weights[f"{block}.first.weight"] @ hidden + weights[f"{block}.first.bias"])
-            hidden = hidden + weights[f"{block}.leave.weight"] @ inner + weights[f"{block}.leave.bias"]
-        return float((weights["out.weight"] @ hidden + weights["out.bias"])[0])
+    return Network.load(path, len(FEATURES), len(WAYS))
 
 
-class Awc:
-    """See the module. Its state belongs to one drafter and one target, as the paper asks."""
+def beginning(offer: Offer) -> list[Choice]:
+    """Return what to begin with: a stream, of the verifier's drafter if it has one.
 
-    uses_confidence, uses_guesses = False, True
-
-    def __init__(self, network: Network, offer: Offer, fused: Mode = Mode.TARGET_ONLY) -> None:
-        self._network, self._offer = network, offer
-        self._fused_mode = fused
-        self._smooth = float(min(4, offer.max_window))
-        self._fused, self._against = False, 0
-        self._acceptance, self._rtt_ms, self._tpot_ms, self._utilisation = 0.7, 0.0, 0.0, 0.0
-        self._last_ms: float | None = None
-
-    def observe(self, observation: Observation) -> None:
-        """Take in a verdict; predict."""
-        self._measure(observation)
-        features = (self._utilisation, self._acceptance, self._rtt_ms, self._tpot_ms, self._smooth)
-        predicted = self._network.predict(np.asarray(features, dtype=np.float32))
-        clamped = min(max(predicted, NARROWEST), WIDEST)
-        self._smooth += NEW_WEIGHS * (clamped - self._smooth)
-        self._against = self._against + 1 if (predicted <= FUSES_AT) is not self._fused else 0
-        if self._against >= ROUNDS_TO_FUSE and self._fused_mode in self._offer.modes:
-            self._fused, self._against = not self._fused, 0
-
-    def choose(self) -> Choice:
-        """Return the smoothed window, or a grant while fused."""
-        window = max(1, min(round(self._smooth), self._offer.max_window))
-        if not self._fused:
-            return Choice(window)
-        return Choice(window if self._fused_mode is Mode.COLOCATED else 0, 1, self._fused_mode, _BUDGET)
-
-    def wants_more(self, confidence: float, drafted: int) -> bool:  # noqa: ARG002 - one signature for all policies
-        """Draft the whole window."""
-        return True
-
-    def _measure(self, seen: Observation) -> None:
-        """Keep what the network looks at, lately."""
-        trials, hits = (
-            (seen.drafted, seen.accepted) if seen.mode is Mode.SPECULATE else (seen.guessed, seen.guessed_right)
-        )
-        if trials:
-            self._acceptance += _RECENT * (hits / trials - self._acceptance)
-        if not seen.part:
-            network_ms = max(0.0, seen.round_trip_ms - seen.queue_ms - seen.verify_ms)
-            self._rtt_ms += (network_ms - self._rtt_ms) * (_RECENT if self._rtt_ms else 1.0)
-            busy_ms = seen.queue_ms + seen.verify_ms
-            self._utilisation += _RECENT * ((seen.queue_ms / busy_ms if busy_ms else 0.0) - self._utilisation)
-        if self._last_ms is not None and seen.committed:
-            tpot_ms = (seen.time_ms - self._last_ms) / seen.committed
-            self._tpot_ms += (tpot_ms - self._tpot_ms) * (_RECENT if self._tpot_ms else 1.0)
-        self._last_ms = seen.time_ms
+    A stream takes one round trip however far the verifier is, shows how far that is and what passes take, and the
+    device's guesses along with it show what its drafter is worth.
+    """
+    if Mode.COLOCATED in offer.modes:
+        return [Choice(min(_FIRST_OWN_WINDOW, offer.max_window), 1, Mode.COLOCATED, _FIRST_TOKENS)]
+    if Mode.TARGET_ONLY in offer.modes:
+        return [Choice(0, 1, Mode.TARGET_ONLY, _FIRST_TOKENS)]
+    return [Choice(min(_FIRST_WINDOW, offer.max_window))]
 
 
-def _silu(values: Floats) -> Floats:
-    result: Floats = values / (1 + np.exp(-values))
-    return result
+class Awc(Explorer):
+    """See the module."""
+
+    def __init__(self, network: Network, offer: Offer) -> None:
+        planner = Learned(network, offer)
+        super().__init__(offer, planner, planner, beginning(offer))
 
 
-def _shapes(width: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every weight."""
-    inputs = len(FEATURES)
-    shapes: dict[str, tuple[int, ...]] = {
-        "mean": (inputs,),
-        "scale": (inputs,),
-        "enter.weight": (width, inputs),
-        "enter.bias": (width,),
-        "out.weight": (1, width),
-        "out.bias": (1,),
-    }
-    for block in range(BLOCKS):
-        for layer in ("first", "leave"):
-            shapes[f"{block}.{layer}.weight"] = (width, width)
-            shapes[f"{block}.{layer}.bias"] = (width,)
-    return shapes
+class Learned:
+    """Rates by a network."""
+
+    def __init__(self, network: Network, offer: Offer) -> None:
+        self._network = network
+        self._depths = min(offer.max_depth, len(DEPTHS))
+        self._own = bisect_right(OWN_WINDOWS, offer.max_window)
+
+    def plans(self, view: View) -> dict[Mode, Plan]:
+        """Return the best way to work in each mode."""
+        unit_ms = alone_ms(view)
+        gains = self._network.predict(seen(view, unit_ms))
+        plans = {}
+        if Mode.SPECULATE in view.modes:
+            drafting = gains[:DRAFTED].reshape(len(WINDOWS), len(DEPTHS))
+            offered = drafting[: bisect_right(WINDOWS, view.widest), : self._depths]
+            window, depth = divmod(int(offered.argmax()), self._depths)
+            choice = Choice(WINDOWS[window], DEPTHS[depth])
+            plans[Mode.SPECULATE] = Plan(choice, _rate(offered[window, depth], unit_ms))
+        if Mode.TARGET_ONLY in view.modes:
+            plans[Mode.TARGET_ONLY] = stream(Mode.TARGET_ONLY, 0, _rate(gains[ALONE], unit_ms), view.speeds)
+        if Mode.COLOCATED in view.modes and view.known.seen[Mode.COLOCATED]:
+            own = gains[OWN : OWN + self._own]
+            best = int(own.argmax())
+            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, OWN_WINDOWS[best], _rate(own[best], unit_ms), view.speeds)
+        return plans
+
+
+def _rate(gain: float, unit_ms: float) -> float:
+    """Return tokens per second."""
+    return 1000 / unit_ms * math.exp(gain)

@@ -109,7 +109,8 @@ class Estimates:
     """All that a rate follows from.
 
     ``acceptance_ms``, ``server_ms`` and ``heard_ms`` say when the device's acceptance, the verifier's own and the
-    network were last seen; ``seen`` counts verdicts by mode. ``own_pass`` is a pass for which the verifier drafts too.
+    network were last seen; ``seen`` counts verdicts by mode. ``own_pass`` is a pass for which the verifier drafts too,
+    ``rows`` are sessions in a pass.
     """
 
     acceptance: Accuracy = field(default_factory=lambda: Accuracy(0.6, 4.0))
@@ -120,6 +121,7 @@ class Estimates:
     stream_ms: Level = field(default_factory=Level)
     forward: Pass = field(default_factory=Pass)
     own_pass: Pass = field(default_factory=Pass)
+    rows: Level = field(default_factory=Level)
     acceptance_ms: float = 0.0
     server_ms: float = 0.0
     heard_ms: float = 0.0
@@ -130,6 +132,7 @@ class Estimates:
     def observe(self, seen: Observation) -> None:
         """Take in a verdict. A drafter that had nothing more to say is wrong there too: n-grams often have not."""
         self.seen[seen.mode] += 1
+        self.rows.add(seen.batch_rows)
         self._hear(seen)
         if seen.mode is not Mode.COLOCATED:
             self.forward.add(seen.drafted + 1, seen.verify_ms)
@@ -196,16 +199,24 @@ class Estimates:
     def speeds(self) -> Speeds:
         """Return the speeds."""
         acceptance, first = self.acceptance.parts()
+        step_ms, position_ms = self._pass()
         return Speeds(
             acceptance=max(acceptance, 0.005),
             draft_ms=self.draft_ms.mean,
             network_ms=self.network_ms.mean,
             queue_ms=self.queue_ms.mean,
-            step_ms=max(self.forward.ms(0), _SHORTEST_MS),
-            position_ms=self.forward.position_ms,
+            step_ms=max(step_ms, _SHORTEST_MS),
+            position_ms=position_ms,
             stream_ms=self.stream_ms.mean,
             first=first,
         )
+
+    def _pass(self) -> tuple[float, float]:
+        """Return what a pass takes, and each position; before one was seen, what those with own drafts make likely."""
+        if self.forward.known or not self.own_pass.known:
+            return self.forward.ms(0), self.forward.position_ms
+        alone_ms = self.own_pass.ms(1)
+        return alone_ms, _POSITION_SHARE * alone_ms
 
     def alone_speeds(self) -> Speeds:
         """Return the speeds where nobody drafts: before that was seen, as a draft of nothing would be."""

@@ -1,235 +1,61 @@
 """``optimal``: the window, depth and mode of which most committed tokens per second are expected.
 
 Rates are those of :mod:`dsdq.policies.window.rates`, at the speeds that :mod:`dsdq.policies.window.estimates` has of
-acceptance, draft time, network, queue and passes. Another mode is taken when its rate is higher by more than
-``1 % + pause / 20 s``, where the pause is what the change itself takes.
-
-What is not used is not seen, so it is tried: every drafter on offer once at the beginning, and later a mode whenever it
-would win if all that is uncertain were as good as it may well be (acceptance higher by 1.5 standard errors; what was
-not heard of for long moves towards the best possible). A try is one round, or a grant of a few tokens; the first one of
-the verifier's own drafter lasts until the next grant can be there, which is asked for as soon as that mode is the best.
-What tries lost is kept account of: no more than 1.5 % of the time that has gone by, and four rounds. A device that
-guesses along with streams and measures its link sees acceptance and network without a try
-(:mod:`dsdq.policies.window.protocol`), so its acceptance is no reason for one.
+acceptance, draft time, network, queue and passes. Every drafter on offer is tried once at the beginning; when another
+mode is taken or tried later, says :mod:`dsdq.policies.window.exploring`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from dsdq.policies.window import rates
-from dsdq.policies.window.estimates import Estimates
+from dsdq.policies.window.exploring import TRIAL_TOKENS, Explorer, View, stream
 from dsdq.policies.window.planner import DraftPlanner, Plan, windows_within
-from dsdq.policies.window.protocol import Choice, Mode, Observation, Offer
+from dsdq.policies.window.protocol import Choice, Mode, Offer
 
-_STREAMS = (Mode.TARGET_ONLY, Mode.COLOCATED)
-_GAIN = 0.01
-_AMORTISED_MS = 20_000.0
-_TRIES_SHARE = 0.015
-_HOPE = 1.5
-_HALF_LIFE_MS = 10_000.0
 _FIRST_WINDOW = {Mode.SPECULATE: 8, Mode.TARGET_ONLY: 0, Mode.COLOCATED: 4}
-_TRIAL_TOKENS = {Mode.TARGET_ONLY: 2, Mode.COLOCATED: 12}
 _LASTING_TOKENS = 64
-_TRIAL_ROUNDS = 1
-_FIRST_ROUNDS = 3
-_CREDIT_ROUNDS = 4
-_ROUND_TRIPS = 2.0
-"""A grant's last half lasts for so many: one until the next is there, one in which a verdict may wait to be read."""
 
 
-@dataclass(slots=True)
-class _Trial:
-    """A mode that is being tried: ``left`` rounds are still to be asked for, ``unread`` tokens of a grant to come."""
-
-    choice: Choice
-    left: int
-    unread: int
-    since_ms: float
-    committed: int = 0
-
-
-class Optimal:
+class Optimal(Explorer):
     """See the module."""
 
-    uses_confidence, uses_guesses = False, True
+    def __init__(self, offer: Offer) -> None:
+        super().__init__(offer, Formulas(offer), Formulas(offer), _beginning(offer))
+
+
+class Formulas:
+    """Rates by the formulas."""
 
     def __init__(self, offer: Offer) -> None:
-        self._offer = offer
-        self._known = Estimates()
-        self._widest = offer.max_window
+        self._drafting = DraftPlanner(offer.max_depth)
         self._own_windows = windows_within(offer.max_window)  # the verifier knows how wide it can draft itself
-        self._untried = _untried(offer.modes)
-        self._trial: _Trial | None = None
-        self._spent_ms, self._began_ms, self._now_ms = 0.0, -1.0, 0.0
-        self._current = _first(self._untried[0], offer)
-        self._try(self._current, _FIRST_ROUNDS)
-        self._rate = 0.0
-        self._drafting, self._hoped = DraftPlanner(offer.max_depth), DraftPlanner(offer.max_depth)
 
-    def observe(self, observation: Observation) -> None:
-        """Take in what a verdict showed; decide anew."""
-        seen = observation
-        self._now_ms = seen.time_ms
-        if self._began_ms < 0:
-            self._began_ms = seen.time_ms - seen.round_trip_ms - seen.draft_ms
-        self._known.observe(seen)
-        self._widest = max(1, min(self._offer.max_window, seen.max_window))
-        self._narrow_trial()
-        tried = self._follow_trial(seen)
-        if self._trial is None or self._proves_best(seen):
-            self._decide(tried)
-
-    def choose(self) -> Choice:
-        """Return the best known choice, or the one that is being tried."""
-        if self._trial is not None and self._trial.left:
-            return self._trial.choice
-        return self._current
-
-    def wants_more(self, confidence: float, drafted: int) -> bool:  # noqa: ARG002 - one signature for all policies
-        """Draft the whole window: it is as wide as pays on average."""
-        return True
-
-    def plans(self) -> dict[Mode, Plan]:
-        """Return the best known way to work in each mode on offer."""
-        known = self._known
-        return self._plans(self._offer.modes, self._drafting, known.speeds(), known.server_acceptance.parts())
-
-    def _hopes(self, mode: Mode) -> dict[Mode, Plan]:
-        """Return the same for all but one mode, with everything that is not certain as good as it may well be."""
-        known, now_ms = self._known, self._now_ms
-        # What a device that guesses along sees of its acceptance costs nothing: no need to pay for it.
-        hope = 0.0 if known.guesses else _HOPE
-        acceptance, first = known.acceptance.parts(hope, (now_ms - known.acceptance_ms) / _HALF_LIFE_MS)
-        network_ms = known.network_ms.mean * 0.5 ** ((now_ms - known.heard_ms) / _HALF_LIFE_MS)
-        server = known.server_acceptance.parts(_HOPE, (now_ms - known.server_ms) / _HALF_LIFE_MS)
-        hoped = replace(known.speeds(), acceptance=acceptance, first=first, network_ms=network_ms)
-        return self._plans(self._offer.modes - {mode}, self._hoped, hoped, server)
-
-    def _plans(
-        self, modes: frozenset[Mode], planner: DraftPlanner, speeds: rates.Speeds, server: tuple[float, float]
-    ) -> dict[Mode, Plan]:
-        plans = {}
-        if Mode.SPECULATE in modes:
-            plans[Mode.SPECULATE] = planner.plan(speeds, self._widest)
-        if Mode.TARGET_ONLY in modes:
-            rate = rates.target_only_rate(self._known.alone_speeds())
-            plans[Mode.TARGET_ONLY] = _stream(Mode.TARGET_ONLY, 0, rate, speeds)
-        if Mode.COLOCATED in modes and self._known.seen[Mode.COLOCATED]:
-            acceptance, first = server
-            found = rates.colocated_rates(self._known.own_speeds(), acceptance, 0.0, self._own_windows, first)
+    def plans(self, view: View) -> dict[Mode, Plan]:
+        """Return the best way to work in each mode."""
+        plans, known, speeds = {}, view.known, view.speeds
+        if Mode.SPECULATE in view.modes:
+            plans[Mode.SPECULATE] = self._drafting.plan(speeds, view.widest)
+        if Mode.TARGET_ONLY in view.modes:
+            rate = rates.target_only_rate(known.alone_speeds())
+            plans[Mode.TARGET_ONLY] = stream(Mode.TARGET_ONLY, 0, rate, speeds)
+        if Mode.COLOCATED in view.modes and known.seen[Mode.COLOCATED]:
+            acceptance, first = view.server
+            found = rates.colocated_rates(known.own_speeds(), acceptance, 0.0, self._own_windows, first)
             best = int(found.argmax())
-            plans[Mode.COLOCATED] = _stream(Mode.COLOCATED, int(self._own_windows[best]), float(found[best]), speeds)
+            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, int(self._own_windows[best]), float(found[best]), speeds)
         return plans
 
-    def _follow_trial(self, seen: Observation) -> Mode | None:
-        """Count a trial's verdict; return the mode that was tried if that was the last.
 
-        What was granted may be less than the trial's budget: then another mode's verdict shows that it is over.
-        """
-        trial = self._trial
-        if trial is None:
-            return None
-        ours = seen.mode is trial.choice.mode
-        if ours:
-            trial.left = max(0, trial.left - 1)
-            trial.unread -= seen.committed
-            trial.committed += seen.committed
-        if trial.left or (ours and trial.unread > 0):
-            return None
-        if self._rate:
-            lost_ms = self._now_ms - trial.since_ms - 1000 * trial.committed / self._rate
-            self._spent_ms += max(0.0, lost_ms)
-        self._trial = None
-        return trial.choice.mode
-
-    def _narrow_trial(self) -> None:
-        """Keep to what the verifier asks for, when it asks for less than what is being tried."""
-        trial = self._trial
-        if trial is not None and trial.choice.mode is Mode.SPECULATE and trial.choice.window > self._widest:
-            trial.choice = replace(trial.choice, window=self._widest)
-
-    def _proves_best(self, seen: Observation) -> bool:
-        """End the trial of a stream that is the best by now, so that its grant is renewed in time."""
-        trial, plans = self._trial, self.plans()
-        if trial is None or seen.mode is not trial.choice.mode or seen.mode not in _STREAMS or seen.mode not in plans:
-            return False
-        if max(plans, key=lambda one: plans[one].rate) is not seen.mode:
-            return False
-        self._trial, self._current = None, plans[seen.mode].choice
-        return True
-
-    def _sized(self, choice: Choice) -> Choice:
-        """Return the first choice of a verifier's drafter as if it were the device's, its grant lasting a round trip.
-
-        A grant that ends sooner would only make the stream pause before what it showed is made use of.
-        """
-        if choice.mode is not Mode.COLOCATED or not self._known.draft_ms.count:
-            return choice
-        speeds, windows = self._known.own_speeds(), self._own_windows
-        found = rates.colocated_rates(speeds, speeds.acceptance, 0.0, windows, speeds.first)
-        best = int(found.argmax())
-        lasting = int(_ROUND_TRIPS * float(found[best]) * speeds.network_ms / 1000)
-        return replace(choice, window=min(int(windows[best]), 8), budget=max(choice.budget, lasting))
-
-    def _decide(self, tried: Mode | None) -> None:
-        if self._untried and self._known.seen[self._untried[0]]:
-            self._untried.pop(0)
-        if self._untried:
-            self._try(self._sized(_first(self._untried[0], self._offer)), _FIRST_ROUNDS)
-            return
-        plans = self.plans()
-        mode = self._current.mode if self._current.mode in plans else next(iter(plans))
-        best = max(plans, key=lambda one: plans[one].rate)
-        pause_ms = self._known.network_ms.mean + self._known.queue_ms.mean
-        if best is not mode and plans[best].rate > plans[mode].rate * (1 + _GAIN + pause_ms / _AMORTISED_MS):
-            mode = best
-        self._current, self._rate = plans[mode].choice, plans[mode].rate
-        self._consider_trial(mode, pause_ms, tried)
-
-    def _consider_trial(self, mode: Mode, pause_ms: float, tried: Mode | None) -> None:
-        """Try a mode that may well be better, if the account allows; what was ``tried`` just now goes on at once."""
-        credit_ms = _CREDIT_ROUNDS * (pause_ms + self._known.forward.ms(1))
-        allowed_ms = credit_ms + _TRIES_SHARE * (self._now_ms - self._began_ms) - self._spent_ms
-        if allowed_ms <= 0:
-            return
-        for other, plan in self._hopes(mode).items():
-            if plan.rate <= self._rate * (1 + _GAIN):
-                continue
-            trial = _trial_of(plan)
-            change_ms = 0.0 if other is tried else 2 * pause_ms  # there and back
-            if change_ms + 300 * (trial.budget or 2) / plan.rate <= allowed_ms:
-                self._spent_ms += change_ms / 2
-                self._try(trial)
-                return
-
-    def _try(self, choice: Choice, rounds: int = _TRIAL_ROUNDS) -> None:
-        asked = rounds if choice.mode is Mode.SPECULATE else 1
-        self._trial = _Trial(choice, asked, choice.budget, self._now_ms)
-
-
-def _untried(modes: frozenset[Mode]) -> list[Mode]:
+def _beginning(offer: Offer) -> list[Choice]:
     """Return the modes to begin with; what target-only comes to is known from any other's passes."""
-    untried = [mode for mode in Mode if mode in modes]
-    if len(untried) > 1 and Mode.TARGET_ONLY in modes:
+    untried = [mode for mode in Mode if mode in offer.modes]
+    if len(untried) > 1 and Mode.TARGET_ONLY in untried:
         untried.remove(Mode.TARGET_ONLY)
-    return untried
+    return [_first(mode, offer) for mode in untried]
 
 
 def _first(mode: Mode, offer: Offer) -> Choice:
     window = min(_FIRST_WINDOW[mode], offer.max_window)
     if Mode.SPECULATE not in offer.modes:  # what nobody drafting comes to is seen in any pass
         return Choice(window, 1, mode, _LASTING_TOKENS)
-    return Choice(window, 1, mode, _TRIAL_TOKENS.get(mode, 0))
-
-
-def _trial_of(plan: Plan) -> Choice:
-    if plan.choice.mode is Mode.SPECULATE:
-        return plan.choice
-    return replace(plan.choice, budget=_TRIAL_TOKENS[plan.choice.mode])
-
-
-def _stream(mode: Mode, window: int, rate: float, speeds: rates.Speeds) -> Plan:
-    """Return a plan with grants so large that the next, asked for at half of one, is there before a round is cut."""
-    on_the_way = int(_ROUND_TRIPS * rate * speeds.network_ms / 1000)
-    return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + window + 5))), rate)
+    return Choice(window, 1, mode, TRIAL_TOKENS.get(mode, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dsdq.errors import ConfigError
-from dsdq.policies.window.awc import Awc, Network
+from dsdq.policies.window import awc, awc_paper
 from dsdq.policies.window.optimal import Optimal
 from dsdq.policies.window.protocol import MAX_DEPTH, Mode, Offer, WindowPolicy
 from dsdq.policies.window.simple import Backoff, Static, Streaming, Threshold
@@ -17,7 +17,7 @@ _USAGE = {
     "threshold": "threshold[:CONFIDENCE[:DEPTH]]",
     "backoff": "backoff[:DEPTH]",
     "optimal": "optimal",
-    "awc": "awc[:target-only|:co-located]",
+    "awc": "awc[:paper[:target-only|:co-located]]",
     "target-only": "target-only",
     "co-located": "co-located[:WINDOW]",
 }
@@ -66,12 +66,16 @@ def _optimal(parameters: list[str], offer: Offer) -> WindowPolicy:
 
 
 def _awc(parameters: list[str], offer: Offer) -> WindowPolicy:
-    _at_most("awc", parameters, 1)
+    _at_most("awc", parameters, 2)
+    if not parameters:
+        return awc.Awc(awc.trained(), offer)
+    if parameters[0] != "paper":
+        raise _unexpected("awc", "variant", "paper", parameters[0])
     fused = {"target-only": Mode.TARGET_ONLY, "co-located": Mode.COLOCATED}
-    text = parameters[0] if parameters else "target-only"
+    text = parameters[1] if len(parameters) > 1 else "target-only"
     if text not in fused:
         raise _unexpected("awc", "fused mode", "target-only or co-located", text)
-    return Awc(Network.load(), offer, fused[text])
+    return awc_paper.PaperAwc(awc_paper.trained(), offer, fused[text])
 
 
 def _target_only(parameters: list[str], offer: Offer) -> WindowPolicy:

@@ -273,10 +273,9 @@ async def test_a_draft_that_is_refuted_while_it_is_made_is_stopped(mortal: Start
     [
         ({"depth": 9}, "max_depth: expected 1 to 8, got 9"),
         ({"policy": "best"}, "window policy: expected one of static"),
-        ({"policy": "awc"}, "untrained"),
         ({"policy": "co-located"}, r"on offer here \(speculate, target-only\); a verifier drafts itself"),
     ],
-    ids=["too deep", "unknown", "untrained", "with a verifier that does not draft"],
+    ids=["too deep", "unknown", "with a verifier that does not draft"],
 )
 async def test_what_no_policy_can_do_is_refused(
     mortal: Start, redis_url: str, asked: dict[str, Any], said: str

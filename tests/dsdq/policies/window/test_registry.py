@@ -41,7 +41,8 @@ def test_a_depth_that_is_not_on_offer_is_lowered() -> None:
         ("optimal:1", "expected optimal, got 'optimal:1'"),
         ("target-only:4", "expected target-only, got 'target-only:4'"),
         ("co-located:9", "WINDOW of 1 to 8, got '9'"),
-        ("awc:never", "fused mode of target-only or co-located, got 'never'"),
+        ("awc:never", "variant of paper, got 'never'"),
+        ("awc:paper:never", "fused mode of target-only or co-located, got 'never'"),
     ],
 )
 def test_what_is_not_a_policy_is_refused_with_what_was_expected(spec: str, words: str) -> None:

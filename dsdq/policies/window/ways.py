@@ -1,0 +1,109 @@
+"""What AWC's network is asked about, and what it sees of the world: the same for training and for devices. Pure.
+
+It foretells, for each way to work, the logarithm of how many times faster than the target alone it is. All times that
+it sees are shares of the time that the target alone takes for a token, so that what holds for one machine holds for a
+slower one.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+
+from dsdq.policies.window import rates
+from dsdq.policies.window.exploring import View
+from dsdq.policies.window.network import Floats
+from dsdq.policies.window.protocol import Choice, Mode
+
+WINDOWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32)
+DEPTHS = (1, 2, 3, 4)
+OWN_WINDOWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
+DRAFTED = len(WINDOWS) * len(DEPTHS)
+ALONE = DRAFTED
+OWN = DRAFTED + 1
+
+WAYS = (
+    *(Choice(window, depth) for window, depth in product(WINDOWS, DEPTHS)),
+    Choice(0, 1, Mode.TARGET_ONLY),
+    *(Choice(window, 1, Mode.COLOCATED) for window in OWN_WINDOWS),
+)
+"""The network's outputs, in their order: ``DRAFTED`` of the device, ``ALONE``, and from ``OWN`` on the verifier's."""
+
+FEATURES = (
+    "run",  # -log(1 - α): of the device's drafter
+    "first_run",
+    "draft",
+    "network",
+    "queue",
+    "position",
+    "stream",
+    "rows",
+    "widest",
+    "own_known",
+    "own_run",  # of the verifier's
+    "own_first_run",
+    "own_pass",
+    "own_position",
+)
+_LEAST = 1e-3
+_NEARLY_NONE = 1e-2
+
+
+def alone_ms(view: View) -> float:
+    """Return what the target alone takes for a token."""
+    return 1000 / rates.target_only_rate(view.known.alone_speeds())
+
+
+def seen(view: View, unit_ms: float) -> Floats:
+    """Return the network's features ``[14]`` of what a device knows."""
+    known = view.known
+    own = (known.own_speeds(), view.server) if known.seen[Mode.COLOCATED] else None
+    return encode(view.speeds, own, unit_ms, known.rows.mean, view.widest)
+
+
+def encode(
+    speeds: rates.Speeds,
+    own: tuple[rates.Speeds, tuple[float, float]] | None,
+    unit_ms: float,
+    rows: float,
+    widest: int,
+) -> Floats:
+    """Return the network's features ``[14]``.
+
+    Args:
+        speeds: of the device.
+        own: of passes for which the verifier drafts, and α and φ of its drafter; None where that is not known.
+        unit_ms: what the target alone takes for a token.
+        rows: sessions in a pass.
+        widest: the largest window that may be drafted.
+    """
+    first = speeds.acceptance if speeds.first is None else speeds.first
+    features = (
+        _run(speeds.acceptance),
+        _run(first),
+        math.log(speeds.draft_ms / unit_ms + _LEAST),
+        math.log(speeds.network_ms / unit_ms + _NEARLY_NONE),
+        math.log(speeds.queue_ms / unit_ms + _NEARLY_NONE),
+        math.log(speeds.position_ms / unit_ms + _LEAST),
+        math.log(speeds.stream_ms / unit_ms + _NEARLY_NONE),
+        math.log(max(rows, 1.0)),
+        math.log(widest),
+        *(_own(*own, unit_ms) if own is not None else (0.0,) * 5),
+    )
+    return np.asarray(features, dtype=np.float32)
+
+
+def _own(speeds: rates.Speeds, server: tuple[float, float], unit_ms: float) -> tuple[float, ...]:
+    return (
+        1.0,
+        _run(server[0]),
+        _run(server[1]),
+        math.log(speeds.step_ms / unit_ms + _LEAST),
+        math.log(speeds.position_ms / unit_ms + _LEAST),
+    )
+
+
+def _run(share: float) -> float:
+    return -math.log(1 - min(share, 0.99))

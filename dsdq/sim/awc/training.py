@@ -1,0 +1,107 @@
+"""Training of AWC's networks, in torch: first on what the formulas say of random speeds, then on simulated worlds.
+
+The formulas teach what is known of one session at any speeds for next to nothing; the simulation corrects them where
+they do not hold (load, steering, jitter, what a device cannot know). Loss: L1, as in the paper (arXiv 2511.21669), of
+the logarithm of each way's rate, near-best ways counting most, and what is lost by taking the way that seems best.
+AdamW; the learning rate falls as half a cosine does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dsdq.policies.window.network import BLOCKS, Floats
+from dsdq.sim.awc.lessons import Lessons
+
+NEAR = 4.0
+"""A way that is slower by a factor of ``e^(1/4)`` counts ``1/e`` of the best."""
+SHARP = 0.02
+"""Ways whose foretold gains differ by so little are taken about as often."""
+BATCH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How long and how fast is learned: passes over all lessons, and the learning rate to begin with."""
+
+    epochs: int
+    rate: float
+
+
+class Mlp(nn.Module):
+    """The network of :mod:`dsdq.policies.window.network`, to be trained."""
+
+    def __init__(self, lessons: Lessons, width: int, outputs: int) -> None:
+        super().__init__()
+        inputs = lessons.features.shape[1]
+        self.mean = nn.Buffer(torch.from_numpy(lessons.features.mean(axis=0)))
+        self.scale = nn.Buffer(torch.from_numpy(lessons.features.std(axis=0) + 1e-3))
+        self.enter = nn.Linear(inputs, width)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({"first": nn.Linear(width, width), "leave": nn.Linear(width, width)}) for _ in range(BLOCKS)
+        )
+        self.out = nn.Linear(width, outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return what it says, ``[n, outputs]``."""
+        silu = nn.functional.silu
+        hidden = silu(self.enter((features - self.mean) / self.scale))
+        for block in self.blocks:
+            hidden = hidden + block["leave"](silu(block["first"](hidden)))  # type: ignore[index] # a ModuleDict
+        said: Tensor = self.out(hidden)
+        return said
+
+    def weights(self) -> dict[str, Floats]:
+        """Return its weights as devices read them."""
+        return {
+            name.removeprefix("blocks."): np.ascontiguousarray(value.detach().numpy(), dtype=np.float32)
+            for name, value in self.state_dict().items()
+        }
+
+
+def gain_loss(said: Tensor, gains: Tensor) -> Tensor:
+    """Return the mean loss of foretold gains against those that are known."""
+    known = ~gains.isnan()
+    truth = gains.nan_to_num(0.0)
+    short = truth.masked_fill(~known, -torch.inf).amax(dim=1, keepdim=True) - truth
+    weight = torch.exp(-NEAR * short) * known
+    off = ((said - truth).abs() * weight).sum(dim=1) / weight.sum(dim=1)
+    taken = torch.softmax(said.masked_fill(~known, -torch.inf) / SHARP, dim=1)
+    lost = (taken * short.masked_fill(~known, 0.0)).sum(dim=1)
+    return (off + lost).mean()
+
+
+def window_loss(said: Tensor, windows: Tensor) -> Tensor:
+    """Return the paper's loss: L1 of the window."""
+    return (said - windows).abs().mean()
+
+
+def train(network: Mlp, lessons: Lessons, course: Course, seed: int, *, windows: bool = False) -> Iterator[float]:
+    """Train a network, and give each epoch's mean loss; of the window if it foretells ``windows``, else of gains."""
+    loss_of = window_loss if windows else gain_loss
+    features, gains = torch.from_numpy(lessons.features), torch.from_numpy(lessons.gains)
+    luck = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=course.rate, weight_decay=1e-3)
+    steps = course.epochs * -(-len(features) // BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(course.epochs):
+        total = 0.0
+        for places in torch.split(torch.randperm(len(features), generator=luck), BATCH):
+            optimizer.zero_grad()
+            loss = loss_of(network(features[places]), gains[places])
+            loss.backward()  # type: ignore[no-untyped-call] # torch has it so
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(places)
+        yield total / len(features)
+
+
+def untrained(lessons: Lessons, width: int, outputs: int, seed: int) -> Mlp:
+    """Return a network with random weights; it takes mean and scale of its features from the lessons."""
+    torch.manual_seed(seed)
+    return Mlp(lessons, width, outputs)

@@ -1,0 +1,115 @@
+"""What devices would know while they work in some way: the features that a network learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from dsdq.policies.window import Choice, Mode, Observation, Offer, WindowPolicy
+from dsdq.policies.window.awc import Learned, beginning, trained
+from dsdq.policies.window.awc_paper import Smoothed
+from dsdq.policies.window.exploring import Explorer, Planner, View
+from dsdq.policies.window.planner import Plan
+from dsdq.policies.window.ways import WAYS, alone_ms, seen
+from dsdq.sim.awc.labels import Labelled
+from dsdq.sim.awc.worlds import World
+from dsdq.sim.run import simulate
+from dsdq.sim.runners import spread
+
+NOTED_VERDICTS = frozenset({2, 4, 7, 12, 25, 60, 120})
+WATCHED_TEXTS = 3
+_BUDGET = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a device knew after a verdict: ``awc``'s features ``[14]`` and their unit, ``awc:paper``'s ``[5]``."""
+
+    unit_ms: float
+    features: tuple[float, ...]
+    paper: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """A labelled world, and notes that were taken in it."""
+
+    world: Labelled
+    notes: tuple[Note, ...]
+
+
+class Fixed:
+    """Plans nothing but one way."""
+
+    def __init__(self, way: Choice) -> None:
+        self._way = way if way.mode is Mode.SPECULATE else replace(way, budget=_BUDGET)
+
+    def plans(self, view: View) -> dict[Mode, Plan]:
+        """Return the way."""
+        return {self._way.mode: Plan(self._way, 1.0)} if self._way.mode in view.modes else {}
+
+
+class Watcher(Explorer):
+    """Begins as ``awc`` does, then works as its planner says, and takes notes now and then."""
+
+    def __init__(self, offer: Offer, planner: Planner, notes: list[Note]) -> None:
+        super().__init__(offer, planner, planner, beginning(offer))
+        self._smoothed, self._verdicts, self._notes = Smoothed(), 0, notes
+
+    def observe(self, observation: Observation) -> None:
+        """Take in what a verdict showed."""
+        super().observe(observation)
+        self._smoothed.observe(observation)
+        self._verdicts += 1
+        if self._verdicts in NOTED_VERDICTS:
+            self._notes.append(self._note())
+
+    def _note(self) -> Note:
+        known = self._known
+        view = View(self._offer.modes, known, known.speeds(), known.server_acceptance.parts(), self._widest)
+        unit_ms = alone_ms(view)
+        features, paper = seen(view, unit_ms), self._smoothed.features(float(self.choose().window))
+        return Note(unit_ms, tuple(features.tolist()), tuple(paper.tolist()))
+
+
+def watched(world: World, plan: Callable[[Offer], Planner]) -> tuple[Note, ...]:
+    """Return the notes of the first few texts of a world whose devices all work as planned."""
+    texts: list[list[Note]] = []
+
+    def _load(_: str, offer: Offer) -> WindowPolicy:
+        texts.append([])
+        return Watcher(offer, plan(offer), texts[-1])
+
+    simulate(world.scenario("optimal"), load=_load)
+    return tuple(note for notes in texts[:WATCHED_TEXTS] for note in notes)
+
+
+def moments(worlds: Sequence[Labelled], weights: Path | None, jobs: int, each: Callable[[], None]) -> list[Moments]:
+    """Return what devices knew in labelled worlds, by as many processes.
+
+    Where there are no ``weights`` yet, devices worked in the best way and in another; else as the network says: what it
+    brings about it is to know.
+    """
+    found = []
+    for one in spread(partial(_watch, weights=weights), worlds, jobs):
+        found.append(one)
+        each()
+    return found
+
+
+def _watch(one: Labelled, weights: Path | None) -> Moments:
+    planners: tuple[Callable[[Offer], Planner], ...]
+    if weights is None:
+        other = int(np.random.default_rng(one.number).choice(list(one.rates)))
+        planners = (_fixed(one.best), _fixed(other))
+    else:
+        planners = (partial(Learned, trained(weights)),)
+    return Moments(one, tuple(note for plan in planners for note in watched(one.world, plan)))
+
+
+def _fixed(way: int) -> Callable[[Offer], Planner]:
+    return lambda _: Fixed(WAYS[way])
