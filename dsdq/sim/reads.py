@@ -16,15 +16,16 @@ FAR_MS = 5.0
 class Feed:
     """One device's reads, one after the other: the answers that the latest brings leave together."""
 
-    __slots__ = ("_departs_ms", "_latency_ms", "_link", "_returns_ms")
+    __slots__ = ("_beside_ms", "_departs_ms", "_link", "_returns_ms", "_trip_ms")
 
     def __init__(self, link: Link, broker: Broker) -> None:
-        self._link, self._latency_ms = link, broker.latency_ms
+        self._link, self._beside_ms = link, link.jitter_ms + 2 * broker.latency_ms
+        self._trip_ms = None if link.trace else link.rtt_ms + self._beside_ms
         self._departs_ms, self._returns_ms = -1.0, 0.0
 
     def departs_ms(self, now_ms: float, *, ahead: bool) -> float:
         """Return when an answer leaves that is appended now; ``ahead`` if it is one that is read ahead on far links."""
-        trip_ms = rtt_ms(self._link, now_ms) + self._link.jitter_ms + 2 * self._latency_ms
+        trip_ms = rtt_ms(self._link, now_ms) + self._beside_ms if self._trip_ms is None else self._trip_ms
         if now_ms > self._departs_ms:
             self._departs_ms = max(now_ms, self._returns_ms)
             self._returns_ms = self._departs_ms + trip_ms

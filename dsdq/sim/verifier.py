@@ -10,7 +10,7 @@ from dsdq.policies.batching import ORDERS, Residency, StepBudget, Tenure, fill
 from dsdq.policies.fairness import FairShare
 from dsdq.policies.paging import BLOCK, Paging
 from dsdq.policies.places import Places
-from dsdq.policies.steering import OwnDraft, Steering
+from dsdq.policies.steering import NO_DRAFTS, OwnDraft, Steering
 from dsdq.sim.costs import StepTimes
 from dsdq.sim.held import Held, Round
 from dsdq.sim.kernel import Kernel
@@ -47,6 +47,8 @@ class Verifier:
         self._fair = FairShare(within=ORDERS[scenario.batching.order], prefill_tokens=figures.prefill_tokens)
         self._fair.weights = {name: tenant.weight for name, tenant in scenario.tenants.items()}
         self._shared = len(scenario.tenants) > 1
+        # A tenant that has nobody beside it has its works in that order, whatever it got so far.
+        self._order = self._fair.order if self._shared else ORDERS[scenario.batching.order]
         self._steering = Steering(figures.step_tokens, brief=False)
         self._steers, self._lingers = scenario.window.steered, scenario.batching.lingers
         self._agreed, self._drafts = scenario.window.max_window, figures.draft is not None
@@ -176,7 +178,7 @@ class Verifier:
         rounds = {held.key: self._round(held, asking) for held in asks}
         works = [held.work(rounds.get(key)) for key, held in ready.items()]
         room = Residency(self._paging, self._used_s, self._tenure, now_s)
-        shares = fill(self._fair.order(works), self._budget, room)
+        shares = fill(self._order(works), self._budget, room)
         self._record.evictions += len(room.evicted)
         rows = [(ready[one.session], one.prefill, rounds[one.session] if one.verify else None) for one in shares]
         if not rows:
@@ -270,11 +272,12 @@ class Verifier:
 
     def _learn(self, step: Step, rows: int) -> None:
         """Take in what a step took, and let each tenant's account have its part."""
-        self._steering.take_in(len(step.rows), step.positions, step.took_ms, self._idle_ms, step.drafts)
+        drafts = step.drafts if step.own else NO_DRAFTS
+        self._steering.take_in(len(step.rows), step.positions, step.took_ms, self._idle_ms, drafts)
         self._idle_ms = 0.0
         self.row_ms += (RECENT if self.row_ms else 1.0) * (step.took_ms / rows - self.row_ms)
         if self._shared:
             tenants = {held.key: held.tenant for held, _, _ in step.rows}
-            for session, took_ms in self._steering.parts_ms(step.positions_of(), step.took_ms, step.drafts).items():
+            for session, took_ms in self._steering.parts_ms(step.positions_of(), step.took_ms, drafts).items():
                 self._fair.charge(tenants[session], took_ms)
             self._fair.prices = self._steering.prices(len(step.rows))

@@ -64,8 +64,7 @@ class Sessions:
         self.commits = Commits(store, inbox, self._lose, spending.ended)
         self.astray: asyncio.Queue[tuple[Place, Sequence[Entry]]] = asyncio.Queue()
         self.unowned: list[Entry] = []
-        self._store = store
-        self._inbox = inbox
+        self._store, self._inbox = store, inbox
         self._planner = planner
         self._offer = offer
         self._tokenizer = tokenizer
