@@ -87,14 +87,13 @@ class ByPlace:
 
 
 def drawn(acceptance: Acceptance, length: int, luck: np.random.Generator) -> Guesses:
-    """Return the guesses of a text of ``length`` tokens, by luck."""
-    places = length + MARGIN
+    """Return the guesses of a text of ``length`` tokens, by luck: a longer one's begin as a shorter one's do."""
+    places, mean = length + MARGIN, acceptance.mean
+    if acceptance.between:
+        mean = min(max(_beta(acceptance, luck), _LOWEST), _HIGHEST)
     draws = luck.random(places)
     if acceptance.by_place is not None:
         return ByPlace(draws.tolist(), acceptance.by_place)
-    mean = acceptance.mean
-    if acceptance.between:
-        mean = min(max(_beta(acceptance, luck), _LOWEST), _HIGHEST)
     chances: Floats = np.full(places, mean)
     if acceptance.telling:
         chances += acceptance.telling * min(mean, 1 - mean) * (2 * luck.random(places) - 1)

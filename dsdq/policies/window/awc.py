@@ -1,16 +1,17 @@
-"""``awc``: a small network, trained by the simulator, foretells how fast each way to work would be.
+"""``awc``: a small network, trained by the simulator, corrects what formulas foretell of each way to work.
 
 Of DSD's controller (arXiv 2511.21669) it keeps the network (a residual MLP of two blocks, smooth activation, L1 loss)
 and that it is trained on simulated scenarios. What differs:
 
 - It foretells the rate of every window, every depth and every mode, not one window: so it knows what a change would
   gain, and knows of windows in flight and of streams. The paper's clamp at 12 is 32 here.
+- The formulas of :mod:`dsdq.policies.window.rates`, which are ``optimal``'s, are there to begin with. They know of one
+  session only; what else a way comes to when all devices of a busy verifier take it, the network has learned.
 - It sees what :mod:`dsdq.policies.window.estimates` knows, in place of smoothed values: acceptance behind a right and
   behind a wrong guess, draft time, network, queue, passes, and how many sessions share them.
 - It begins with a stream. What it does not see later it tries (:mod:`dsdq.policies.window.exploring`).
 
-``awc:paper`` is the paper's own (:mod:`dsdq.policies.window.awc_paper`). Against ``optimal``, whose formulas know of
-one session only, it has been taught what a way comes to when all devices of a busy verifier take it.
+``awc:paper`` is the paper's own (:mod:`dsdq.policies.window.awc_paper`).
 """
 
 from __future__ import annotations
@@ -19,25 +20,27 @@ import math
 from bisect import bisect_right
 from pathlib import Path
 
+from dsdq.policies.window.every import Every
 from dsdq.policies.window.exploring import Explorer, View, stream
 from dsdq.policies.window.network import Network
 from dsdq.policies.window.planner import Plan
 from dsdq.policies.window.protocol import Choice, Mode, Offer
 from dsdq.policies.window.ways import (
     ALONE,
+    BASIS,
+    CORRECTIONS,
     DEPTHS,
     DRAFTED,
     FEATURES,
     OWN,
     OWN_WINDOWS,
-    WAYS,
     WINDOWS,
     alone_ms,
     seen,
 )
 
 WEIGHTS = Path(__file__).with_name("awc.safetensors")
-_FIRST_WINDOW, _FIRST_OWN_WINDOW = 8, 4
+_FIRST_WINDOW, _FIRST_OWN_WINDOWS = 8, (2, 6)
 _FIRST_TOKENS = 16
 
 
@@ -47,17 +50,19 @@ def trained(path: Path = WEIGHTS) -> Network:
     Raises:
         ConfigError: there is none, or it is none of these.
     """
-    return Network.load(path, len(FEATURES), len(WAYS))
+    return Network.load(path, len(FEATURES), len(CORRECTIONS))
 
 
 def beginning(offer: Offer) -> list[Choice]:
     """Return what to begin with: a stream, of the verifier's drafter if it has one.
 
     A stream takes one round trip however far the verifier is, shows how far that is and what passes take, and the
-    device's guesses along with it show what its drafter is worth.
+    device's guesses along with it show what its drafter is worth. Two windows in turn tell apart what a pass takes and
+    what a token of the verifier's drafter does.
     """
     if Mode.COLOCATED in offer.modes:
-        return [Choice(min(_FIRST_OWN_WINDOW, offer.max_window), 1, Mode.COLOCATED, _FIRST_TOKENS)]
+        windows = dict.fromkeys(min(window, offer.max_window) for window in _FIRST_OWN_WINDOWS)
+        return [Choice(window, 1, Mode.COLOCATED, _FIRST_TOKENS) for window in windows]
     if Mode.TARGET_ONLY in offer.modes:
         return [Choice(0, 1, Mode.TARGET_ONLY, _FIRST_TOKENS)]
     return [Choice(min(_FIRST_WINDOW, offer.max_window))]
@@ -67,38 +72,31 @@ class Awc(Explorer):
     """See the module."""
 
     def __init__(self, network: Network, offer: Offer) -> None:
-        planner = Learned(network, offer)
-        super().__init__(offer, planner, planner, beginning(offer))
+        super().__init__(offer, Learned(network, offer), Learned(network, offer), beginning(offer))
 
 
 class Learned:
-    """Rates by a network."""
+    """Rates by the formulas, corrected by a network."""
 
     def __init__(self, network: Network, offer: Offer) -> None:
-        self._network = network
+        self._network, self._formulas = network, Every()
         self._depths = min(offer.max_depth, len(DEPTHS))
         self._own = bisect_right(OWN_WINDOWS, offer.max_window)
 
     def plans(self, view: View) -> dict[Mode, Plan]:
         """Return the best way to work in each mode."""
-        unit_ms = alone_ms(view)
-        gains = self._network.predict(seen(view, unit_ms))
+        logs = self._formulas.logs(view) + BASIS @ self._network.predict(seen(view, alone_ms(view)))
         plans = {}
         if Mode.SPECULATE in view.modes:
-            drafting = gains[:DRAFTED].reshape(len(WINDOWS), len(DEPTHS))
+            drafting = logs[:DRAFTED].reshape(len(WINDOWS), len(DEPTHS))
             offered = drafting[: bisect_right(WINDOWS, view.widest), : self._depths]
             window, depth = divmod(int(offered.argmax()), self._depths)
             choice = Choice(WINDOWS[window], DEPTHS[depth])
-            plans[Mode.SPECULATE] = Plan(choice, _rate(offered[window, depth], unit_ms))
+            plans[Mode.SPECULATE] = Plan(choice, math.exp(offered[window, depth]))
         if Mode.TARGET_ONLY in view.modes:
-            plans[Mode.TARGET_ONLY] = stream(Mode.TARGET_ONLY, 0, _rate(gains[ALONE], unit_ms), view.speeds)
+            plans[Mode.TARGET_ONLY] = stream(Mode.TARGET_ONLY, 0, math.exp(logs[ALONE]), view.speeds)
         if Mode.COLOCATED in view.modes and view.known.seen[Mode.COLOCATED]:
-            own = gains[OWN : OWN + self._own]
+            own = logs[OWN : OWN + self._own]
             best = int(own.argmax())
-            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, OWN_WINDOWS[best], _rate(own[best], unit_ms), view.speeds)
+            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, OWN_WINDOWS[best], math.exp(own[best]), view.speeds)
         return plans
-
-
-def _rate(gain: float, unit_ms: float) -> float:
-    """Return tokens per second."""
-    return 1000 / unit_ms * math.exp(gain)

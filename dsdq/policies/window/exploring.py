@@ -158,6 +158,8 @@ class Explorer:
 
     def _proves_best(self, seen: Observation) -> bool:
         """End the trial of a stream that is the best by now, so that its grant is renewed in time."""
+        if self._untried[1:]:
+            return False
         trial, plans = self._trial, self.plans()
         if trial is None or seen.mode is not trial.choice.mode or seen.mode not in _STREAMS or seen.mode not in plans:
             return False
@@ -171,9 +173,10 @@ class Explorer:
 
         A grant that ends sooner would only make the stream pause before what it showed is made use of.
         """
-        if choice.mode is not Mode.COLOCATED or not self._known.draft_ms.count:
+        known = self._known
+        if choice.mode is not Mode.COLOCATED or known.seen[Mode.COLOCATED] or not known.draft_ms.count:
             return choice
-        speeds, windows = self._known.own_speeds(), self._own_windows
+        speeds, windows = known.own_speeds(), self._own_windows
         found = rates.colocated_rates(speeds, speeds.acceptance, 0.0, windows, speeds.first)
         best = int(found.argmax())
         lasting = int(_ROUND_TRIPS * float(found[best]) * speeds.network_ms / 1000)
@@ -212,7 +215,9 @@ class Explorer:
 
     def _try(self, choice: Choice, rounds: int = _TRIAL_ROUNDS) -> None:
         asked = rounds if choice.mode is Mode.SPECULATE else 1
-        self._trial = _Trial(choice, asked, choice.budget, self._now_ms)
+        # Of a stream that another one is to follow, a verdict says enough: their grants join without a pause.
+        unread = 1 if self._untried[1:] else choice.budget
+        self._trial = _Trial(choice, asked, unread, self._now_ms)
 
 
 def _trial_of(plan: Plan) -> Choice:

@@ -1,8 +1,9 @@
 """What AWC's network is asked about, and what it sees of the world: the same for training and for devices. Pure.
 
-It foretells, for each way to work, the logarithm of how many times faster than the target alone it is. All times that
-it sees are shares of the time that the target alone takes for a token, so that what holds for one machine holds for a
-slower one.
+It foretells by what factors ways to work are faster or slower than the formulas of :mod:`dsdq.policies.window.rates`
+say: a few logarithms, of which :data:`BASIS` makes one for each way, so that ways that were seldom simulated follow
+those beside them. All times that it sees are shares of the time that the target alone takes for a token, so that what
+holds for one machine holds for a slower one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,23 @@ WAYS = (
     Choice(0, 1, Mode.TARGET_ONLY),
     *(Choice(window, 1, Mode.COLOCATED) for window in OWN_WINDOWS),
 )
-"""The network's outputs, in their order: ``DRAFTED`` of the device, ``ALONE``, and from ``OWN`` on the verifier's."""
+"""All ways, in their order: ``DRAFTED`` of the device, ``ALONE``, and from ``OWN`` on the verifier's."""
+
+CORRECTIONS = (
+    "drafting",
+    "drafting, by window",
+    "drafting, by its square",
+    "in flight",
+    "in flight, by window",
+    "in flight, by depth",
+    "alone",
+    "own",
+    "own, by window",
+    "own, by its square",
+)
+"""The network's outputs."""
+
+_MIDDLE_WINDOW = 6
 
 FEATURES = (
     "run",  # -log(1 - α): of the device's drafter
@@ -107,3 +124,19 @@ def _own(speeds: rates.Speeds, server: tuple[float, float], unit_ms: float) -> t
 
 def _run(share: float) -> float:
     return -math.log(1 - min(share, 0.99))
+
+
+def _corrections(way: Choice) -> tuple[float, ...]:
+    """Return how much of each correction a way takes."""
+    if way.mode is Mode.TARGET_ONLY:
+        return *(0.0,) * 6, 1.0, *(0.0,) * 3
+    wide = math.log(way.window / _MIDDLE_WINDOW)
+    by_window = (1.0, wide, wide**2)
+    if way.mode is Mode.COLOCATED:
+        return *(0.0,) * 7, *by_window
+    deep = (1.0, wide, way.depth - 2.0) if way.depth > 1 else (0.0,) * 3
+    return *by_window, *deep, *(0.0,) * 4
+
+
+BASIS: Floats = np.asarray([_corrections(way) for way in WAYS], dtype=np.float32)
+"""How much of each correction each way takes, ``[ways, corrections]``."""

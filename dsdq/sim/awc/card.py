@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dsdq.policies.window.ways import FEATURES, WAYS
+from dsdq.policies.window.ways import CORRECTIONS, FEATURES, WAYS
 
 _VERSIONS = ("dsdq", "numpy", "torch", "safetensors")
 
@@ -22,12 +22,13 @@ def card(
     Args:
         files: weights, by the policy that they are for.
         recipe: what was asked for: the numbers of worlds, seeds, sizes and courses.
-        losses: of each stage of training, in the beginning and at the end.
+        losses: of training, in the beginning and at the end.
         gaps: what evaluation came to.
     """
     return {
         "policies": {name: described(path) for name, path in files.items()},
         "features": list(FEATURES),
+        "corrections": list(CORRECTIONS),
         "ways": len(WAYS),
         "recipe": dict(recipe),
         "losses": dict(losses),

@@ -23,7 +23,7 @@ from dsdq.sim.runners import spread
 
 OURS, PAPERS = "awc", "awc:paper"
 SINGLE_TOKENS, FLEET_TOKENS, LEAST_TOKENS = 800, 1600, 128
-_NEARLY_BEST = 3
+_NEARLY_BEST = 4
 POLICIES = (OURS, PAPERS, "optimal", "static:4")
 """No ``threshold``: these worlds' drafters tell nothing of how sure they are."""
 
@@ -74,7 +74,8 @@ Gaps = dict[str, dict[str, dict[str, float]]]
 def summary(held_out: Sequence[Labelled], found: Sequence[Mapping[str, float]]) -> Gaps:
     """Return each policy's gap to the oracle, over all worlds, those of one session, and those of several.
 
-    A gap is 1 less the share, and 0 where a policy did better than the oracle: its mean, median and 95th percentile;
+    A gap is 1 less the share: its mean, median and 95th percentile, and the mean when it counts as 0 where a policy did
+    better than the oracle (``clipped``);
     ``beats_optimal`` is the mean of what a policy's rate is more than ``optimal``'s in the same world.
     """
     several = np.asarray([one.world.sessions > 1 for one in held_out])
@@ -87,9 +88,10 @@ def summary(held_out: Sequence[Labelled], found: Sequence[Mapping[str, float]]) 
 
 def _gaps(found: Sequence[Mapping[str, float]], policy: str, group: np.ndarray) -> dict[str, float]:
     ours, theirs = (np.asarray([one[name] for one in found])[group] for name in (policy, "optimal"))
-    gaps = np.maximum(1 - ours, 0.0)
+    gaps = 1 - ours
     return {
         "mean": float(gaps.mean()),
+        "clipped": float(np.maximum(gaps, 0.0).mean()),
         "median": float(np.median(gaps)),
         "p95": float(np.percentile(gaps, 95)),
         "beats_optimal": float((ours / theirs).mean() - 1),

@@ -29,7 +29,7 @@ _CLIMBS = 3
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A world, the the tokens per second of ways in it, by their place among :data:`WAYS`."""
+    """A world, and each way's :func:`flow` in it, by its place among :data:`WAYS`."""
 
     number: int
     world: World
@@ -62,6 +62,15 @@ def pace(record: Record) -> float:
     return 1000 * sum(one.committed for one in record.requests) / took_ms if took_ms else 0.0
 
 
+def flow(record: Record) -> float:
+    """Return a session's committed tokens per second behind its first verdict: what a way comes to once it is taken."""
+    longer = [one for one in record.requests if one.rounds > 1]
+    if not longer:
+        return pace(record)
+    took_ms = sum(one.ended_ms - one.first_ms for one in longer)
+    return 1000 * sum(one.committed * (1 - 1 / one.rounds) for one in longer) / took_ms
+
+
 def spec(way: Choice) -> str:
     """Return the policy that always works in some way."""
     match way.mode:
@@ -92,7 +101,7 @@ def sweep(world: World, luck: np.random.Generator) -> dict[int, float]:
 
 
 def _measure(world: World, way: int) -> float:
-    return pace(simulate(world.scenario(spec(WAYS[way]))))
+    return flow(simulate(world.scenario(spec(WAYS[way]))))
 
 
 def _candidates(world: World, luck: np.random.Generator) -> list[int]:

@@ -8,20 +8,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from dsdq.policies.window.ways import WAYS
+from dsdq.policies.window.ways import BASIS, CORRECTIONS
 from dsdq.sim.awc.card import card
 from dsdq.sim.awc.evaluate import OURS, PAPERS, Gaps, shares, summary
 from dsdq.sim.awc.labels import Labelled, labelled
-from dsdq.sim.awc.lessons import calculated, papers, simulated
-from dsdq.sim.awc.training import Course, train, untrained
+from dsdq.sim.awc.lessons import papers, simulated
+from dsdq.sim.awc.training import Course, rate_loss, train, untrained, window_loss
 from dsdq.sim.awc.watching import Moments, moments
 
 Say = Callable[[str], None]
 
-_FORMULAS, _WORLDS, _PAPER = Course(50, 3e-3), Course(25, 1e-3), Course(40, 2e-3)
+_OURS, _PAPERS = Course(40, 2e-3), Course(40, 2e-3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,30 +32,24 @@ class Recipe:
     Attributes:
         scenarios: simulated worlds, a part of which is ``held_out`` and only evaluated on.
         seed: of worlds, weights and order.
-        calculated: worlds of which the formulas tell.
         width: of the network.
-        first: the course on what the formulas tell.
-        second: that on both, behind it.
-        paper: that of the paper's network.
+        ours: the course of ``awc``'s network.
+        paper: that of the paper's.
     """
 
     scenarios: int = 2000
     seed: int = 1
     held_out: float = 0.15
-    calculated: int = 30_000
     width: int = 64
-    first: Course = _FORMULAS
-    second: Course = _WORLDS
-    paper: Course = _PAPER
+    ours: Course = _OURS
+    paper: Course = _PAPERS
 
     def quick(self) -> Recipe:
         """Return one that is done in a minute, to see that all works: its weights are of no use."""
         return replace(
             self,
             scenarios=min(self.scenarios, 24),
-            calculated=600,
-            first=Course(10, 3e-3),
-            second=Course(5, 1e-3),
+            ours=Course(10, 2e-3),
             paper=Course(10, 2e-3),
         )
 
@@ -74,9 +69,9 @@ def make(recipe: Recipe, out: Path, labels: Path, jobs: int, say: Say) -> dict[s
     begin = round(len(worlds) * (1 - recipe.held_out))
     taught, kept_apart = ([one for one in part if one.lived_in] for part in (worlds[:begin], worlds[begin:]))
     files = {OURS: out, PAPERS: out.with_name(f"{out.stem}-paper.safetensors")}
-    watched = moments(taught, None, jobs, _counting(len(taught), "worlds watched", say))
+    watched = moments(taught, jobs, _counting(len(taught), "worlds watched", say))
     losses = {
-        OURS: _ours(recipe, watched, jobs, files[OURS], say),
+        OURS: _ours(recipe, watched, files[OURS], say),
         PAPERS: _papers(recipe, watched, files[PAPERS], say),
     }
     gaps = evaluate(kept_apart, files[OURS], files[PAPERS], jobs, say)
@@ -95,26 +90,19 @@ def evaluate(held_out: Sequence[Labelled], weights: Path, paper: Path, jobs: int
     return summary(held_out, found)
 
 
-def _ours(recipe: Recipe, taught: Sequence[Moments], jobs: int, out: Path, say: Say) -> dict[str, list[float]]:
-    """Write the network that has learned from formulas, then from worlds, then from what itself came to know there."""
-    formulas, worlds = calculated(recipe.seed, recipe.calculated), simulated(taught)
-    network = untrained(formulas + worlds, recipe.width, len(WAYS), recipe.seed)
-    losses = {"formulas": _ends(train(network, formulas, recipe.first, recipe.seed))}
-    say(f"awc: loss {_arrow(losses['formulas'])} on {len(formulas)} worlds of formulas")
-    for name in ("simulated", "own moments"):
-        losses[name] = _ends(train(network, worlds + formulas.part(len(worlds)), recipe.second, recipe.seed))
-        say(f"awc: loss {_arrow(losses[name])} on {len(worlds)} moments of {len(taught)} simulated worlds")
-        save_file(network.weights(), out)
-        if name == "simulated":
-            counting = _counting(len(taught), "worlds watched again", say)
-            worlds += simulated(moments([one.world for one in taught], out, jobs, counting))
-    return losses
+def _ours(recipe: Recipe, taught: Sequence[Moments], out: Path, say: Say) -> dict[str, list[float]]:
+    lessons = simulated(taught)
+    network = untrained(lessons, recipe.width, len(CORRECTIONS), recipe.seed)
+    losses = _ends(train(network, lessons, BASIS, recipe.ours, recipe.seed, rate_loss))
+    say(f"awc: loss {_arrow(losses)} on {len(lessons)} moments of {len(taught)} worlds")
+    save_file(network.weights(), out)
+    return {"rates": losses}
 
 
 def _papers(recipe: Recipe, taught: Sequence[Moments], out: Path, say: Say) -> dict[str, list[float]]:
     lessons = papers(taught)
     network = untrained(lessons, recipe.width, 1, recipe.seed)
-    losses = _ends(train(network, lessons, recipe.paper, recipe.seed, windows=True))
+    losses = _ends(train(network, lessons, np.ones((1, 1), np.float32), recipe.paper, recipe.seed, window_loss))
     say(f"awc:paper: loss {_arrow(losses)} tokens")
     save_file(network.weights(), out)
     return {"windows": losses}

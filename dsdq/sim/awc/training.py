@@ -1,14 +1,14 @@
-"""Training of AWC's networks, in torch: first on what the formulas say of random speeds, then on simulated worlds.
+"""Training of AWC's networks, in torch.
 
-The formulas teach what is known of one session at any speeds for next to nothing; the simulation corrects them where
-they do not hold (load, steering, jitter, what a device cannot know). Loss: L1, as in the paper (arXiv 2511.21669), of
-the logarithm of each way's rate, near-best ways counting most, and what is lost by taking the way that seems best.
-AdamW; the learning rate falls as half a cosine does.
+What ``awc``'s says at first is nothing: so it begins as the formulas, which hold for one session, and learns where they
+do not (load, steering, jitter, what a device cannot know). Loss: L1, as in the paper (arXiv 2511.21669), of the
+logarithm of each way's rate, near-best ways counting most, and what is lost by taking the way that seems best. AdamW;
+the learning rate falls as half a cosine does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,9 @@ SHARP = 0.02
 """Ways whose foretold gains differ by so little are taken about as often."""
 BATCH = 512
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of what is said ``[n, ways]`` and what is true."""
+
 
 @dataclass(frozen=True, slots=True)
 class Course:
@@ -37,6 +40,7 @@ class Mlp(nn.Module):
     """The network of :mod:`dsdq.policies.window.network`, to be trained."""
 
     def __init__(self, lessons: Lessons, width: int, outputs: int) -> None:
+        """Take mean and scale of the features from the lessons."""
         super().__init__()
         inputs = lessons.features.shape[1]
         self.mean = nn.Buffer(torch.from_numpy(lessons.features.mean(axis=0)))
@@ -64,10 +68,10 @@ class Mlp(nn.Module):
         }
 
 
-def gain_loss(said: Tensor, gains: Tensor) -> Tensor:
-    """Return the mean loss of foretold gains against those that are known."""
-    known = ~gains.isnan()
-    truth = gains.nan_to_num(0.0)
+def rate_loss(said: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean loss of foretold logarithms of rates against those that are known."""
+    known = ~truth.isnan()
+    truth = truth.nan_to_num(0.0)
     short = truth.masked_fill(~known, -torch.inf).amax(dim=1, keepdim=True) - truth
     weight = torch.exp(-NEAR * short) * known
     off = ((said - truth).abs() * weight).sum(dim=1) / weight.sum(dim=1)
@@ -81,10 +85,10 @@ def window_loss(said: Tensor, windows: Tensor) -> Tensor:
     return (said - windows).abs().mean()
 
 
-def train(network: Mlp, lessons: Lessons, course: Course, seed: int, *, windows: bool = False) -> Iterator[float]:
-    """Train a network, and give each epoch's mean loss; of the window if it foretells ``windows``, else of gains."""
-    loss_of = window_loss if windows else gain_loss
-    features, gains = torch.from_numpy(lessons.features), torch.from_numpy(lessons.gains)
+def train(network: Mlp, lessons: Lessons, basis: Floats, course: Course, seed: int, loss_of: Loss) -> Iterator[float]:
+    """Train a network, and give each epoch's mean loss: of the formulas, corrected by ``basis`` times what it says."""
+    features, formulas, truth = (torch.from_numpy(one) for one in (lessons.features, lessons.formulas, lessons.truth))
+    spread = torch.from_numpy(basis.T.copy())
     luck = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=course.rate, weight_decay=1e-3)
     steps = course.epochs * -(-len(features) // BATCH)
@@ -93,7 +97,7 @@ def train(network: Mlp, lessons: Lessons, course: Course, seed: int, *, windows:
         total = 0.0
         for places in torch.split(torch.randperm(len(features), generator=luck), BATCH):
             optimizer.zero_grad()
-            loss = loss_of(network(features[places]), gains[places])
+            loss = loss_of(formulas[places] + network(features[places]) @ spread, truth[places])
             loss.backward()  # type: ignore[no-untyped-call] # torch has it so
             optimizer.step()
             schedule.step()
@@ -102,6 +106,9 @@ def train(network: Mlp, lessons: Lessons, course: Course, seed: int, *, windows:
 
 
 def untrained(lessons: Lessons, width: int, outputs: int, seed: int) -> Mlp:
-    """Return a network with random weights; it takes mean and scale of its features from the lessons."""
+    """Return a network with random weights that says nothing yet."""
     torch.manual_seed(seed)
-    return Mlp(lessons, width, outputs)
+    network = Mlp(lessons, width, outputs)
+    nn.init.zeros_(network.out.weight)
+    nn.init.zeros_(network.out.bias)
+    return network

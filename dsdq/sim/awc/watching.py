@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from dsdq.policies.window import Choice, Mode, Observation, Offer, WindowPolicy
-from dsdq.policies.window.awc import Learned, beginning, trained
+from dsdq.policies.window.awc import beginning
 from dsdq.policies.window.awc_paper import Smoothed
+from dsdq.policies.window.every import Every
 from dsdq.policies.window.exploring import Explorer, Planner, View
+from dsdq.policies.window.optimal import Formulas
 from dsdq.policies.window.planner import Plan
 from dsdq.policies.window.ways import WAYS, alone_ms, seen
 from dsdq.sim.awc.labels import Labelled
@@ -27,10 +27,13 @@ _BUDGET = 256
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a device knew after a verdict: ``awc``'s features ``[14]`` and their unit, ``awc:paper``'s ``[5]``."""
+    """What a device knew after a verdict: ``awc``'s features ``[14]``, ``awc:paper``'s ``[5]``.
 
-    unit_ms: float
+    ``formulas`` are the logarithms of what they made of it, for each way.
+    """
+
     features: tuple[float, ...]
+    formulas: tuple[float, ...]
     paper: tuple[float, ...]
 
 
@@ -71,9 +74,8 @@ class Watcher(Explorer):
     def _note(self) -> Note:
         known = self._known
         view = View(self._offer.modes, known, known.speeds(), known.server_acceptance.parts(), self._widest)
-        unit_ms = alone_ms(view)
-        features, paper = seen(view, unit_ms), self._smoothed.features(float(self.choose().window))
-        return Note(unit_ms, tuple(features.tolist()), tuple(paper.tolist()))
+        features, paper = seen(view, alone_ms(view)), self._smoothed.features(float(self.choose().window))
+        return Note(tuple(features.tolist()), tuple(Every().logs(view).tolist()), tuple(paper.tolist()))
 
 
 def watched(world: World, plan: Callable[[Offer], Planner]) -> tuple[Note, ...]:
@@ -88,26 +90,22 @@ def watched(world: World, plan: Callable[[Offer], Planner]) -> tuple[Note, ...]:
     return tuple(note for notes in texts[:WATCHED_TEXTS] for note in notes)
 
 
-def moments(worlds: Sequence[Labelled], weights: Path | None, jobs: int, each: Callable[[], None]) -> list[Moments]:
+def moments(worlds: Sequence[Labelled], jobs: int, each: Callable[[], None]) -> list[Moments]:
     """Return what devices knew in labelled worlds, by as many processes.
 
-    Where there are no ``weights`` yet, devices worked in the best way and in another; else as the network says: what it
-    brings about it is to know.
+    They work in the best way, in another, and as the formulas say: what these bring about, a network that corrects them
+    is to know.
     """
     found = []
-    for one in spread(partial(_watch, weights=weights), worlds, jobs):
+    for one in spread(_watch, worlds, jobs):
         found.append(one)
         each()
     return found
 
 
-def _watch(one: Labelled, weights: Path | None) -> Moments:
-    planners: tuple[Callable[[Offer], Planner], ...]
-    if weights is None:
-        other = int(np.random.default_rng(one.number).choice(list(one.rates)))
-        planners = (_fixed(one.best), _fixed(other))
-    else:
-        planners = (partial(Learned, trained(weights)),)
+def _watch(one: Labelled) -> Moments:
+    other = int(np.random.default_rng(one.number).choice(list(one.rates)))
+    planners: tuple[Callable[[Offer], Planner], ...] = (_fixed(one.best), _fixed(other), Formulas)
     return Moments(one, tuple(note for plan in planners for note in watched(one.world, plan)))
 
 

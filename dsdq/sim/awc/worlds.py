@@ -22,7 +22,7 @@ from dsdq.sim.scenario.model import (
 )
 
 MAX_WINDOW, MAX_DEPTH = 32, 4
-SINGLE_TOKENS, FLEET_TOKENS = 320, 800
+SINGLE_TOKENS, FLEET_TOKENS = 320, 1200
 _SINGLE = 0.6
 _OWN_DRAFT = 0.5
 _STEERED = 0.75
@@ -117,7 +117,7 @@ def draw(luck: np.random.Generator) -> World:
     return World(
         seed=int(luck.integers(1 << 40)),
         sessions=sessions,
-        tokens=SINGLE_TOKENS if sessions == 1 else max(32, min(160, FLEET_TOKENS // sessions)),
+        tokens=SINGLE_TOKENS if sessions == 1 else max(64, min(160, FLEET_TOKENS // sessions)),
         acceptance=acceptance,
         between=luck.uniform(0, 0.15) * (luck.random() < 0.5),
         first=first,
