@@ -29,14 +29,8 @@ class Every:
         self._logs, self._slopes = np.zeros(0), np.zeros(0)
 
     def logs(self, view: View) -> Floats:
-        """Return the logarithms of tokens per second ``[ways]``; 0 for the verifier's drafter while it is unknown."""
-        known, found = view.known, np.zeros(len(WAYS))
-        found[:DRAFTED] = self._drafting(view.speeds)
-        found[ALONE] = np.log(rates.target_only_rate(known.alone_speeds()))
-        if known.seen[Mode.COLOCATED]:
-            acceptance, first = view.server
-            found[OWN:] = np.log(rates.colocated_rates(known.own_speeds(), acceptance, 0.0, _OWN_WINDOWS, first))
-        return found
+        """Return what :func:`searched` does, or nearly."""
+        return _beside(view, self._drafting(view.speeds))
 
     def _drafting(self, speeds: rates.Speeds) -> Floats:
         values = np.asarray(speeds.values())
@@ -46,11 +40,27 @@ class Every:
                 near: Floats = self._logs + self._slopes @ moved
                 return near
         self._values = values
-        self._logs, self._slopes = _searched(speeds)
+        self._logs, self._slopes = _with_slopes(speeds)
         return self._logs
 
 
-def _searched(speeds: rates.Speeds) -> tuple[Floats, Floats]:
+def searched(view: View) -> Floats:
+    """Return the logarithms of tokens per second ``[ways]``; 0 for the verifier's drafter while it is unknown."""
+    return _beside(view, np.log(drafting_rates([view.speeds]))[0])
+
+
+def _beside(view: View, drafting: Floats) -> Floats:
+    """Return what is said of drafting, and what of streams."""
+    known, found = view.known, np.zeros(len(WAYS))
+    found[:DRAFTED] = drafting
+    found[ALONE] = np.log(rates.target_only_rate(known.alone_speeds()))
+    if known.seen[Mode.COLOCATED]:
+        acceptance, first = view.server
+        found[OWN:] = np.log(rates.colocated_rates(known.own_speeds(), acceptance, 0.0, _OWN_WINDOWS, first))
+    return found
+
+
+def _with_slopes(speeds: rates.Speeds) -> tuple[Floats, Floats]:
     """Return the logarithms of the rates of all drafted ways ``[DRAFTED]``, and their derivatives by each speed."""
     *_, first = values = speeds.values()
     round_ms = speeds.network_ms + speeds.queue_ms + speeds.step_ms + speeds.draft_ms

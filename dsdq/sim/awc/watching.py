@@ -10,7 +10,7 @@ import numpy as np
 from dsdq.policies.window import Choice, Mode, Observation, Offer, WindowPolicy
 from dsdq.policies.window.awc import beginning
 from dsdq.policies.window.awc_paper import Smoothed
-from dsdq.policies.window.every import Every
+from dsdq.policies.window.every import searched
 from dsdq.policies.window.exploring import Explorer, Planner, View
 from dsdq.policies.window.optimal import Formulas
 from dsdq.policies.window.planner import Plan
@@ -75,7 +75,7 @@ class Watcher(Explorer):
         known = self._known
         view = View(self._offer.modes, known, known.speeds(), known.server_acceptance.parts(), self._widest)
         features, paper = seen(view, alone_ms(view)), self._smoothed.features(float(self.choose().window))
-        return Note(tuple(features.tolist()), tuple(Every().logs(view).tolist()), tuple(paper.tolist()))
+        return Note(tuple(features.tolist()), tuple(searched(view).tolist()), tuple(paper.tolist()))
 
 
 def watched(world: World, plan: Callable[[Offer], Planner]) -> tuple[Note, ...]:

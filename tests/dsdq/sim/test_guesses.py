@@ -43,3 +43,11 @@ def test_confidences_tell_the_more_of_a_token_the_more_they_are_said_to() -> Non
 def test_guesses_go_on_a_little_behind_a_texts_end() -> None:
     guesses = drawn(Acceptance(mean=1.0), 10, Streams(1).generator("text"))
     assert guesses.run(0, 1000) == 10 + MARGIN
+
+
+def test_a_longer_text_begins_as_a_shorter_one_does() -> None:
+    """Of texts that differ in acceptance: were it drawn behind the places, it would depend on how many there are."""
+    acceptance = Acceptance(mean=0.6, first=0.4, between=0.15)
+    for number in range(10):
+        short, long = (drawn(acceptance, length, Streams(3).generator("text", number)) for length in (50, 500))
+        assert [short.run(base, 20) for base in range(30)] == [long.run(base, 20) for base in range(30)]

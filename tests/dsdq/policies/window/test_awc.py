@@ -23,19 +23,20 @@ from dsdq.policies.window import (
 )
 from dsdq.policies.window.network import Network, shapes
 from dsdq.policies.window.rates import Speeds
-from dsdq.policies.window.ways import ALONE, DRAFTED, FEATURES, OWN, WAYS, encode
+from dsdq.policies.window.ways import ALONE, BASIS, CORRECTIONS, DRAFTED, FEATURES, OWN, WAYS, encode
 
 ALL = frozenset(Mode)
 OFFER = Offer(max_window=32, max_depth=4, modes=ALL)
 
 
-def says(gains: dict[int, float]) -> Network:
-    """A network that foretells no gain but these, whatever it sees."""
-    weights = {name: np.zeros(shape, np.float32) for name, shape in shapes(len(FEATURES), 4, len(WAYS)).items()}
-    weights["scale"][:], weights["out.bias"][:] = 1, -9
-    for way, gain in gains.items():
-        weights["out.bias"][way] = gain
-    return Network.checked(weights, len(FEATURES), len(WAYS))
+def says(corrections: dict[str, float]) -> Network:
+    """A network that corrects the formulas by these, whatever it sees."""
+    names = len(FEATURES), 4, len(CORRECTIONS)
+    weights = {name: np.zeros(shape, np.float32) for name, shape in shapes(*names).items()}
+    weights["scale"][:] = 1
+    for name, correction in corrections.items():
+        weights["out.bias"][CORRECTIONS.index(name)] = correction
+    return Network.checked(weights, len(FEATURES), len(CORRECTIONS))
 
 
 def streamed(mode: Mode, number: int, **seen: float) -> Observation:
@@ -53,7 +54,7 @@ def after_its_beginning(policy: WindowPolicy, mode: Mode) -> Choice:
 @pytest.mark.parametrize(
     ("modes", "first"),
     [
-        (ALL, Choice(4, 1, Mode.COLOCATED, 16)),
+        (ALL, Choice(2, 1, Mode.COLOCATED, 16)),
         ({Mode.SPECULATE, Mode.TARGET_ONLY}, Choice(0, 1, Mode.TARGET_ONLY, 16)),
         ({Mode.SPECULATE}, Choice(8)),
         ({Mode.TARGET_ONLY}, Choice(0, 1, Mode.TARGET_ONLY, 16)),
@@ -63,19 +64,49 @@ def test_it_begins_with_a_stream_if_one_is_on_offer(modes: frozenset[Mode], firs
     assert awc.Awc(says({}), replace(OFFER, modes=frozenset(modes))).choose() == first
 
 
-@pytest.mark.parametrize("way", [0, DRAFTED - 1, ALONE, OWN, len(WAYS) - 1])
-def test_it_takes_the_way_of_which_most_is_foretold(way: int) -> None:
-    chosen = after_its_beginning(awc.Awc(says({way: 1.0}), OFFER), Mode.COLOCATED)
-    assert (chosen.window, chosen.depth, chosen.mode) == (WAYS[way].window, WAYS[way].depth, WAYS[way].mode)
+def test_it_shows_itself_two_windows_of_the_verifiers_drafter() -> None:
+    policy = awc.Awc(says({"alone": -9, "drafting": -9}), OFFER)
+    windows = [policy.choose().window]
+    policy.observe(streamed(Mode.COLOCATED, 0))
+    windows.append(policy.choose().window)
+    assert windows == [2, 6]
+
+
+@pytest.mark.parametrize(
+    ("correction", "mode"), [("drafting", Mode.SPECULATE), ("alone", Mode.TARGET_ONLY), ("own", Mode.COLOCATED)]
+)
+def test_it_takes_the_way_of_which_most_is_foretold(correction: str, mode: Mode) -> None:
+    assert after_its_beginning(awc.Awc(says({correction: 5.0}), OFFER), Mode.COLOCATED).mode is mode
+
+
+def test_it_takes_the_window_and_the_depth_that_corrections_favour() -> None:
+    drafting = {"drafting": 9.0, "in flight": 5.0}
+    wide = after_its_beginning(awc.Awc(says(drafting | {"drafting, by window": 5.0}), OFFER), Mode.COLOCATED)
+    narrow = after_its_beginning(awc.Awc(says(drafting | {"drafting, by window": -5.0}), OFFER), Mode.COLOCATED)
+    deep = after_its_beginning(awc.Awc(says(drafting | {"in flight, by depth": 5.0}), OFFER), Mode.COLOCATED)
+    assert (wide.window, narrow.window, deep.depth) == (32, 1, 4)
 
 
 def test_it_keeps_to_what_is_on_offer() -> None:
     """Of ways foretold to be better the wider and the deeper they are."""
-    eager = says({way: float(choice.window * choice.depth) for way, choice in enumerate(WAYS)})
+    eager = says({"drafting": 9.0, "drafting, by window": 5.0, "in flight": 5.0, "in flight, by depth": 5.0})
     narrow = awc.Awc(eager, Offer(max_window=9, max_depth=2, modes=frozenset({Mode.SPECULATE, Mode.TARGET_ONLY})))
     assert after_its_beginning(narrow, Mode.TARGET_ONLY) == Choice(8, 2)
     narrow.observe(streamed(Mode.TARGET_ONLY, 30, max_window=3))
     assert narrow.choose() == Choice(3, 2)
+
+
+def test_corrections_are_of_those_ways_that_they_name() -> None:
+    touched = {
+        name: {WAYS[way].mode for way in np.flatnonzero(BASIS[:, place])} for place, name in enumerate(CORRECTIONS)
+    }
+    assert {name for name, modes in touched.items() if modes == {Mode.COLOCATED}} == set(CORRECTIONS[-3:])
+    assert touched["alone"] == {Mode.TARGET_ONLY}
+    assert {WAYS[way].depth for way in np.flatnonzero(BASIS[:, CORRECTIONS.index("in flight")])} == {2, 3, 4}
+    assert all(BASIS[way].any() for way in range(len(WAYS)))
+    assert not BASIS[:DRAFTED, CORRECTIONS.index("alone")].any()
+    assert BASIS[ALONE].sum() == 1
+    assert BASIS[OWN:, CORRECTIONS.index("own")].all()
 
 
 def test_features_are_shares_of_what_the_target_takes_alone() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from dsdq.errors import ConfigError
 from dsdq.policies.window.ways import ALONE, OWN
 from dsdq.sim.awc import labels
-from dsdq.sim.awc.labels import Labelled, label, labelled, pace
+from dsdq.sim.awc.labels import Labelled, flow, label, labelled, pace
 from dsdq.sim.run import simulate
 
 
@@ -20,7 +21,16 @@ def test_labels_are_the_same_whenever_they_are_made() -> None:
 def test_a_label_is_what_a_simulation_of_the_way_comes_to() -> None:
     one = label(5, 0)
     record = simulate(one.world.scenario("target-only"))
-    assert one.rates[ALONE] == pace(record) > 0
+    assert one.rates[ALONE] == flow(record) > 0
+
+
+def test_a_flow_leaves_out_what_a_text_waits_for_its_first_verdict() -> None:
+    world = next(one.world for number in range(30) if (one := label(5, number)).world.sessions == 1)
+    far, near = (
+        simulate(replace(world, rtt_ms=rtt_ms, jitter_ms=0.0).scenario("target-only")) for rtt_ms in (400.0, 2.0)
+    )
+    assert flow(far) == pytest.approx(flow(near), rel=0.02)
+    assert pace(far) < 0.98 * pace(near)
 
 
 def test_no_neighbour_of_the_best_way_is_better() -> None:

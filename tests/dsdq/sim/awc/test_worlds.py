@@ -35,9 +35,9 @@ def test_devices_take_notes_of_what_they_know() -> None:
     notes = watched(world, lambda _: Fixed(WAYS[0]))
     assert 0 < len(notes) <= WATCHED_TEXTS * len(NOTED_VERDICTS)
     for note in notes:
-        assert note.unit_ms > 0
         assert len(note.features) == len(FEATURES)
-        assert np.isfinite(note.features).all()
+        assert len(note.formulas) == len(WAYS)
+        assert np.isfinite(note.features + note.formulas).all()
 
 
 def test_a_fixed_planner_plans_nothing_else() -> None:
