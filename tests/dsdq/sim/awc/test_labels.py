@@ -29,8 +29,8 @@ def test_a_flow_leaves_out_what_a_text_waits_for_its_first_verdict() -> None:
     far, near = (
         simulate(replace(world, rtt_ms=rtt_ms, jitter_ms=0.0).scenario("target-only")) for rtt_ms in (400.0, 2.0)
     )
-    assert flow(far) == pytest.approx(flow(near), rel=0.02)
-    assert pace(far) < 0.98 * pace(near)
+    assert flow(far) == pytest.approx(flow(near), rel=0.04)
+    assert pace(far) < 0.93 * pace(near)
 
 
 def test_no_neighbour_of_the_best_way_is_better() -> None:
