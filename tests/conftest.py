@@ -23,8 +23,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import torch
 
-# Tests do not measure time: others run beside them.
-hypothesis.settings.register_profile("dsdq", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# Tests do not measure time: others run beside them. Each run tries the same examples, so that a failure tells of a
+# change; `--hypothesis-profile explore` tries others.
+_UNTIMED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("dsdq", derandomize=True, **_UNTIMED)
+hypothesis.settings.register_profile("explore", **_UNTIMED)
 hypothesis.settings.load_profile("dsdq")
 
 # Without a GPU, Triton's kernels run in its interpreter; it asks when it is imported, which transformers does.

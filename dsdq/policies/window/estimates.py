@@ -128,9 +128,11 @@ class Estimates:
     guesses: bool = False
     seen: dict[Mode, int] = field(default_factory=lambda: dict.fromkeys(Mode, 0))
     _off_link: Level = field(default_factory=Level)
+    _speeds: Speeds | None = field(default=None, compare=False)
 
     def observe(self, seen: Observation) -> None:
         """Take in a verdict. A drafter that had nothing more to say is wrong there too: n-grams often have not."""
+        self._speeds = None
         self.seen[seen.mode] += 1
         self.rows.add(seen.batch_rows)
         self._hear(seen)
@@ -197,7 +199,12 @@ class Estimates:
             self.network_ms.add(max(0.0, seen.link_ms + self._off_link.mean))
 
     def speeds(self) -> Speeds:
-        """Return the speeds."""
+        """Return the speeds, which are the same until the next verdict."""
+        if self._speeds is None:
+            self._speeds = self._found()
+        return self._speeds
+
+    def _found(self) -> Speeds:
         acceptance, first = self.acceptance.parts()
         step_ms, position_ms = self._pass()
         return Speeds(

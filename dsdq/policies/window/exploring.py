@@ -158,12 +158,11 @@ class Explorer:
 
     def _proves_best(self, seen: Observation) -> bool:
         """End the trial of a stream that is the best by now, so that its grant is renewed in time."""
-        if self._untried[1:]:
+        trial = self._trial
+        if self._untried[1:] or trial is None or seen.mode is not trial.choice.mode or seen.mode not in _STREAMS:
             return False
-        trial, plans = self._trial, self.plans()
-        if trial is None or seen.mode is not trial.choice.mode or seen.mode not in _STREAMS or seen.mode not in plans:
-            return False
-        if max(plans, key=lambda one: plans[one].rate) is not seen.mode:
+        plans = self.plans()
+        if seen.mode not in plans or max(plans, key=lambda one: plans[one].rate) is not seen.mode:
             return False
         self._trial, self._current = None, plans[seen.mode].choice
         return True

@@ -58,6 +58,8 @@ class Share:
 
     def hoped(self, deviations: float, silent: float) -> float:
         """Return what it may be: so many standard errors more; with every half-life of silence, half as far from 1."""
+        if not (deviations or silent):
+            return self.mean
         far = 1 - self.mean - deviations * self.deviation
         return min(1 - far * math.pow(0.5, silent), _HIGHEST)
 
@@ -129,10 +131,11 @@ class Accuracy:
             return False
         alike = _ALIKE * hits / trials
         old_first, old_behind = self._first.before(*first), self._behind.before(*behind)
-        chi_squared = _difference(first, (old_first[0] + alike, old_first[1] + _ALIKE)) + _difference(
-            behind, (old_behind[0] + alike, old_behind[1] + _ALIKE)
-        )
-        return chi_squared > _SURPRISING
+        before_first = (old_first[0] + alike, old_first[1] + _ALIKE)
+        before_behind = (old_behind[0] + alike, old_behind[1] + _ALIKE)
+        if _most_difference(first, before_first) + _most_difference(behind, before_behind) <= _SURPRISING:
+            return False
+        return _difference(first, before_first) + _difference(behind, before_behind) > _SURPRISING
 
     def _begin_anew(self, recent: Sequence[tuple[Counts, Counts]]) -> None:
         self._all, self._first, self._behind = Share(0.5, 1.0), Share(0.0, 0.0), Share(0.0, 0.0)
@@ -146,8 +149,19 @@ def _difference(lately: Counts, before: Counts) -> float:
 
     What is little known, lately or from before, surprises little.
     """
-    share = min(max((lately[0] + before[0]) / (lately[1] + before[1]), 0.02), 0.98)
+    share = _common(lately, before)
     return 2 * (_likelihood_ratio(*lately, share) + _likelihood_ratio(*before, share))
+
+
+def _most_difference(lately: Counts, before: Counts) -> float:
+    """Return what :func:`_difference` is at most, without logarithms: a divergence is no more than that of χ²."""
+    share = _common(lately, before)
+    squares = sum((hits - share * trials) ** 2 / trials for hits, trials in (lately, before) if trials)
+    return 2 * squares / (share * (1 - share))
+
+
+def _common(lately: Counts, before: Counts) -> float:
+    return min(max((lately[0] + before[0]) / (lately[1] + before[1]), 0.02), 0.98)
 
 
 def _likelihood_ratio(hits: float, trials: float, share: float) -> float:

@@ -23,6 +23,7 @@ from dsdq.sim.runners import spread
 NOTED_VERDICTS = frozenset({2, 4, 7, 12, 25, 60, 120})
 WATCHED_TEXTS = 3
 _BUDGET = 256
+_BEST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,8 @@ def watched(world: World, plan: Callable[[Offer], Planner]) -> tuple[Note, ...]:
 def moments(worlds: Sequence[Labelled], jobs: int, each: Callable[[], None]) -> list[Moments]:
     """Return what devices knew in labelled worlds, by as many processes.
 
-    They work in the best way, in another, and as the formulas say: what these bring about, a network that corrects them
-    is to know.
+    They work in some way, half of them in the best, and once more as the formulas say: what these bring about, a network
+    that corrects them is to know.
     """
     found = []
     for one in spread(_watch, worlds, jobs):
@@ -104,8 +105,9 @@ def moments(worlds: Sequence[Labelled], jobs: int, each: Callable[[], None]) -> 
 
 
 def _watch(one: Labelled) -> Moments:
-    other = int(np.random.default_rng(one.number).choice(list(one.rates)))
-    planners: tuple[Callable[[Offer], Planner], ...] = (_fixed(one.best), _fixed(other), Formulas)
+    luck = np.random.default_rng(one.number)
+    way = one.best if luck.random() < _BEST else int(luck.choice(list(one.rates)))
+    planners: tuple[Callable[[Offer], Planner], ...] = (_fixed(way), Formulas)
     return Moments(one, tuple(note for plan in planners for note in watched(one.world, plan)))
 
 

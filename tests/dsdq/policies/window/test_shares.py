@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dsdq.policies.window.shares import Accuracy, Share
+from dsdq.policies.window.shares import Accuracy, Share, _difference, _most_difference
 
 
 def drafts(accuracy: Accuracy, behind: float, first: float, count: int, seed: int = 1) -> None:
@@ -94,3 +96,9 @@ def test_another_drafter_begins_with_what_is_known_and_learns_faster() -> None:
     assert server.parts() == pytest.approx(device.parts(), abs=0.2)
     drafts(server, 0.3, 0.9, 60)
     assert server.parts() == pytest.approx((0.3, 0.9), abs=0.15)
+
+
+@given(st.floats(0, 1), st.floats(0.5, 30), st.floats(0, 1), st.floats(8, 500))
+def test_a_difference_is_no_more_than_its_bound(lately: float, trials: float, before: float, known: float) -> None:
+    counts = (lately * trials, trials), (before * known, known)
+    assert _difference(*counts) <= _most_difference(*counts) * (1 + 1e-9) + 1e-9
