@@ -94,8 +94,8 @@ def watched(world: World, plan: Callable[[Offer], Planner]) -> tuple[Note, ...]:
 def moments(worlds: Sequence[Labelled], jobs: int, each: Callable[[], None]) -> list[Moments]:
     """Return what devices knew in labelled worlds, by as many processes.
 
-    They work in some way, half of them in the best, and once more as the formulas say: what these bring about, a network
-    that corrects them is to know.
+    They work in some way, half of them in the best, and once more as the formulas say: what these bring about is to be
+    known to a network that corrects them.
     """
     found = []
     for one in spread(_watch, worlds, jobs):
