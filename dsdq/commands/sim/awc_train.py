@@ -15,7 +15,7 @@ from dsdq.contract import MAX_SEED
 from dsdq.errors import ConfigError
 from dsdq.sim.runners import cores
 
-Scenarios = Annotated[int, typer.Option(min=8, max=1_000_000, help="Random worlds; 15 % of them are kept apart.")]
+Scenarios = Annotated[int, typer.Option(min=8, max=1_000_000, help="Random worlds; 10 % of them are kept apart.")]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of worlds, weights and order.")]
 Out = Annotated[Path, typer.Option(help="Weights of awc; those of awc:paper and a card are written beside it.")]
 Labels = Annotated[

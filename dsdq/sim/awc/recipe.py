@@ -22,7 +22,7 @@ from dsdq.sim.awc.watching import Moments, moments
 
 Say = Callable[[str], None]
 
-_OURS, _PAPERS = Course(20, 2e-3), Course(40, 2e-3)
+_OURS, _PAPERS = Course(30, 2e-3), Course(40, 2e-3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Recipe:
 
     scenarios: int = 2000
     seed: int = 1
-    held_out: float = 0.15
+    held_out: float = 0.1
     width: int = 48
     ours: Course = _OURS
     paper: Course = _PAPERS
