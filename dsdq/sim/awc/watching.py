@@ -106,8 +106,8 @@ def moments(worlds: Sequence[Labelled], jobs: int, each: Callable[[], None]) -> 
 
 def _watch(one: Labelled) -> Moments:
     other = int(np.random.default_rng(one.number).choice(list(one.rates)))
-    plan = (_fixed(one.best), _fixed(other), Formulas)[one.number % 3]
-    return Moments(one, watched(one.world, plan))
+    plans: tuple[Callable[[Offer], Planner], ...] = (_fixed(one.best), _fixed(other), Formulas)
+    return Moments(one, watched(one.world, plans[one.number % len(plans)]))
 
 
 def _fixed(way: int) -> Callable[[Offer], Planner]:
