@@ -140,3 +140,6 @@ def _corrections(way: Choice) -> tuple[float, ...]:
 
 BASIS: Floats = np.asarray([_corrections(way) for way in WAYS], dtype=np.float32)
 """How much of each correction each way takes, ``[ways, corrections]``."""
+
+SHAPES: Floats = np.asarray([", by " in name for name in CORRECTIONS], dtype=np.float32)
+"""1 for a correction that makes a difference between ways of a kind, else 0, ``[corrections]``."""

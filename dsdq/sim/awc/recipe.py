@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from dsdq.policies.window.ways import BASIS, CORRECTIONS
+from dsdq.policies.window.ways import BASIS, CORRECTIONS, SHAPES
 from dsdq.sim.awc.card import card
 from dsdq.sim.awc.evaluate import OURS, PAPERS, Gaps, shares, summary
 from dsdq.sim.awc.labels import Labelled, labelled
@@ -93,7 +93,7 @@ def evaluate(held_out: Sequence[Labelled], weights: Path, paper: Path, jobs: int
 def _ours(recipe: Recipe, taught: Sequence[Moments], out: Path, say: Say) -> dict[str, list[float]]:
     lessons = simulated(taught)
     network = untrained(lessons, recipe.width, len(CORRECTIONS), recipe.seed)
-    losses = _ends(train(network, lessons, BASIS, recipe.ours, recipe.seed, rate_loss))
+    losses = _ends(train(network, lessons, BASIS, recipe.ours, recipe.seed, rate_loss, SHAPES))
     say(f"awc: loss {_arrow(losses)} on {len(lessons)} moments of {len(taught)} worlds")
     save_file(network.weights(), out)
     return {"rates": losses}

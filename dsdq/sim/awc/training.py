@@ -23,6 +23,7 @@ NEAR = 4.0
 SHARP = 0.02
 """Ways whose foretold gains differ by so little are taken about as often."""
 BATCH = 512
+HOLD = 0.5
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of what is said ``[n, ways]`` and what is true."""
@@ -85,10 +86,17 @@ def window_loss(said: Tensor, windows: Tensor) -> Tensor:
     return (said - windows).abs().mean()
 
 
-def train(network: Mlp, lessons: Lessons, basis: Floats, course: Course, seed: int, loss_of: Loss) -> Iterator[float]:
-    """Train a network, and give each epoch's mean loss: of the formulas, corrected by ``basis`` times what it says."""
+def train(
+    network: Mlp, lessons: Lessons, basis: Floats, course: Course, seed: int, loss_of: Loss, held: Floats | None = None
+) -> Iterator[float]:
+    """Train a network, and give each epoch's mean loss: of the formulas, corrected by ``basis`` times what it says.
+
+    What it says counts too, as often as :data:`HOLD` and ``held`` ``[outputs]`` say: few windows were simulated beside
+    the best one, so differences between windows have to be worth it, or would be far off for those that were not.
+    """
     features, formulas, truth = (torch.from_numpy(one) for one in (lessons.features, lessons.formulas, lessons.truth))
     spread = torch.from_numpy(basis.T.copy())
+    holding = None if held is None else torch.from_numpy(held)
     luck = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=course.rate, weight_decay=1e-3)
     steps = course.epochs * -(-len(features) // BATCH)
@@ -97,7 +105,10 @@ def train(network: Mlp, lessons: Lessons, basis: Floats, course: Course, seed: i
         total = 0.0
         for places in torch.split(torch.randperm(len(features), generator=luck), BATCH):
             optimizer.zero_grad()
-            loss = loss_of(formulas[places] + network(features[places]) @ spread, truth[places])
+            said = network(features[places])
+            loss = loss_of(formulas[places] + said @ spread, truth[places])
+            if holding is not None:
+                loss = loss + HOLD * (said.abs() @ holding).mean()
             loss.backward()  # type: ignore[no-untyped-call] # torch has it so
             optimizer.step()
             schedule.step()

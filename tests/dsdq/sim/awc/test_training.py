@@ -8,7 +8,7 @@ import pytest
 
 from dsdq.policies.window import awc
 from dsdq.policies.window.network import Floats, Network
-from dsdq.policies.window.ways import ALONE, BASIS, CORRECTIONS, FEATURES, OWN, WAYS
+from dsdq.policies.window.ways import ALONE, BASIS, CORRECTIONS, FEATURES, OWN, SHAPES, WAYS
 from dsdq.sim.awc.labels import label
 from dsdq.sim.awc.lessons import Lessons, papers, simulated
 from dsdq.sim.awc.watching import Fixed, Moments, watched
@@ -47,6 +47,18 @@ def test_it_begins_as_the_formulas_and_learns_where_they_are_wrong() -> None:
     trained = Network.checked(network.weights(), len(FEATURES), len(CORRECTIONS))
     said = others.formulas + np.stack([BASIS @ trained.predict(one) for one in others.features])
     assert regret(said, others) < 0.5 * regret(others.formulas, others)
+
+
+def test_differences_between_windows_have_to_be_worth_it() -> None:
+    lessons = made_up(SEED, 300)
+
+    def bent(held: Floats | None) -> float:
+        network = untrained(lessons, 16, len(CORRECTIONS), SEED)
+        list(train(network, lessons, BASIS, Course(10, 5e-3), SEED, rate_loss, held))
+        said = network(torch.from_numpy(lessons.features)).detach().numpy()
+        return float(np.abs(said * SHAPES).mean())
+
+    assert bent(SHAPES) < 0.5 * bent(None)
 
 
 def test_torch_and_numpy_say_the_same() -> None:
