@@ -138,7 +138,7 @@ def test_shipped_weights_are_those_of_the_card(policy: str, path: object) -> Non
 
 def test_the_card_tells_of_a_smaller_gap_than_that_of_optimal() -> None:
     gaps = json.loads(awc.WEIGHTS.with_suffix(".json").read_text())["gap_to_oracle"]
-    assert gaps["awc"]["all"]["median"] <= 0.05
+    assert gaps["awc"]["all"]["mean"] <= 0.05
     assert gaps["awc"]["all"]["mean"] < gaps["optimal"]["all"]["mean"]
     assert gaps["awc"]["all"]["beats_optimal"] > 0
 
