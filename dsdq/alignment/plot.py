@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,6 @@ from dsdq.alignment.speeds import Ways
 from dsdq.errors import ConfigError
 
 _POINTS = 60
-
-
-def require_matplotlib() -> None:
-    """Return if there is what draws.
-
-    Raises:
-        ConfigError: there is not.
-    """
-    if find_spec("matplotlib") is None:
-        msg = "--plot: expected matplotlib to be installed; install dsdq[plot]"
-        raise ConfigError(msg)
 
 
 def draw(file: Path, found: dict[str, Any], ways: Ways) -> None:

@@ -11,11 +11,12 @@ from rich.console import Console
 
 from dsdq.alignment import report
 from dsdq.alignment.measure import Question, Stated, load_pair, speeds_of
-from dsdq.alignment.plot import draw, require_matplotlib
+from dsdq.alignment.plot import draw
 from dsdq.alignment.report import Report
 from dsdq.alignment.speeds import Ways
 from dsdq.contract import MAX_SEED, MAX_WINDOW, Sampling
 from dsdq.errors import ConfigError
+from dsdq.extras import require
 from dsdq.models.prompts import builtin_prompts, read_prompts
 from dsdq.policies.window import MAX_DEPTH
 from dsdq.threads import share_cores
@@ -72,7 +73,7 @@ def align(  # noqa: PLR0913, PLR0917 - the flags of a command
     """Compare DRAFT with TARGET on the target's own continuations of some prompts."""
     share_cores()
     if plot_file is not None:
-        require_matplotlib()
+        require("matplotlib", "--plot", "plot")
     sampling = Sampling(temperature, top_k, top_p, min_p)
     question = Question(target, draft, sampling, seed, max_tokens, max_window, device, dtype)
     texts = builtin_prompts()[:BUILTIN_PROMPTS] if prompts is None else read_prompts(prompts)

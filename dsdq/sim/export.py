@@ -6,11 +6,11 @@ import csv
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from dsdq.errors import ConfigError
+from dsdq.extras import require
 
 Row = Mapping[str, Any]
 
@@ -27,8 +27,8 @@ def check(option: str, file: Path | None, suffixes: Sequence[str] = ()) -> None:
         raise ConfigError(f"{option}: expected a file that ends in {', '.join(suffixes)}, got {file.name}")
     if not file.parent.is_dir() or file.is_dir():
         raise ConfigError(f"{option}: expected a file in a folder that is there, got {file}")
-    if (file.suffix == ".parquet" or option == "--parquet") and find_spec("pyarrow") is None:
-        raise ConfigError(f"{option}: expected pyarrow to be installed for Parquet; install dsdq[sim]")
+    if file.suffix == ".parquet" or option == "--parquet":
+        require("pyarrow", option, "sim")
 
 
 def write_json(option: str, file: Path, document: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ from itertools import repeat
 from dsdq.sim.scenario.model import Link
 from dsdq.sim.streams import Streams
 
-NEVER_MS = float("inf")
 _PER_HOUR_MS = 3_600_000.0
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from socket import create_connection
 
 from dsdq.errors import ConfigError
@@ -21,24 +20,13 @@ MOST_AT_ONCE = 10_000
 """Tasks that Ray is given at a time."""
 
 
-def require_ray() -> None:
-    """Return if Ray is installed.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if find_spec("ray") is None:
-        raise ConfigError("--on ray: expected Ray to be installed; install dsdq[ray]")
-
-
 @contextmanager
 def on_ray(jobs: int, address: str | None = None) -> Iterator[Runner]:
     """Give a runner of the cluster at an address, or else of one on this machine, of so many cores.
 
     Raises:
-        ConfigError: Ray is not installed, or the cluster cannot be reached.
+        ConfigError: the cluster cannot be reached.
     """
-    require_ray()
     if address:
         _check(address)
     import ray  # noqa: PLC0415 - an extra

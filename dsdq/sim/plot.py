@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,12 @@ _MOST_WAYS = 8
 _MOST_WINDOWS = 12
 
 
-def require_matplotlib() -> None:
-    """Return if there is what draws.
-
-    Raises:
-        ConfigError: there is not.
-    """
-    if find_spec("matplotlib") is None:
-        raise ConfigError("plot: expected matplotlib to be installed; install dsdq[sim]")
-
-
 def draw(document: Mapping[str, Any], file: Path) -> None:
     """Write the picture of a result; the file's name says in which format.
 
     Raises:
-        ConfigError: it is no result that can be drawn, matplotlib is not installed, or the file cannot be written.
+        ConfigError: it is no result that can be drawn, or the file cannot be written.
     """
-    require_matplotlib()
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
 
     figure = Figure(layout="constrained")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from dsdq.commands.sim.options import Jobs
 from dsdq.contract import MAX_SEED
 from dsdq.errors import ConfigError
+from dsdq.extras import require
 from dsdq.sim.runners import cores
 
 Scenarios = Annotated[int, typer.Option(min=8, max=1_000_000, help="Random worlds; 10 % of them are kept apart.")]
@@ -38,9 +38,7 @@ def awc_train(
     Raises:
         ConfigError: torch is not installed, a file is not what was expected, or has nowhere to be.
     """
-    if find_spec("torch") is None:
-        msg = "dsdq sim awc-train: expected torch, which is not installed; install dsdq[torch]"
-        raise ConfigError(msg)
+    require("torch", "dsdq sim awc-train", "torch")
     if not out.parent.is_dir():
         msg = f"--out: expected a file in a folder that is there, got {out}; make {out.parent} first"
         raise ConfigError(msg)

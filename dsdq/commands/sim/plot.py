@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dsdq.errors import ConfigError
+from dsdq.extras import require
 from dsdq.sim import plot as plotting
 
 
@@ -19,7 +20,7 @@ def plot(
     ] = None,
 ) -> None:
     """Draw RESULT: latencies, throughput and windows of its ways, or what a sweep varied."""
-    plotting.require_matplotlib()
+    require("matplotlib", "plot", "sim")
     picture = out or result.with_suffix(".png")
     plotting.draw(_read(result), picture)
     typer.echo(picture)

@@ -14,9 +14,10 @@ from dsdq.commands.sim.options import Csv, Jobs, Json, Parquet, ScenarioName, Se
 from dsdq.commands.sim.run import check_files, write
 from dsdq.commands.sim.tables import say, show_sweep
 from dsdq.errors import ConfigError
+from dsdq.extras import require
 from dsdq.sim import export
 from dsdq.sim import sweep as sweeping
-from dsdq.sim.on_ray import on_ray, require_ray
+from dsdq.sim.on_ray import on_ray
 from dsdq.sim.runners import Runner, cores, processes
 from dsdq.sim.scenario import load_scenario
 
@@ -61,7 +62,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - the flags of a command
     if ray_address is not None and on is not On.RAY:
         raise ConfigError("--ray-address: expected --on ray too, got an address alone")
     if on is On.RAY:
-        require_ray()
+        require("ray", "--on ray", "ray")  # before anything is read
     asked = load_scenario(scenario, sets or ())
     cells = sweeping.grid(lambda more: load_scenario(scenario, [*(sets or ()), *more]), vary or (), seeds)
     file = results or Path(f"sweep-{asked.name}.jsonl")

@@ -23,7 +23,6 @@ from dsdq.sim.runners import spread
 NOTED_VERDICTS = frozenset({2, 4, 7, 12, 25, 60, 120})
 WATCHED_TEXTS = 3
 _BUDGET = 256
-_BEST = 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from dsdq import cli
-from dsdq.alignment import plot, sides
+from dsdq import cli, extras
+from dsdq.alignment import sides
 from dsdq.testing.tiny import make_tiny, make_tokenizer
 
 ROOT = Path(__file__).parents[3]
@@ -155,7 +155,7 @@ def test_bad_input_is_one_line_and_exit_code_2(refuse: Refuse, arguments: tuple[
 def test_without_matplotlib_a_picture_is_refused_before_anything_is_measured(
     refuse: Refuse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plot, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     assert "dsdq[plot]" in refuse("builtin/nothing", "builtin/draft", "--plot", "fit.png")
 
 

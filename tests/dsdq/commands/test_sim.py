@@ -19,9 +19,7 @@ from typing import Any
 
 import pytest
 
-from dsdq import cli
-from dsdq.sim import export, on_ray
-from dsdq.sim import plot as plotting
+from dsdq import cli, extras
 from dsdq.sim.scenario import presets, profiles, to_toml
 from dsdq.sim.scenario.model import Scenario
 from tests.dsdq.sim.small import SMALL
@@ -196,19 +194,19 @@ def test_bad_input_is_one_line_and_exit_code_2(dsdq: Simulate, arguments: tuple[
 
 
 @pytest.mark.parametrize(
-    ("module", "arguments", "extra"),
+    ("arguments", "extra"),
     [
-        (on_ray, ("sweep", "small.toml", "--on", "ray"), "dsdq[ray]"),
-        (export, ("run", "small.toml", "--parquet", "a.parquet"), "dsdq[sim]"),
-        (export, ("run", "small.toml", "--requests", "a.parquet"), "dsdq[sim]"),
-        (plotting, ("plot", "small.toml"), "dsdq[sim]"),
+        (("sweep", "small.toml", "--on", "ray"), "dsdq[ray]"),
+        (("run", "small.toml", "--parquet", "a.parquet"), "dsdq[sim]"),
+        (("run", "small.toml", "--requests", "a.parquet"), "dsdq[sim]"),
+        (("plot", "small.toml"), "dsdq[sim]"),
     ],
 )
 @pytest.mark.usefixtures("fleet")
 def test_what_is_not_installed_is_told_before_anything_is_simulated(
-    dsdq: Simulate, monkeypatch: pytest.MonkeyPatch, module: Any, arguments: tuple[str, ...], extra: str
+    dsdq: Simulate, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], extra: str
 ) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     assert f"install {extra}" in dsdq(*arguments, code=2)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dsdq import extras
 from dsdq.errors import ConfigError
 from dsdq.sim import export
 
@@ -69,7 +70,7 @@ def test_what_cannot_be_written_is_told_before(tmp_path: Path, monkeypatch: pyte
             export.check("--json", file)
     with pytest.raises(ConfigError, match=r"--requests: expected a file that ends in \.csv"):
         export.check("--requests", tmp_path / "rows.xml", export.TABLES)
-    monkeypatch.setattr(export, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"install dsdq\[sim\]"):
         export.write_parquet("--parquet", tmp_path / "rows", ROWS)
 

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
+from dsdq import extras
 from dsdq.commands.sim import awc_train, sim
 from dsdq.errors import ConfigError
 
@@ -19,6 +19,6 @@ def test_nowhere_to_write_is_said_before_an_hour_of_work(tmp_path: Path) -> None
 
 
 def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[awc_train.__module__], "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"install dsdq\[torch\]"):
         awc_train()
