@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from dsdq.policies.pipeline import World, simulate
-from dsdq.policies.window import Static, rates
+from dsdq.policies.window import Mode, Static, rates
 from dsdq.policies.window.planner import WINDOWS
 from dsdq.policies.window.rates import Speeds
+from dsdq.sim.learning import guesses_of
 from dsdq.sim.observed import Observed
 from producers.twin.device import DEEPEST, WIDEST
 
@@ -204,18 +205,11 @@ def _simulated(way: Way, speeds: Speeds, repeat: Repeat) -> float:
     """Return the rate of the same text, right and wrong guesses included, in the simulation."""
     world = World(speeds.acceptance, speeds.draft_ms, speeds.network_ms, speeds.step_ms, speeds.position_ms)
     policy = Static(way.window, way.depth)
-    outcome = simulate(policy, world, seed=0, tokens=len(repeat[way].kinds), known=known_guesses(repeat))
+    # One text, so its guesses are of one: those of windows that the device drafted.
+    (known,) = guesses_of(list(repeat.values()), Mode.SPECULATE)
+    outcome = simulate(policy, world, seed=0, tokens=len(repeat[way].kinds), known=known)
     arrivals, committed = [], 0
     for one in outcome.rounds:
         committed += one.committed
         arrivals.append((one.time_ms, committed))
     return rate_behind(arrivals, 0)
-
-
-def known_guesses(repeat: Repeat) -> dict[int, bool]:
-    """Return by position whether the device's guess is right, as far as any of its windows has shown."""
-    known = {}
-    for way, run in repeat.items():
-        if way.mode in {SYNC, PIPELINED}:  # in others the verifier may have guessed
-            known |= {place: kind == "a" for place, kind in enumerate(run.kinds) if kind in "ac"}
-    return known

@@ -135,12 +135,12 @@ class Residency:
     def make(self, work: Work, tokens: int) -> bool:
         """See :class:`Room`."""
         lacking = self._paging.lacking(work.session, tokens)
-        if lacking and not self._found(work, tokens, lacking):
+        if lacking and not self._take(work, tokens, lacking):
             return False
         self._busy.add(work.session)
         return True
 
-    def _found(self, work: Work, tokens: int, lacking: int) -> bool:
+    def _take(self, work: Work, tokens: int, lacking: int) -> bool:
         """Give a session the blocks that it lacks, taken from others if need be."""
         if self._kept:
             return False

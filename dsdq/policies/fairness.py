@@ -71,8 +71,6 @@ class FairShare:
         for work in self._within(works):
             queues.setdefault(work.tenant, deque()).append(work)
         self._lift(queues)
-        if len(queues) == 1:
-            return list(*queues.values())
         turns = [(self._counters[tenant], place, tenant) for place, tenant in enumerate(queues)]
         heapify(turns)
         ordered, prefill_left = list[Work](), self._prefill_tokens

@@ -86,13 +86,11 @@ class Steering:
         drafted = {session: own.of[session].drafted if session in own.of else 0 for session in positions}
         drafting_ms = own.ms if any(drafted.values()) else 0.0
         prices = self.prices(len(positions))
+        parts = _parts({session: prices.of(count) for session, count in positions.items()})
+        own_parts = _parts(drafted)
         return {
-            session: part * (took_ms - drafting_ms) + own_part * drafting_ms
-            for (session, part), own_part in zip(
-                _parts({session: prices.of(count) for session, count in positions.items()}).items(),
-                _parts(drafted).values(),
-                strict=True,
-            )
+            session: parts[session] * (took_ms - drafting_ms) + own_parts[session] * drafting_ms
+            for session in positions
         }
 
     def prices(self, rows: int) -> Prices:

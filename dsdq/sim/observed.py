@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, Strict
 
@@ -135,7 +135,9 @@ class Recorder:
 
     def __init__(self, stats: GenerationStats, clock: Callable[[], float]) -> None:
         self._stats, self._clock, self._began_s = stats, clock, clock()
-        self._answers: list[Answer] = []
+        self._answers: list[
+            dict[str, Any]
+        ] = []  # by verdict; kinds are lists of letters until the end
         self._verdicts, self._judged = 0, 0
 
     @property
@@ -157,21 +159,20 @@ class Recorder:
         """Note a token; the first one of a verdict takes the verdict's figures along."""
         stats, kind = self._stats, token.kind.value[0]
         if not self.at_verdict:
-            last = self._answers[-1]
-            self._answers[-1] = last.model_copy(update={"kinds": last.kinds + kind})
+            self._answers[-1]["kinds"].append(kind)
             return
         self._verdicts = len(stats.round_trips_ms)
         self._answers.append(
-            Answer(
-                at_ms=1000 * self.took_s,
-                kinds=kind,
-                judged=stats.judged_tokens - self._judged,
-                mode=Mode(stats.modes[-1]),
-                waited_ms=max(stats.round_trips_ms[-1], 0.0),
-                queue_ms=max(stats.queue_ms[-1], 0.0),
-                verify_ms=stats.verify_ms[-1],
-                rows=max(stats.batch_rows[-1], 1),
-            )
+            {
+                "at_ms": 1000 * self.took_s,
+                "kinds": [kind],
+                "judged": stats.judged_tokens - self._judged,
+                "mode": Mode(stats.modes[-1]),
+                "waited_ms": max(stats.round_trips_ms[-1], 0.0),
+                "queue_ms": max(stats.queue_ms[-1], 0.0),
+                "verify_ms": stats.verify_ms[-1],
+                "rows": max(stats.batch_rows[-1], 1),
+            }
         )
         self._judged = stats.judged_tokens
 
@@ -194,7 +195,7 @@ class Recorder:
                 "draft_ms": stats.draft_ms,
                 "bytes_up": stats.bytes_up,
                 "bytes_down": stats.bytes_down,
-                "answers": tuple(self._answers),
+                "answers": tuple(one | {"kinds": "".join(one["kinds"])} for one in self._answers),
                 **known,
             }
         )
@@ -212,10 +213,10 @@ def read_observed(file: Path) -> tuple[Observed, ...]:
     return texts
 
 
-def append_observed(file: Path, text: Observed) -> None:
-    """Put a text behind those of a trace; the file is made if it is not there.
+def append_observed(file: Path, *texts: Observed) -> None:
+    """Put texts behind those of a trace; the file is made if it is not there.
 
     Raises:
         ConfigError: the file cannot be written.
     """
-    write_parts(file, [text], append=True)
+    write_parts(file, texts, append=True)

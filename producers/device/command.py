@@ -19,7 +19,6 @@ from dsdq.contract import MAX_WINDOW, Biases, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
 from dsdq.policies.window import MAX_DEPTH
 from dsdq.settings import settings
-from dsdq.sim.observed import Recorder, append_observed
 from producers.device.choosing import Choosing
 
 Window = Annotated[
@@ -94,18 +93,24 @@ async def _run(
 ) -> None:
     async with dsdq.connect(url, tenant=tenant) as client:
         generation = client.generate(prompt, **options)
-        recorder, tokens = Recorder(generation.stats, perf_counter), list[dsdq.Token]()
+        tokens, recorder = list[dsdq.Token](), None
+        if trace is not None:
+            from dsdq.sim import observed  # noqa: PLC0415 - with it come all scenarios, which few texts need
+
+            observed.append_observed(trace)  # what cannot be written is told before there is a text
+            recorder = observed.Recorder(generation.stats, perf_counter)
         async for token in generation:
             tokens.append(token)
-            recorder.add(token)
+            if recorder is not None:
+                recorder.add(token)
             if stream and not as_json:
                 typer.echo(token.text, nl=False)
         if as_json:
             typer.echo(json.dumps(_summary(prompt, tokens, generation)))
         else:
             typer.echo("" if stream else "".join(token.text for token in tokens))
-    if trace is not None:
-        append_observed(trace, recorder.observed(**_terms(options)))
+    if recorder is not None and trace is not None:
+        observed.append_observed(trace, recorder.observed(**_terms(options)))
 
 
 def _terms(options: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def awc_train(
     console = Console()
     recipe = Recipe(scenarios=scenarios, seed=seed)
     kept = labels or out.with_suffix(".labels.jsonl")
-    card = make(recipe.quick() if quick else recipe, out, kept, jobs or cores(), console.print)
+    card = make(recipe.quickly() if quick else recipe, out, kept, jobs or cores(), console.print)
     console.print(_table(card["gap_to_oracle"]))
     console.print(f"wrote {', '.join(one['file'] for one in card['policies'].values())} and {out.stem}.json")
 

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from dsdq.policies.window import rates
 from dsdq.policies.window.exploring import View
+from dsdq.policies.window.planner import NEAR, beside
 from dsdq.policies.window.protocol import Mode
 from dsdq.policies.window.ways import ALONE, DEPTHS, DRAFTED, OWN, OWN_WINDOWS, WAYS, WINDOWS
 
 Floats = NDArray[np.float64]
 
-_NEAR = 0.08
-_STEP = 0.01
 _OWN_WINDOWS = np.asarray(OWN_WINDOWS, dtype=np.float64)
 _FLAT = np.asarray(WINDOWS, dtype=np.float64)
 _WIDE, _DEEP = np.repeat(_FLAT, len(DEPTHS) - 1), np.tile(DEPTHS[1:], len(WINDOWS))
@@ -30,13 +29,13 @@ class Every:
 
     def logs(self, view: View) -> Floats:
         """Return what :func:`searched` does, or nearly."""
-        return _beside(view, self._drafting(view.speeds))
+        return _with_streams(view, self._drafting(view.speeds))
 
     def _drafting(self, speeds: rates.Speeds) -> Floats:
         values = np.asarray(speeds.values())
         if len(self._values):
             moved = values - self._values
-            if np.abs(self._slopes[self._logs.argmax()] * moved).sum() <= _NEAR:
+            if np.abs(self._slopes[self._logs.argmax()] * moved).sum() <= NEAR:
                 near: Floats = self._logs + self._slopes @ moved
                 return near
         self._values = values
@@ -46,10 +45,10 @@ class Every:
 
 def searched(view: View) -> Floats:
     """Return the logarithms of tokens per second ``[ways]``; 0 for the verifier's drafter while it is unknown."""
-    return _beside(view, np.log(drafting_rates([view.speeds]))[0])
+    return _with_streams(view, np.log(drafting_rates([view.speeds]))[0])
 
 
-def _beside(view: View, drafting: Floats) -> Floats:
+def _with_streams(view: View, drafting: Floats) -> Floats:
     """Return what is said of drafting, and what of streams."""
     known, found = view.known, np.zeros(len(WAYS))
     found[:DRAFTED] = drafting
@@ -62,19 +61,9 @@ def _beside(view: View, drafting: Floats) -> Floats:
 
 def _with_slopes(speeds: rates.Speeds) -> tuple[Floats, Floats]:
     """Return the logarithms of the rates of all drafted ways ``[DRAFTED]``, and their derivatives by each speed."""
-    *_, first = values = speeds.values()
-    round_ms = speeds.network_ms + speeds.queue_ms + speeds.step_ms + speeds.draft_ms
-    steps = [
-        -_STEP * (1 - speeds.acceptance),
-        *[_STEP * round_ms] * (len(values) - 2),
-        _STEP if first < 1 / 2 else -_STEP,
-    ]
-    moved = [
-        rates.Speeds(*(value + steps[place] * (place == other) for other, value in enumerate(values)))
-        for place in range(len(values))
-    ]
+    moved, steps = beside(speeds, speeds.network_ms + speeds.queue_ms + speeds.step_ms + speeds.draft_ms)
     logs = np.log(drafting_rates([speeds, *moved]))
-    return logs[0], ((logs[1:] - logs[0]) / np.asarray(steps)[:, None]).T
+    return logs[0], ((logs[1:] - logs[0]) / steps[:, None]).T
 
 
 def drafting_rates(speeds: Sequence[rates.Speeds]) -> Floats:

@@ -3,10 +3,9 @@
 Another mode is taken when its rate is higher by more than ``1 % + pause / 20 s``, where the pause is what the change
 itself takes. What is not used is not seen, so it is tried: what the policy says at the beginning, and later a
 mode whenever it would win if all that is uncertain were as good as it may well be (acceptance higher by 1.5 standard
-errors; what was not heard of for long moves towards the best possible). A try is one round, or a grant of a few tokens;
-the first one of the verifier's own drafter lasts until the next grant can be there, which is asked for as soon as that
-mode is the best. What tries lost is kept account of: no more than 1.5 % of the time that has gone by, and four rounds.
-A device that guesses along with streams and measures its link sees acceptance and network without a try
+errors; what was not heard of for long moves towards the best possible). A try is one round, or a grant of a few tokens.
+What tries lost is kept account of: no more than 1.5 % of the time that has gone by, and four rounds. A device that
+guesses along with streams and measures its link sees acceptance and network without a try
 (:mod:`dsdq.policies.window.protocol`), so its acceptance is no reason for one.
 """
 
@@ -18,7 +17,7 @@ from typing import Protocol
 
 from dsdq.policies.window import rates
 from dsdq.policies.window.estimates import Estimates
-from dsdq.policies.window.planner import Plan, windows_within
+from dsdq.policies.window.planner import Plan
 from dsdq.policies.window.protocol import Choice, Mode, Observation, Offer
 
 _STREAMS = (Mode.TARGET_ONLY, Mode.COLOCATED)
@@ -29,9 +28,9 @@ _HOPE = 1.5
 _HALF_LIFE_MS = 10_000.0
 TRIAL_TOKENS = {Mode.TARGET_ONLY: 2, Mode.COLOCATED: 12}
 _TRIAL_ROUNDS = 1
-FIRST_ROUNDS = 3
+_FIRST_ROUNDS = 3
 _CREDIT_ROUNDS = 4
-_ROUND_TRIPS = 2.0
+ROUND_TRIPS = 2.0
 """A grant's last half lasts for so many: one until the next is there, one in which a verdict may wait to be read."""
 
 
@@ -80,12 +79,11 @@ class Explorer:
         self._offer = offer
         self._known = Estimates()
         self._widest = offer.max_window
-        self._own_windows = windows_within(offer.max_window)  # the verifier knows how wide it can draft itself
         self._untried = list(beginning)
         self._trial: _Trial | None = None
         self._spent_ms, self._began_ms, self._now_ms = 0.0, -1.0, 0.0
         self._current = self._untried[0]
-        self._try(self._current, FIRST_ROUNDS)
+        self._try(self._current, _FIRST_ROUNDS)
         self._rate = 0.0
         self._planner, self._hoping = plans, hopes
 
@@ -114,9 +112,12 @@ class Explorer:
 
     def plans(self) -> dict[Mode, Plan]:
         """Return the best known way to work in each mode on offer."""
+        return self._planner.plans(self.view())
+
+    def view(self) -> View:
+        """Return how things are, as far as is known."""
         known = self._known
-        view = View(self._offer.modes, known, known.speeds(), known.server_acceptance.parts(), self._widest)
-        return self._planner.plans(view)
+        return View(self._offer.modes, known, known.speeds(), known.server_acceptance.parts(), self._widest)
 
     def _hopes(self, mode: Mode) -> dict[Mode, Plan]:
         """Return the same for all but one mode, with everything that is not certain as good as it may well be."""
@@ -167,25 +168,15 @@ class Explorer:
         self._trial, self._current = None, plans[seen.mode].choice
         return True
 
-    def _sized(self, choice: Choice) -> Choice:
-        """Return the first choice of a verifier's drafter as if it were the device's, its grant lasting a round trip.
-
-        A grant that ends sooner would only make the stream pause before what it showed is made use of.
-        """
-        known = self._known
-        if choice.mode is not Mode.COLOCATED or known.seen[Mode.COLOCATED] or not known.draft_ms.count:
-            return choice
-        speeds, windows = known.own_speeds(), self._own_windows
-        found = rates.colocated_rates(speeds, speeds.acceptance, 0.0, windows, speeds.first)
-        best = int(found.argmax())
-        lasting = int(_ROUND_TRIPS * float(found[best]) * speeds.network_ms / 1000)
-        return replace(choice, window=min(int(windows[best]), 8), budget=max(choice.budget, lasting))
+    def opening(self, choice: Choice) -> Choice:
+        """Return one of the ways to begin with as it is best tried by what is known by then: as it is, unless told."""
+        return choice
 
     def _decide(self, tried: Mode | None) -> None:
         if self._untried and self._known.seen[self._untried[0].mode]:
             self._untried.pop(0)
         if self._untried:
-            self._try(self._sized(self._untried[0]), FIRST_ROUNDS)
+            self._try(self.opening(self._untried[0]), _FIRST_ROUNDS)
             return
         plans = self.plans()
         mode = self._current.mode if self._current.mode in plans else next(iter(plans))
@@ -227,5 +218,5 @@ def _trial_of(plan: Plan) -> Choice:
 
 def stream(mode: Mode, window: int, rate: float, speeds: rates.Speeds) -> Plan:
     """Return a plan with grants so large that the next, asked for at half of one, is there before a round is cut."""
-    on_the_way = int(_ROUND_TRIPS * rate * speeds.network_ms / 1000)
+    on_the_way = int(ROUND_TRIPS * rate * speeds.network_ms / 1000)
     return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + window + 5))), rate)

@@ -1,14 +1,17 @@
 """``optimal``: the window, depth and mode of which most committed tokens per second are expected.
 
 Rates are those of :mod:`dsdq.policies.window.rates`, at the speeds that :mod:`dsdq.policies.window.estimates` has of
-acceptance, draft time, network, queue and passes. Every drafter on offer is tried once at the beginning; when another
-mode is taken or tried later, says :mod:`dsdq.policies.window.exploring`.
+acceptance, draft time, network, queue and passes. Every drafter on offer is tried once at the beginning, the verifier's
+until the next grant can be there; when another mode is taken or tried later, says
+:mod:`dsdq.policies.window.exploring`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dsdq.policies.window import rates
-from dsdq.policies.window.exploring import TRIAL_TOKENS, Explorer, View, stream
+from dsdq.policies.window.exploring import ROUND_TRIPS, TRIAL_TOKENS, Explorer, View, stream
 from dsdq.policies.window.planner import DraftPlanner, Plan, windows_within
 from dsdq.policies.window.protocol import Choice, Mode, Offer
 
@@ -21,6 +24,21 @@ class Optimal(Explorer):
 
     def __init__(self, offer: Offer) -> None:
         super().__init__(offer, Formulas(offer), Formulas(offer), _beginning(offer))
+        self._own_windows = windows_within(offer.max_window)
+
+    def opening(self, choice: Choice) -> Choice:
+        """Return the first choice of a verifier's drafter as if it were the device's, its grant lasting a round trip.
+
+        A grant that ends sooner would only make the stream pause before what it showed is made use of.
+        """
+        known = self._known
+        if choice.mode is not Mode.COLOCATED or known.seen[Mode.COLOCATED] or not known.draft_ms.count:
+            return choice
+        speeds, windows = known.own_speeds(), self._own_windows
+        found = rates.colocated_rates(speeds, speeds.acceptance, 0.0, windows, speeds.first)
+        best = int(found.argmax())
+        lasting = int(ROUND_TRIPS * float(found[best]) * speeds.network_ms / 1000)
+        return replace(choice, window=min(int(windows[best]), 8), budget=max(choice.budget, lasting))
 
 
 class Formulas:

@@ -19,7 +19,7 @@ from dsdq.policies.window import rates
 from dsdq.policies.window.protocol import Choice
 
 WINDOWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64)
-_NEAR = 0.08
+NEAR = 0.08
 """So much may what moved since a search change the rate, all changes added up."""
 _STEP = 0.01
 """Of a round's time or of the share that is rejected: derivatives are differences."""
@@ -55,7 +55,7 @@ class DraftPlanner:
         found = self._found
         if found is not None and found.widest == widest:
             moved = found.slopes * (np.asarray(speeds.values()) - found.speeds)
-            if float(np.abs(moved).sum()) <= _NEAR:
+            if float(np.abs(moved).sum()) <= NEAR:
                 return Plan(found.plan.choice, found.plan.rate * math.exp(float(moved.sum())))
         plan = best_drafting(speeds, windows_within(widest), self._max_depth)
         self._found = _Found(widest, np.asarray(speeds.values()), _slopes(speeds, plan), plan)
@@ -85,9 +85,20 @@ def best_drafting(speeds: rates.Speeds, windows: rates.Floats, max_depth: int) -
 
 def _slopes(speeds: rates.Speeds, plan: Plan) -> NDArray[np.float64]:
     """Return the derivative of the rate's logarithm by each speed."""
+    tokens = rates.expected_tokens(speeds.acceptance, np.asarray([plan.choice.window]), speeds.values()[-1])
+    moved, steps = beside(speeds, 1000 / plan.rate * float(tokens[0]))
+    windows = np.full(len(moved), float(plan.choice.window))
+    if plan.choice.depth > 1:
+        found = rates.pipelined_rates(moved, windows, np.full(len(moved), plan.choice.depth))
+    else:
+        found = rates.sequential_rates(moved, windows)
+    slopes: NDArray[np.float64] = np.log(found / plan.rate) / steps
+    return slopes
+
+
+def beside(speeds: rates.Speeds, round_ms: float) -> tuple[list[rates.Speeds], NDArray[np.float64]]:
+    """Return speeds that differ from others in one of them each, and by how much, for a round of so long."""
     *_, first = values = speeds.values()
-    tokens = rates.expected_tokens(speeds.acceptance, np.asarray([plan.choice.window]), first)
-    round_ms = 1000 / plan.rate * float(tokens[0])
     steps = [
         -_STEP * (1 - speeds.acceptance),
         *[_STEP * round_ms] * (len(values) - 2),
@@ -97,10 +108,4 @@ def _slopes(speeds: rates.Speeds, plan: Plan) -> NDArray[np.float64]:
         rates.Speeds(*(value + steps[place] * (place == other) for other, value in enumerate(values)))
         for place in range(len(values))
     ]
-    windows = np.full(len(values), float(plan.choice.window))
-    if plan.choice.depth > 1:
-        found = rates.pipelined_rates(moved, windows, np.full(len(values), plan.choice.depth))
-    else:
-        found = rates.sequential_rates(moved, windows)
-    slopes: NDArray[np.float64] = np.log(found / plan.rate) / np.asarray(steps)
-    return slopes
+    return moved, np.asarray(steps)

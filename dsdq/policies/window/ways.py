@@ -13,12 +13,12 @@ from itertools import product
 
 import numpy as np
 
-from dsdq.policies.window import rates
+from dsdq.policies.window import planner, rates
 from dsdq.policies.window.exploring import View
 from dsdq.policies.window.network import Floats
 from dsdq.policies.window.protocol import Choice, Mode
 
-WINDOWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32)
+WINDOWS = tuple(window for window in planner.WINDOWS if window <= 32)
 DEPTHS = (1, 2, 3, 4)
 OWN_WINDOWS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16)
 DRAFTED = len(WINDOWS) * len(DEPTHS)

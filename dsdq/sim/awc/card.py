@@ -34,7 +34,8 @@ def card(
         "losses": dict(losses),
         "gap_to_oracle": dict(gaps),
         "versions": {name: version(name) for name in _VERSIONS} | {"python": platform.python_version()},
-        "repeat": f"dsdq sim awc-train --scenarios {recipe['scenarios']} --seed {recipe['seed']}",
+        "repeat": f"dsdq sim awc-train --scenarios {recipe['scenarios']} --seed {recipe['seed']}"
+        + (" --quick" if recipe["quick"] else ""),
     }
 
 

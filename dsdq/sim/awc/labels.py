@@ -17,6 +17,7 @@ import numpy as np
 
 from dsdq.errors import ConfigError
 from dsdq.policies.window import Choice, Mode, rates
+from dsdq.policies.window.every import drafting_rates
 from dsdq.policies.window.ways import ALONE, DEPTHS, DRAFTED, OWN, OWN_WINDOWS, WAYS, WINDOWS
 from dsdq.sim.awc.worlds import World, draw
 from dsdq.sim.record import Record
@@ -107,11 +108,7 @@ def _measure(world: World, way: int) -> float:
 def _candidates(world: World, luck: np.random.Generator) -> list[int]:
     """Return the ways to begin with."""
     speeds = _speeds(world)
-    windows = np.asarray(WINDOWS, dtype=np.float64)
-    drafting = np.empty((len(WINDOWS), len(DEPTHS)))
-    drafting[:, 0] = rates.sequential_rates(speeds, windows)
-    for column, depth in enumerate(DEPTHS[1:], 1):
-        drafting[:, column] = rates.pipelined_rates(speeds, windows, np.full(len(windows), depth))
+    drafting = drafting_rates([speeds])[0].reshape(len(WINDOWS), len(DEPTHS))
     promising = np.argsort(-drafting, axis=None)[:_PROMISING].tolist()
     flat = int(drafting[:, 0].argmax())
     flats = [len(DEPTHS) * min(max(flat + step, 0), len(WINDOWS) - 1) for step in (-2, 0, 2)]
@@ -163,9 +160,11 @@ def labelled(path: Path, seed: int, worlds: int, jobs: int, each: Callable[[], N
     """Label worlds in so many processes, and keep them in a file: what is in it already is not done again.
 
     Raises:
-        ConfigError: the file is of another seed, or none of labels.
+        ConfigError: the file is of another seed or another simulator, or none of labels.
     """
     done = _read(path, seed)
+    if done:
+        _check_again(path, seed, done[min(done)])
     left = [number for number in range(worlds) if number not in done]
     with path.open("a", encoding="utf-8") as lines:
         for one in _label_all(seed, left, jobs):
@@ -174,6 +173,14 @@ def labelled(path: Path, seed: int, worlds: int, jobs: int, each: Callable[[], N
             done[one.number] = one
             each()
     return [done[number] for number in range(worlds)]
+
+
+def _check_again(path: Path, seed: int, kept: Labelled) -> None:
+    """Return if a world that was labelled before would be labelled so now."""
+    if label(seed, kept.number) != kept:
+        expected = f"expected labels of this simulator, got others of world {kept.number}"
+        msg = f"{path.name}: {expected}; give another --labels file"
+        raise ConfigError(msg)
 
 
 def _label_all(seed: int, numbers: Iterable[int], jobs: int) -> Iterator[Labelled]:

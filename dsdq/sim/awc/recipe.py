@@ -17,12 +17,12 @@ from dsdq.sim.awc.card import card
 from dsdq.sim.awc.evaluate import OURS, PAPERS, Gaps, shares, summary
 from dsdq.sim.awc.labels import Labelled, labelled
 from dsdq.sim.awc.lessons import papers, simulated
-from dsdq.sim.awc.training import Course, rate_loss, train, untrained, window_loss
+from dsdq.sim.awc.training import Course, Weighing, train, untrained, window_loss
 from dsdq.sim.awc.watching import Moments, moments
 
 Say = Callable[[str], None]
 
-_OURS, _PAPERS = Course(30, 2e-3), Course(40, 2e-3)
+_OURS, _PAPERS, _WEIGHING = Course(30, 2e-3), Course(40, 2e-3), Weighing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Recipe:
         width: of the network.
         ours: the course of ``awc``'s network.
         paper: that of the paper's.
+        weighing: of ``awc``'s losses.
+        quick: whether it is one that only shows that all works: its weights are of no use.
     """
 
     scenarios: int = 2000
@@ -43,15 +45,13 @@ class Recipe:
     width: int = 48
     ours: Course = _OURS
     paper: Course = _PAPERS
+    weighing: Weighing = _WEIGHING
+    quick: bool = False
 
-    def quick(self) -> Recipe:
-        """Return one that is done in a minute, to see that all works: its weights are of no use."""
-        return replace(
-            self,
-            scenarios=min(self.scenarios, 24),
-            ours=Course(10, 2e-3),
-            paper=Course(10, 2e-3),
-        )
+    def quickly(self) -> Recipe:
+        """Return one that is done in a minute."""
+        few = min(self.scenarios, 24)
+        return replace(self, scenarios=few, ours=Course(10, 2e-3), paper=Course(10, 2e-3), quick=True)
 
 
 def make(recipe: Recipe, out: Path, labels: Path, jobs: int, say: Say) -> dict[str, Any]:
@@ -93,7 +93,8 @@ def evaluate(held_out: Sequence[Labelled], weights: Path, paper: Path, jobs: int
 def _ours(recipe: Recipe, taught: Sequence[Moments], out: Path, say: Say) -> dict[str, list[float]]:
     lessons = simulated(taught)
     network = untrained(lessons, recipe.width, len(CORRECTIONS), recipe.seed)
-    losses = _ends(train(network, lessons, BASIS, recipe.ours, recipe.seed, rate_loss, SHAPES))
+    held = recipe.weighing.held * SHAPES
+    losses = _ends(train(network, lessons, BASIS, recipe.ours, recipe.seed, recipe.weighing.loss, held))
     say(f"awc: loss {_arrow(losses)} on {len(lessons)} moments of {len(taught)} worlds")
     save_file(network.weights(), out)
     return {"rates": losses}

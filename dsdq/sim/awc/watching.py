@@ -72,8 +72,7 @@ class Watcher(Explorer):
             self._notes.append(self._note())
 
     def _note(self) -> Note:
-        known = self._known
-        view = View(self._offer.modes, known, known.speeds(), known.server_acceptance.parts(), self._widest)
+        view = self.view()
         features, paper = seen(view, alone_ms(view)), self._smoothed.features(float(self.choose().window))
         return Note(tuple(features.tolist()), tuple(searched(view).tolist()), tuple(paper.tolist()))
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
+from dsdq.policies.window.ways import DEPTHS, WINDOWS
 from dsdq.sim.scenario.deciding import Window
 from dsdq.sim.scenario.model import (
     Acceptance,
@@ -21,7 +21,7 @@ from dsdq.sim.scenario.model import (
     Workload,
 )
 
-MAX_WINDOW, MAX_DEPTH = 32, 4
+MAX_WINDOW, MAX_DEPTH = WINDOWS[-1], DEPTHS[-1]
 SINGLE_TOKENS, FLEET_TOKENS = 320, 1200
 _SINGLE = 0.6
 _OWN_DRAFT = 0.5
@@ -67,10 +67,6 @@ class World:
     own_acceptance: float
     own_first: float | None
     steered: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a line of a file."""
-        return asdict(self)
 
     def scenario(self, policy: str) -> Scenario:
         """Return it as a scenario in which all devices follow a policy.

@@ -69,6 +69,15 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, line: str) -> None:
         labelled(path, 5, 4, 1)
 
 
+def test_a_file_of_another_simulator_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    kept = label(5, 0)
+    other = replace(kept, rates={way: rate * 1.01 for way, rate in kept.rates.items()})
+    path.write_text(json.dumps({"seed": 5} | other.to_json()) + "\n")
+    with pytest.raises(ConfigError, match="labels of this simulator, got others of world 0"):
+        labelled(path, 5, 4, 1)
+
+
 def test_a_file_of_another_seed_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
     path.write_text(json.dumps({"seed": 4} | label(4, 0).to_json()) + "\n")

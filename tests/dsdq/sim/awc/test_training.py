@@ -16,7 +16,7 @@ from dsdq.sim.awc.watching import Fixed, Moments, watched
 torch = pytest.importorskip("torch")
 
 from dsdq.sim.awc import recipe  # noqa: E402 - it needs torch
-from dsdq.sim.awc.training import Course, rate_loss, train, untrained  # noqa: E402
+from dsdq.sim.awc.training import Course, Weighing, train, untrained  # noqa: E402
 
 SEED = 4
 
@@ -42,7 +42,7 @@ def test_it_begins_as_the_formulas_and_learns_where_they_are_wrong() -> None:
     lessons, others = made_up(SEED, 1000), made_up(SEED + 1, 200)
     network = untrained(lessons, 32, len(CORRECTIONS), SEED)
     assert not network(torch.from_numpy(others.features)).any()
-    losses = list(train(network, lessons, BASIS, Course(40, 5e-3), SEED, rate_loss))
+    losses = list(train(network, lessons, BASIS, Course(40, 5e-3), SEED, Weighing().loss))
     assert losses[-1] < 0.5 * losses[0]
     trained = Network.checked(network.weights(), len(FEATURES), len(CORRECTIONS))
     said = others.formulas + np.stack([BASIS @ trained.predict(one) for one in others.features])
@@ -54,7 +54,7 @@ def test_differences_between_windows_have_to_be_worth_it() -> None:
 
     def bent(held: Floats | None) -> float:
         network = untrained(lessons, 16, len(CORRECTIONS), SEED)
-        list(train(network, lessons, BASIS, Course(10, 5e-3), SEED, rate_loss, held))
+        list(train(network, lessons, BASIS, Course(10, 5e-3), SEED, Weighing().loss, held))
         said = network(torch.from_numpy(lessons.features)).detach().numpy()
         return float(np.abs(said * SHAPES).mean())
 
@@ -75,7 +75,7 @@ def test_the_same_seed_trains_the_same_weights() -> None:
     def weights() -> dict[str, np.ndarray]:
         lessons = made_up(SEED, 50)
         network = untrained(lessons, 8, len(CORRECTIONS), SEED)
-        assert len(list(train(network, lessons, BASIS, Course(2, 1e-3), SEED, rate_loss))) == 2
+        assert len(list(train(network, lessons, BASIS, Course(2, 1e-3), SEED, Weighing().loss))) == 2
         return network.weights()
 
     first, second = weights(), weights()
@@ -87,7 +87,7 @@ def test_loss_counts_what_is_known_and_most_what_is_nearly_best() -> None:
     truth = torch.tensor([[1.0, 0.9, -3.0, nan]])
 
     def loss(*said: float) -> float:
-        return float(rate_loss(torch.tensor([said]), truth))
+        return float(Weighing().loss(torch.tensor([said]), truth))
 
     assert loss(1.0, 0.9, -3.0, 99.0) == pytest.approx(0.0, abs=0.01)
     assert loss(1.0, 0.9, -2.0, 0.0) < 0.1 * loss(0.9, 1.0, -3.0, 0.0)
