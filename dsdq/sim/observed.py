@@ -135,9 +135,7 @@ class Recorder:
 
     def __init__(self, stats: GenerationStats, clock: Callable[[], float]) -> None:
         self._stats, self._clock, self._began_s = stats, clock, clock()
-        self._answers: list[
-            dict[str, Any]
-        ] = []  # by verdict; kinds are lists of letters until the end
+        self._answers: list[dict[str, Any]] = []  # by verdict; kinds are lists of letters until the end
         self._verdicts, self._judged = 0, 0
 
     @property
