@@ -7,7 +7,7 @@ from random import Random
 
 from dsdq.sim.cloud import Cloud
 from dsdq.sim.kernel import Kernel
-from dsdq.sim.links import connect, rtt_ms
+from dsdq.sim.links import RoundTrip, connect
 from dsdq.sim.nodes import Nodes
 from dsdq.sim.reads import Feed
 from dsdq.sim.record import Record
@@ -38,14 +38,20 @@ class Device:
     )
 
     def __init__(
-        self, figures: Devices, broker: Broker, streams: Streams, numbers: tuple[int, ...], now_ms: float
+        self,
+        figures: Devices,
+        trip: RoundTrip,
+        broker: Broker,
+        streams: Streams,
+        numbers: tuple[int, ...],
+        now_ms: float,
     ) -> None:
         self._streams, self._numbers = streams, numbers
         self.draft_ms, self.prompt_ms, self.drafts = figures.draft_ms, figures.prompt_ms, True
         self.begin_ms, self.round_ms = figures.begin_ms, figures.round_ms
-        self.feed = None if broker.pushed else Feed(figures.link, broker)
-        self.up, self.down = connect(figures.link, streams, numbers, now_ms)
-        self.round_trip_ms = rtt_ms(figures.link, now_ms) + 2 * broker.latency_ms
+        self.feed = None if broker.pushed else Feed(trip, figures.link.jitter_ms + 2 * broker.latency_ms)
+        self.up, self.down = connect(figures.link, trip, streams, numbers, now_ms)
+        self.round_trip_ms = trip.at(now_ms) + 2 * broker.latency_ms
         self.up_share = figures.link.up_share or 1.0
 
     def leaves_ms(self, now_ms: float, *, ahead: bool) -> float:
