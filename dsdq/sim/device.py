@@ -218,7 +218,7 @@ class Generation:
         size = self._size(tokens)
         self._request.bytes_up += size
         there_ms = self._there_ms(size)
-        self._link_ms = (there_ms - self._kernel.now_ms) / self._device.up_share
+        self._link_ms = there_ms - self._kernel.now_ms + self._device.reply_ms(self._kernel.now_ms)
         if not self._setting.cloud.loses():
             self._kernel.at(there_ms, self._arrive, message)
 
