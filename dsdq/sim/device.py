@@ -118,10 +118,10 @@ class Generation:
         if not verifier.fits(held):
             self._end(REFUSED)
             return
-        if first is not None:
-            held.receive(first, self._kernel.now_ms)
         if not self._setting.cloud.open(held, verifier):
             self._come_back(first)
+        elif first is not None:
+            self._setting.cloud.receive(held, first)
 
     def _come_back(self, first: Window | Grant | None) -> None:
         self._request.retries += 1
@@ -218,7 +218,7 @@ class Generation:
         size = self._size(tokens)
         self._request.bytes_up += size
         there_ms = self._there_ms(size)
-        self._link_ms = (there_ms - self._kernel.now_ms) / self._device.up_share
+        self._link_ms = there_ms - self._kernel.now_ms + self._device.reply_ms(self._kernel.now_ms)
         if not self._setting.cloud.loses():
             self._kernel.at(there_ms, self._arrive, message)
 

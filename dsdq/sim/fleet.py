@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dsdq.policies.window import Mode, Offer, WindowPolicy, load_policy
 from dsdq.sim.device import Generation
 from dsdq.sim.held import UNKNOWN
+from dsdq.sim.links import RoundTrip
 from dsdq.sim.nodes import Reading
 from dsdq.sim.record import REFUSED, Request
 from dsdq.sim.scenario.model import Scenario, Way
@@ -51,6 +52,7 @@ class Fleet:
         """Take what a class's name says in a scenario, and the requests of its trace if it has one."""
         self._name, self._figures = name, scenario.devices[name]
         self._setting, self._kernel, self._streams, self._texts = setting, setting.kernel, streams, texts
+        self._trip = RoundTrip(self._figures.link)
         self._until_ms = 1000 * scenario.duration_s
         self._policy, self._offer, self._load = _policy(scenario), _offer(scenario), load
         self._queues: dict[int, deque[tuple[Request, Text, tuple[int, ...]]]] = {}
@@ -129,7 +131,7 @@ class Fleet:
 
     def _make(self, request: Request, text: Text, numbers: tuple[int, ...]) -> None:
         figures = self._figures
-        device = Device(figures, self._setting.broker, self._streams, numbers, self._kernel.now_ms)
+        device = Device(figures, self._trip, self._setting.broker, self._streams, numbers, self._kernel.now_ms)
         if self._looks(request.device):
             device.begin_ms += device.round_trip_ms
         leaves_at = UNKNOWN

@@ -12,12 +12,28 @@ from dsdq.sim.streams import Streams
 _PER_HOUR_MS = 3_600_000.0
 
 
+class RoundTrip:
+    """A link's round trip without jitter, as it is or as its trace says."""
+
+    __slots__ = ("_length_s", "_times", "_trips")
+
+    def __init__(self, link: Link) -> None:
+        trace = link.trace or ((0.0, link.rtt_ms),)
+        self._times, self._trips = [at_s for at_s, _ in trace], [rtt_ms for _, rtt_ms in trace]
+        self._length_s = self._times[-1] + (self._times[-1] - self._times[-2] if len(trace) > 1 else 1.0)
+
+    def at(self, now_ms: float) -> float:
+        """Return it in milliseconds, as it is then."""
+        if len(self._trips) == 1:
+            return self._trips[0]
+        return self._trips[bisect_right(self._times, (now_ms / 1000) % self._length_s) - 1]
+
+
 class Direction:
     """One way of one connection, up or down. Bandwidth makes messages queue, losses make them late."""
 
     __slots__ = (
         "_chance",
-        "_fixed_ms",
         "_free_ms",
         "_jitter",
         "_link",
@@ -26,14 +42,21 @@ class Direction:
         "_part",
         "_reorder",
         "_there_ms",
+        "_trip",
     )
 
     def __init__(
-        self, link: Link, streams: Streams, outages: Outages | None, numbers: tuple[int, ...], *, up: bool
+        self,
+        link: Link,
+        trip: RoundTrip,
+        streams: Streams,
+        outages: Outages | None,
+        numbers: tuple[int, ...],
+        *,
+        up: bool,
     ) -> None:
-        self._link, self._outages = link, outages
+        self._link, self._trip, self._outages = link, trip, outages
         self._part = link.up_share if up else 1 - link.up_share
-        self._fixed_ms = self._part * link.rtt_ms if not link.trace else None
         kbps = link.up_kbps if up else link.down_kbps
         self._ms_per_byte = 8 / kbps if kbps else 0.0
         self._free_ms, self._there_ms = 0.0, 0.0
@@ -50,13 +73,12 @@ class Direction:
             now_ms = self._outages.over_ms(now_ms)
         if self._ms_per_byte:
             now_ms = self._free_ms = max(self._free_ms, now_ms) + self._ms_per_byte * size
-        way_ms = self._part * rtt_ms(self._link, now_ms) if self._fixed_ms is None else self._fixed_ms
-        there_ms = now_ms + way_ms + next(self._jitter) + spare_ms
+        there_ms = now_ms + self._part * self._trip.at(now_ms) + next(self._jitter) + spare_ms
         if self._chance is not None:
             while self._chance.random() < self._link.loss:
                 there_ms += self._link.resend_ms
             if self._reorder and self._chance.random() < self._reorder:
-                return there_ms + rtt_ms(self._link, now_ms)
+                return there_ms + self._trip.at(now_ms)
         if there_ms < self._there_ms:
             return self._there_ms
         self._there_ms = there_ms
@@ -86,19 +108,12 @@ class Outages:
         return self._ends_ms if now_ms >= self._begins_ms else now_ms
 
 
-def connect(link: Link, streams: Streams, numbers: tuple[int, ...], now_ms: float) -> tuple[Direction, Direction]:
+def connect(
+    link: Link, trip: RoundTrip, streams: Streams, numbers: tuple[int, ...], now_ms: float
+) -> tuple[Direction, Direction]:
     """Return the ways up and down of a connection that is made now; both break at the same times."""
     outages = Outages(link, streams, numbers) if link.drops_per_hour else None
     if outages is not None:
         outages.begin(now_ms)
-    up = Direction(link, streams, outages, numbers, up=True)
-    return up, Direction(link, streams, outages, numbers, up=False)
-
-
-def rtt_ms(link: Link, now_ms: float) -> float:
-    """Return a link's round trip now, without jitter."""
-    if not link.trace:
-        return link.rtt_ms
-    times = [at_s for at_s, _ in link.trace]
-    length_s = times[-1] + (times[-1] - times[-2] if len(times) > 1 else 1.0)
-    return link.trace[bisect_right(times, (now_ms / 1000) % length_s) - 1][1]
+    up = Direction(link, trip, streams, outages, numbers, up=True)
+    return up, Direction(link, trip, streams, outages, numbers, up=False)

@@ -6,26 +6,27 @@ live device reads ahead for the answers to its drafts (:mod:`dsdq.bus.feed`), wh
 
 from __future__ import annotations
 
-from dsdq.sim.links import rtt_ms
-from dsdq.sim.scenario.model import Broker, Link
+from dsdq.sim.links import RoundTrip
 
 FAR_MS = 5.0
 """As in the live device: a round trip below which nothing is read ahead."""
 
 
 class Feed:
-    """One device's reads, one after the other: the answers that the latest brings leave together."""
+    """One device's reads, one after the other: the answers that the latest brings leave together.
 
-    __slots__ = ("_beside_ms", "_departs_ms", "_link", "_returns_ms", "_trip_ms")
+    A read takes a round trip and ``beside_ms``, which are jitter and Redis.
+    """
 
-    def __init__(self, link: Link, broker: Broker) -> None:
-        self._link, self._beside_ms = link, link.jitter_ms + 2 * broker.latency_ms
-        self._trip_ms = None if link.trace else link.rtt_ms + self._beside_ms
+    __slots__ = ("_beside_ms", "_departs_ms", "_returns_ms", "_trip")
+
+    def __init__(self, trip: RoundTrip, beside_ms: float) -> None:
+        self._trip, self._beside_ms = trip, beside_ms
         self._departs_ms, self._returns_ms = -1.0, 0.0
 
     def departs_ms(self, now_ms: float, *, ahead: bool) -> float:
         """Return when an answer leaves that is appended now; ``ahead`` if it is one that is read ahead on far links."""
-        trip_ms = rtt_ms(self._link, now_ms) + self._beside_ms if self._trip_ms is None else self._trip_ms
+        trip_ms = self._trip.at(now_ms) + self._beside_ms
         if now_ms > self._departs_ms:
             self._departs_ms = max(now_ms, self._returns_ms)
             self._returns_ms = self._departs_ms + trip_ms

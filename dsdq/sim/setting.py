@@ -7,7 +7,7 @@ from random import Random
 
 from dsdq.sim.cloud import Cloud
 from dsdq.sim.kernel import Kernel
-from dsdq.sim.links import connect, rtt_ms
+from dsdq.sim.links import RoundTrip, connect
 from dsdq.sim.nodes import Nodes
 from dsdq.sim.reads import Feed
 from dsdq.sim.record import Record
@@ -23,8 +23,11 @@ class Device:
     """
 
     __slots__ = (
+        "_down_share",
+        "_latency_ms",
         "_numbers",
         "_streams",
+        "_trip",
         "begin_ms",
         "down",
         "draft_ms",
@@ -34,23 +37,32 @@ class Device:
         "round_ms",
         "round_trip_ms",
         "up",
-        "up_share",
     )
 
     def __init__(
-        self, figures: Devices, broker: Broker, streams: Streams, numbers: tuple[int, ...], now_ms: float
+        self,
+        figures: Devices,
+        trip: RoundTrip,
+        broker: Broker,
+        streams: Streams,
+        numbers: tuple[int, ...],
+        now_ms: float,
     ) -> None:
         self._streams, self._numbers = streams, numbers
         self.draft_ms, self.prompt_ms, self.drafts = figures.draft_ms, figures.prompt_ms, True
         self.begin_ms, self.round_ms = figures.begin_ms, figures.round_ms
-        self.feed = None if broker.pushed else Feed(figures.link, broker)
-        self.up, self.down = connect(figures.link, streams, numbers, now_ms)
-        self.round_trip_ms = rtt_ms(figures.link, now_ms) + 2 * broker.latency_ms
-        self.up_share = figures.link.up_share or 1.0
+        self.feed = None if broker.pushed else Feed(trip, figures.link.jitter_ms + 2 * broker.latency_ms)
+        self.up, self.down = connect(figures.link, trip, streams, numbers, now_ms)
+        self.round_trip_ms = trip.at(now_ms) + 2 * broker.latency_ms
+        self._trip, self._down_share, self._latency_ms = trip, 1 - figures.link.up_share, broker.latency_ms
 
     def leaves_ms(self, now_ms: float, *, ahead: bool) -> float:
         """Return when an answer leaves for it that is there now; ``ahead`` if it is read ahead on far links."""
         return now_ms if self.feed is None else self.feed.departs_ms(now_ms, ahead=ahead)
+
+    def reply_ms(self, now_ms: float) -> float:
+        """Return how long the reply to a publication takes: it is small, and nothing but its way delays it."""
+        return self._down_share * self._trip.at(now_ms) + self._latency_ms
 
     def luck(self, name: str) -> Random:
         """Return a stream of luck for one purpose, which is the same whatever else happens in the simulation."""

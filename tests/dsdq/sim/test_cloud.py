@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from dsdq.sim.cloud import Cloud, Entry
 from dsdq.sim.guesses import Fixed
 from dsdq.sim.held import Held
@@ -123,3 +125,17 @@ def test_nothing_is_repeated_that_is_not_lost() -> None:
     assert sum(one.repeats for one in watched.requests) == 0
     # one look for a timeout, not one for each round
     assert watched.events < 1.2 * quiet.events
+
+
+def test_what_was_refused_before_it_was_taken_in_is_no_queueing(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused, take_in = 0, Cloud.open
+
+    def _open(cloud: Cloud, held: Held, verifier: Verifier) -> bool:
+        nonlocal refused
+        refused += refused < 5
+        return refused == 5 and take_in(cloud, held, verifier)
+
+    monkeypatch.setattr(Cloud, "open", _open)
+    first = record_of(duration_s=0.001, phone={"link": {"rtt_ms": 20.0}}).requests[0]
+    assert (first.retries, first.queue_ms, first.outcome) == (4, 0.0, "finished")
+    assert first.network_ms > first.rounds * 20.0  # the pauses between

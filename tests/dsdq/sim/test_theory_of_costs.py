@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dsdq.sim.figures import figures
-from dsdq.sim.links import connect
+from dsdq.sim.links import RoundTrip, connect
 from dsdq.sim.run import simulate
 from dsdq.sim.scenario.model import Link
 from dsdq.sim.streams import Streams
@@ -15,7 +15,7 @@ from tests.dsdq.sim.worlds import scenario_of
 
 def delays_ms(link: Link, size: float, pause_ms: float = 10_000.0, count: int = 20_000) -> tuple[float, float]:
     """Return the mean delay of messages up and down, sent so far apart that none waits for another."""
-    up, down = connect(link, Streams(1), (1,), 0.0)
+    up, down = connect(link, RoundTrip(link), Streams(1), (1,), 0.0)
     times = [number * pause_ms for number in range(count)]
     return tuple(float(np.mean([way.arrival_ms(at_ms, size) - at_ms for at_ms in times])) for way in (up, down))  # type: ignore[return-value]
 
@@ -26,6 +26,12 @@ def test_a_message_takes_its_part_of_the_round_trip_and_its_bits_over_the_bandwi
     assert delays_ms(link, 250, count=10) == pytest.approx((30 + 20, 20 + 2))
 
 
+def test_a_round_trip_goes_by_its_trace_which_repeats_itself() -> None:
+    trip = RoundTrip(Link(trace=((0, 10), (2, 80), (3, 40))))
+    assert [trip.at(1000 * at_s) for at_s in (0, 1.9, 2, 3.9, 4, 6)] == [10, 10, 80, 40, 10, 80]
+    assert RoundTrip(Link(trace=((0, 15),))).at(99_000) == 15
+
+
 def test_losses_and_jitter_add_their_means() -> None:
     link = Link(rtt_ms=50, jitter_ms=8, loss=0.2, resend_ms=200)
     # half of the jitter in each direction; p/(1-p) losses of a message on average
@@ -34,7 +40,8 @@ def test_losses_and_jitter_add_their_means() -> None:
 
 
 def test_messages_faster_than_the_bandwidth_queue_up() -> None:
-    up, _ = connect(Link(rtt_ms=0, up_kbps=8), Streams(1), (1,), 0.0)
+    link = Link(rtt_ms=0, up_kbps=8)
+    up, _ = connect(link, RoundTrip(link), Streams(1), (1,), 0.0)
     assert [up.arrival_ms(0.0, 100) for _ in range(3)] == [100, 200, 300]
 
 
