@@ -180,8 +180,8 @@ def test_all_presets_and_profiles_are_listed(dsdq: Simulate) -> None:
         (("compare", "small.toml", "--variant", "a="), "at least two"),
         (("compare", "small.toml", "--variant", "a=", "--variant", "b=", "--seeds", "1"), "--seeds"),
         (("plan", "small.toml", "--set", "way=target-only"), "way: expected distributed"),
-        (("sweep", "small.toml", "--vary", "seed"), "--vary"),
-        (("sweep", "small.toml", "--vary", "seed=a"), "seed"),
+        (("sweep", "small.toml", "--vary", "duration_s"), "--vary"),
+        (("sweep", "small.toml", "--vary", "seed=1,2"), "--seeds"),
         (("sweep", "small.toml", "--ray-address", "localhost:1"), "--on ray"),
         (("sweep", "small.toml", "--results", "small.toml"), "line 1"),
         (("plot", "nowhere.json"), "nowhere.json"),
@@ -220,7 +220,7 @@ def started(*arguments: str) -> subprocess.Popen[str]:
 
 def test_a_sweep_whose_process_is_killed_loses_only_what_was_running(dsdq: Simulate, fleet: str) -> None:
     """Kill a real process with two others that simulate, behind its first cells."""
-    vary = ("--vary", "seed=" + ",".join(map(str, range(40))), "--set", "duration_s=10")
+    vary = ("--vary", "verifiers.step_ms=" + ",".join(map(str, range(20, 60))), "--set", "duration_s=10")
     cells = Path("cells.jsonl")
     process = started("sweep", fleet, *vary, "--jobs", "2", "--results", str(cells))
     until = time.monotonic() + 60
