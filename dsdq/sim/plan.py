@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dsdq.errors import ConfigError
@@ -134,10 +134,9 @@ def plan(run: Runner, scenario: Scenario, question: Question) -> dict[str, Any]:
     verifiers, shown = {}, {}
     for name, variant in variants.items():
         count, tried = enough(run, variant, question)
-        outcomes = tried[max(tried) if count is None else count]
-        verifiers[name] = _answer(count, outcomes) | {"tried": _tried(tried)}
-        sets = dict(variant.sets) if count is None else {**variant.sets, "verifiers.count": count}
-        shown[name] = way(Variant(sets, variant.scenario), outcomes)
+        most = max(tried) if count is None else count
+        verifiers[name] = _answer(count, tried[most]) | {"tried": _tried(tried)}
+        shown[name] = way(replace(variant, sets={**variant.sets, "verifiers.count": most}), tried[most])
     ours = variants.pop(DISTRIBUTED)
     ends = {
         "rtt_ms": {

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from dsdq import cli, extras
+from dsdq.sim.baselines import ASSUMED_DRAFT
 from dsdq.sim.scenario import presets, profiles, to_toml
 from dsdq.sim.scenario.model import Scenario
 from tests.dsdq.sim.small import SMALL
@@ -139,6 +140,7 @@ def test_a_plan_answers_with_numbers(dsdq: Simulate, fleet: str) -> None:
     assert f"than target-only: up to a round trip of {end['value']:g} ms (EUR" in said
     assert re.search(r"co-located: (nowhere|up to)", said)
     assert re.search(r"distributed +1 +100\.0% ", said)
+    assert f"co-located: {ASSUMED_DRAFT}\n" in said
 
 
 def test_a_sweep_is_one_table_and_goes_on(dsdq: Simulate, fleet: str) -> None:
