@@ -31,6 +31,8 @@ MOST_RTT_MS = 1000.0
 STEPS = 100
 """Places on the grids of round trips and of acceptance."""
 
+KEPT_WINDOW = "with the window that is best for the scenario as given, at every number, round trip and acceptance"
+
 DISTRIBUTED = Way.DISTRIBUTED.value
 
 
@@ -52,10 +54,11 @@ def ways(run: Runner, scenario: Scenario, objective: str) -> dict[str, Variant]:
     if scenario.way is not Way.DISTRIBUTED:
         raise ConfigError(f"way: expected {DISTRIBUTED}, which the others are held against, got {scenario.way}")
     check_objective(objective)
+    drafting = colocated(run, scenario, objective)
     return {
         DISTRIBUTED: Variant({}, scenario),
         TARGET_ONLY: target_only(scenario),
-        COLOCATED: colocated(run, scenario, objective),
+        COLOCATED: replace(drafting, about="; ".join(filter(None, (KEPT_WINDOW, drafting.about)))),
     }
 
 

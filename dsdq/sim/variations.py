@@ -62,10 +62,9 @@ def with_rtt(scenario: Scenario, rtt_ms: float) -> Scenario:
 
 
 def with_acceptance(scenario: Scenario, mean: float) -> Scenario:
-    """Return a scenario in which each draft token is right with this chance, given that all before it are."""
-    workloads = {
-        name: one.model_copy(update={"acceptance": Acceptance(mean=mean)}) for name, one in scenario.workloads.items()
-    }
+    """Return a scenario in which each draft token, whoever drafts, is right with this chance if all before it are."""
+    given = {"acceptance": Acceptance(mean=mean), "own_acceptance": None}
+    workloads = {name: one.model_copy(update=given) for name, one in scenario.workloads.items()}
     return scenario.model_copy(update={"workloads": workloads})
 
 

@@ -21,6 +21,7 @@ import pytest
 
 from dsdq import cli, extras
 from dsdq.sim.baselines import ASSUMED_DRAFT
+from dsdq.sim.plan import KEPT_WINDOW
 from dsdq.sim.scenario import presets, profiles, to_toml
 from dsdq.sim.scenario.model import Scenario
 from tests.dsdq.sim.small import SMALL
@@ -140,7 +141,7 @@ def test_a_plan_answers_with_numbers(dsdq: Simulate, fleet: str) -> None:
     assert f"than target-only: up to a round trip of {end['value']:g} ms (EUR" in said
     assert re.search(r"co-located: (nowhere|up to)", said)
     assert re.search(r"distributed +1 +100\.0% ", said)
-    assert f"co-located: {ASSUMED_DRAFT}\n" in said
+    assert f"co-located: {KEPT_WINDOW}; {ASSUMED_DRAFT}\n" in said
 
 
 def test_a_sweep_is_one_table_and_goes_on(dsdq: Simulate, fleet: str) -> None:

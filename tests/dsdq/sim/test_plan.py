@@ -8,7 +8,7 @@ import pytest
 
 from dsdq.errors import ConfigError
 from dsdq.sim.baselines import ASSUMED_DRAFT, target_only
-from dsdq.sim.plan import Question, enough, plan, served_well
+from dsdq.sim.plan import KEPT_WINDOW, Question, enough, plan, served_well
 from dsdq.sim.runners import here
 from dsdq.sim.scenario.model import Scenario, Way
 from tests.dsdq.sim.small import SMALL, outcome, reckoning, small
@@ -64,7 +64,8 @@ def test_ways_say_with_how_many_verifiers_and_which_drafter_their_figures_are() 
         "target-only": 21,
         "co-located": 240,  # the most that were tried
     }
-    assert {name: one["about"] for name, one in ways.items() if one["about"]} == {"co-located": ASSUMED_DRAFT}
+    said = f"{KEPT_WINDOW}; {ASSUMED_DRAFT}"
+    assert {name: one["about"] for name, one in ways.items() if one["about"]} == {"co-located": said}
 
 
 def test_a_real_fleet_needs_more_verifiers_for_more_devices() -> None:
