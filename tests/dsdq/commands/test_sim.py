@@ -100,6 +100,15 @@ def test_a_run_stands_beside_its_baselines(dsdq: Simulate, fleet: str) -> None:
     assert sum(row["seed"] == 1 for row in requests) == found["ways"]["distributed"]["each"]["requests"][0]
 
 
+def test_what_went_wrong_is_shown_where_it_did(dsdq: Simulate, fleet: str) -> None:
+    failing = ("--set", "verifiers.failures_per_hour=3000", "--set", "verifiers.count=2")
+    said = dsdq("run", fleet, "--no-baselines", *HERE, *failing)
+    rows = {"sessions taken over", "verifiers failed"}
+    assert {row for row in rows if row in said} == rows
+    assert "requests refused" not in said
+    assert not any(row in dsdq("run", fleet, "--no-baselines", *HERE) for row in rows)
+
+
 def test_a_run_can_be_repeated_from_what_it_wrote(dsdq: Simulate, fleet: str) -> None:
     options = ("--no-baselines", *HERE, "--json")
     said = dsdq("run", fleet, "--set", "seed=9", "--set", "devices.*.link.rtt_ms=45", *options, "a.json")
