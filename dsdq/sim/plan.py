@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dsdq.errors import ConfigError
@@ -30,6 +30,8 @@ MOST_EACH = 4
 MOST_RTT_MS = 1000.0
 STEPS = 100
 """Places on the grids of round trips and of acceptance."""
+
+KEPT_WINDOW = "with the window that is best for the scenario as given, at every number, round trip and acceptance"
 
 DISTRIBUTED = Way.DISTRIBUTED.value
 
@@ -52,10 +54,11 @@ def ways(run: Runner, scenario: Scenario, objective: str) -> dict[str, Variant]:
     if scenario.way is not Way.DISTRIBUTED:
         raise ConfigError(f"way: expected {DISTRIBUTED}, which the others are held against, got {scenario.way}")
     check_objective(objective)
+    drafting = colocated(run, scenario, objective)
     return {
         DISTRIBUTED: Variant({}, scenario),
         TARGET_ONLY: target_only(scenario),
-        COLOCATED: colocated(run, scenario, objective),
+        COLOCATED: replace(drafting, about="; ".join(filter(None, (KEPT_WINDOW, drafting.about)))),
     }
 
 
@@ -134,10 +137,9 @@ def plan(run: Runner, scenario: Scenario, question: Question) -> dict[str, Any]:
     verifiers, shown = {}, {}
     for name, variant in variants.items():
         count, tried = enough(run, variant, question)
-        outcomes = tried[max(tried) if count is None else count]
-        verifiers[name] = _answer(count, outcomes) | {"tried": _tried(tried)}
-        sets = dict(variant.sets) if count is None else {**variant.sets, "verifiers.count": count}
-        shown[name] = way(Variant(sets, variant.scenario), outcomes)
+        most = max(tried) if count is None else count
+        verifiers[name] = _answer(count, tried[most]) | {"tried": _tried(tried)}
+        shown[name] = way(replace(variant, sets={**variant.sets, "verifiers.count": most}), tried[most])
     ours = variants.pop(DISTRIBUTED)
     ends = {
         "rtt_ms": {

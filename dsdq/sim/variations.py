@@ -62,10 +62,9 @@ def with_rtt(scenario: Scenario, rtt_ms: float) -> Scenario:
 
 
 def with_acceptance(scenario: Scenario, mean: float) -> Scenario:
-    """Return a scenario in which each draft token is right with this chance, given that all before it are."""
-    workloads = {
-        name: one.model_copy(update={"acceptance": Acceptance(mean=mean)}) for name, one in scenario.workloads.items()
-    }
+    """Return a scenario in which each draft token, whoever drafts, is right with this chance if all before it are."""
+    given = {"acceptance": Acceptance(mean=mean), "own_acceptance": None}
+    workloads = {name: one.model_copy(update=given) for name, one in scenario.workloads.items()}
     return scenario.model_copy(update={"workloads": workloads})
 
 
@@ -114,16 +113,18 @@ def _parted(text: str) -> Iterator[list[str]]:
 
 
 def assigned(option: str, texts: Sequence[str]) -> dict[str, str]:
-    """Return names and values of ``name=value`` texts.
+    """Return names and values of ``name=value`` texts, of fields that a scenario's replications have in common.
 
     Raises:
-        ConfigError: one is not of that form, or a name comes twice.
+        ConfigError: one is not of that form, a name comes twice, or it is the seed's, in which replications differ.
     """
     found: dict[str, str] = {}
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not (name and equals and value):
             raise ConfigError(f"{option}: expected name=value, got {text!r}")
+        if name == "seed":
+            raise ConfigError(f"{option}: expected another field than seed, got {text!r}; --seeds does that")
         if name in found:
             raise ConfigError(f"{option}: expected each name once, got {name} again")
         found[name] = value

@@ -25,6 +25,13 @@ OTHERS = (
     ("cloud_joule_per_token", "cloud, J per token"),
     ("cost_per_million", "cost per 1M tokens"),
     ("billed_per_million", "billed per 1M tokens"),
+    ("refused", "requests refused"),
+    ("left", "requests given up"),
+    ("retries", "sessions opened again"),
+    ("repeats", "rounds asked for again"),
+    ("evictions", "sessions evicted"),
+    ("takeovers", "sessions taken over"),
+    ("failures", "verifiers failed"),
 )
 SHARES = {"good_share", "acceptance", "stream_share", "wasted_drafts", "utilisation"}
 

@@ -117,6 +117,9 @@ def show_plan(console: Console, document: Mapping[str, Any]) -> None:
             number(found["cost_per_million"]),
         )
     console.print(table)
+    for name, way in document["ways"].items():
+        if way["about"]:
+            say(console, f"{name}: {way['about']}")
     gain, objective = document["gain"], document["objective"]
     say(console, f"Drafting on devices is better in {objective} by more than {gain:.0%}")
     for varied, sentence in (("rtt_ms", "up to a round trip of {:g} ms"), ("acceptance", "from an acceptance of {:g}")):

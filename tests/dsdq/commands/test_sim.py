@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 from dsdq import cli, extras
+from dsdq.sim.baselines import ASSUMED_DRAFT
+from dsdq.sim.plan import KEPT_WINDOW
 from dsdq.sim.scenario import presets, profiles, to_toml
 from dsdq.sim.scenario.model import Scenario
 from tests.dsdq.sim.small import SMALL
@@ -98,6 +100,15 @@ def test_a_run_stands_beside_its_baselines(dsdq: Simulate, fleet: str) -> None:
     assert sum(row["seed"] == 1 for row in requests) == found["ways"]["distributed"]["each"]["requests"][0]
 
 
+def test_what_went_wrong_is_shown_where_it_did(dsdq: Simulate, fleet: str) -> None:
+    failing = ("--set", "verifiers.failures_per_hour=3000", "--set", "verifiers.count=2")
+    said = dsdq("run", fleet, "--no-baselines", *HERE, *failing)
+    rows = {"sessions taken over", "verifiers failed"}
+    assert {row for row in rows if row in said} == rows
+    assert "requests refused" not in said
+    assert not any(row in dsdq("run", fleet, "--no-baselines", *HERE) for row in rows)
+
+
 def test_a_run_can_be_repeated_from_what_it_wrote(dsdq: Simulate, fleet: str) -> None:
     options = ("--no-baselines", *HERE, "--json")
     said = dsdq("run", fleet, "--set", "seed=9", "--set", "devices.*.link.rtt_ms=45", *options, "a.json")
@@ -139,6 +150,7 @@ def test_a_plan_answers_with_numbers(dsdq: Simulate, fleet: str) -> None:
     assert f"than target-only: up to a round trip of {end['value']:g} ms (EUR" in said
     assert re.search(r"co-located: (nowhere|up to)", said)
     assert re.search(r"distributed +1 +100\.0% ", said)
+    assert f"co-located: {KEPT_WINDOW}; {ASSUMED_DRAFT}\n" in said
 
 
 def test_a_sweep_is_one_table_and_goes_on(dsdq: Simulate, fleet: str) -> None:
@@ -180,8 +192,8 @@ def test_all_presets_and_profiles_are_listed(dsdq: Simulate) -> None:
         (("compare", "small.toml", "--variant", "a="), "at least two"),
         (("compare", "small.toml", "--variant", "a=", "--variant", "b=", "--seeds", "1"), "--seeds"),
         (("plan", "small.toml", "--set", "way=target-only"), "way: expected distributed"),
-        (("sweep", "small.toml", "--vary", "seed"), "--vary"),
-        (("sweep", "small.toml", "--vary", "seed=a"), "seed"),
+        (("sweep", "small.toml", "--vary", "duration_s"), "--vary"),
+        (("sweep", "small.toml", "--vary", "seed=1,2"), "--seeds"),
         (("sweep", "small.toml", "--ray-address", "localhost:1"), "--on ray"),
         (("sweep", "small.toml", "--results", "small.toml"), "line 1"),
         (("plot", "nowhere.json"), "nowhere.json"),
@@ -220,7 +232,7 @@ def started(*arguments: str) -> subprocess.Popen[str]:
 
 def test_a_sweep_whose_process_is_killed_loses_only_what_was_running(dsdq: Simulate, fleet: str) -> None:
     """Kill a real process with two others that simulate, behind its first cells."""
-    vary = ("--vary", "seed=" + ",".join(map(str, range(40))), "--set", "duration_s=10")
+    vary = ("--vary", "verifiers.step_ms=" + ",".join(map(str, range(20, 60))), "--set", "duration_s=10")
     cells = Path("cells.jsonl")
     process = started("sweep", fleet, *vary, "--jobs", "2", "--results", str(cells))
     until = time.monotonic() + 60

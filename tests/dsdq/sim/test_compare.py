@@ -36,7 +36,9 @@ def test_one_seed_is_not_enough() -> None:
         compare(here, SMALL, variants(load, ["a=", "b="]), 1)
 
 
-@pytest.mark.parametrize("texts", [[], ["a="], ["a=", "a=seed=2"], ["a=", "=seed=2"], ["a=", "b=seed"]])
+@pytest.mark.parametrize(
+    "texts", [[], ["a="], ["a=", "a=duration_s=2"], ["a=", "=duration_s=2"], ["a=", "b=seed"], ["a=", "b=seed=2"]]
+)
 def test_what_are_no_variants_is_refused(texts: list[str]) -> None:
     with pytest.raises(ConfigError, match="--variant"):
         variants(load, texts)

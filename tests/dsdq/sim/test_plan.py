@@ -7,8 +7,8 @@ import math
 import pytest
 
 from dsdq.errors import ConfigError
-from dsdq.sim.baselines import target_only
-from dsdq.sim.plan import Question, enough, plan, served_well
+from dsdq.sim.baselines import ASSUMED_DRAFT, target_only
+from dsdq.sim.plan import KEPT_WINDOW, Question, enough, plan, served_well
 from dsdq.sim.runners import here
 from dsdq.sim.scenario.model import Scenario, Way
 from tests.dsdq.sim.small import SMALL, outcome, reckoning, small
@@ -54,6 +54,18 @@ def test_as_many_verifiers_as_needed_and_break_evens(begin: int) -> None:
     assert rtt["co-located"] == {"value": None, "cost_per_million": None}
     assert acceptance["target-only"]["value"] == 0.42  # 120 + 70 - 41.5 = 148.5
     assert acceptance["co-located"]["value"] is None  # it would have to be more than 1
+
+
+def test_ways_say_with_how_many_verifiers_and_which_drafter_their_figures_are() -> None:
+    scenario = small(devices__phones__count=60)
+    ways = plan(reckoning(reckoned), scenario, Question(0.95, "e2e_ms", 1))["ways"]
+    assert {name: one["set"]["verifiers.count"] for name, one in ways.items()} == {
+        "distributed": 3,
+        "target-only": 21,
+        "co-located": 240,  # the most that were tried
+    }
+    said = f"{KEPT_WINDOW}; {ASSUMED_DRAFT}"
+    assert {name: one["about"] for name, one in ways.items() if one["about"]} == {"co-located": said}
 
 
 def test_a_real_fleet_needs_more_verifiers_for_more_devices() -> None:

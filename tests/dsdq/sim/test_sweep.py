@@ -113,7 +113,8 @@ def test_what_was_read_again_is_what_was_simulated(cells: Path) -> None:
         ("window.policy=", "expected name=value"),
         ("window.policy=static:1,", "expected values between commas"),
         ("window.policy=static:1,nonsense", "window policy"),
-        ("seed=" + ",".join(map(str, range(50_001))), "expected at most 100,000 cells"),
+        ("seed=1,2", "--seeds does that"),
+        ("verifiers.step_ms=" + ",".join(map(str, range(50_001))), "expected at most 100,000 cells"),
     ],
 )
 def test_a_grid_that_is_none_is_refused(vary: str, expected: str) -> None:

@@ -36,6 +36,11 @@ def test_acceptance_replaces_what_was_by_place() -> None:
     assert found.workloads["default"].acceptance.by_place is None
 
 
+def test_acceptance_is_that_of_verifiers_that_draft_too() -> None:
+    given = small(workloads__default__own_acceptance__mean=0.9)
+    assert with_acceptance(given, 0.6) == with_acceptance(SMALL, 0.6)
+
+
 def test_verifiers_are_counted() -> None:
     assert with_count(SMALL, 4) == small(verifiers__count=4)
 

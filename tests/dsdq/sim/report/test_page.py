@@ -153,6 +153,8 @@ def test_a_page_loads_nothing() -> None:
 def test_a_result_in_which_nothing_was_finished_is_shown_all_the_same() -> None:
     page = report([ran(small(devices__phones__leave=1.0), 1)])
     assert "Side by side" in headings(page)
+    assert "requests given up" in page
+    assert "requests refused" not in page  # what did not happen is not shown
 
 
 @pytest.mark.parametrize(
