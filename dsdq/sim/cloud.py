@@ -95,7 +95,7 @@ class Cloud:
 
     def loses(self) -> bool:
         """Say whether Redis loses what is published now, in a failover."""
-        return self._loss > 0 and self._losses.random() < self._loss
+        return self._losses.random() < self._loss
 
     def abandon(self, held: Held) -> None:
         """Let a session expire whose device has gone away."""

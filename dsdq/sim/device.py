@@ -158,7 +158,8 @@ class Generation:
         self._launch(window)
         if asked:
             self._send(window, window.size)
-            self._go_on()
+            if len(self._flight) < window.choice.depth:
+                self._go_on()
         else:
             self._opening.ask(window)
 
@@ -167,7 +168,8 @@ class Generation:
         self._drafting, self._made, self._next = None, None, window.end
         self._flight.append(window)
         self._setting.record.published(self._request, window)
-        self._watch()
+        if self._setting.repeats:
+            self._watch()
 
     def _publish_grant(self, choice: Choice) -> None:
         self._send(self._next_grant(choice), 0)
@@ -178,7 +180,8 @@ class Generation:
             self._asked_ms = self._kernel.now_ms
         self._granted = min(max(self._granted, self._length + choice.budget), self._told)
         self._last_grant = choice
-        self._watch()
+        if self._setting.repeats:
+            self._watch()
         return Grant(self._granted, choice, fresh)
 
     def _send(self, message: Window | Grant, tokens: int) -> None:
@@ -186,7 +189,7 @@ class Generation:
         self._request.bytes_up += size
         there_ms = self._device.up.arrival_ms(now_ms, size)
         self._link_ms = there_ms - now_ms + self._device.reply_ms(now_ms)
-        if not self._setting.cloud.loses():
+        if not (self._setting.repeats and self._setting.cloud.loses()):
             self._kernel.at(there_ms, self._arrive, message)
 
     def _arrive(self, message: Window | Grant) -> None:
@@ -195,8 +198,8 @@ class Generation:
     # What does not come
 
     def _watch(self) -> None:
-        """Begin to look for answers that do not come, if messages can get lost and nobody looks yet."""
-        if self._setting.repeats and not self._watched:
+        """Begin to look for answers that do not come, if nobody looks yet."""
+        if not self._watched:
             self._watched = True
             self._kernel.after(self._timeout.ms, self._look)
 

@@ -10,7 +10,7 @@ from dsdq.policies.batching import Work
 from dsdq.policies.steering import Turnaround
 from dsdq.policies.window import Acceptance, Choice
 from dsdq.sim.guesses import Guesses
-from dsdq.sim.messages import Answer, Grant, Window
+from dsdq.sim.messages import Answer, Grant, Verdict, Window
 
 if TYPE_CHECKING:
     from dsdq.policies.paging import Holding
@@ -170,6 +170,15 @@ class Held:
                 break
             windows.append(window)
         return tuple(windows)
+
+    def learn(self, verdict: Verdict) -> None:
+        """Take note of how good drafts are: its device's, and a verifier's."""
+        if verdict.windows:
+            self.acceptance.add(verdict.drafted, verdict.accepted, verdict.committed)
+            self.own_acceptance.add(0, 0, verdict.committed)
+        else:
+            self.own_acceptance.add(verdict.drafted, verdict.accepted, verdict.committed)
+            self.acceptance.add(0, 0, verdict.committed)
 
     def answered(self, windows: tuple[Window, ...], now_ms: float) -> None:
         """Take out windows that have their verdict, and what it has made stale."""

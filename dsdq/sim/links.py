@@ -13,19 +13,20 @@ _PER_HOUR_MS = 3_600_000.0
 
 
 class RoundTrip:
-    """A link's round trip without jitter, as it is or as its trace says."""
+    """A link's round trip without jitter, as it is or as its trace says; ``steady_ms`` is it where it never changes."""
 
-    __slots__ = ("_length_s", "_times", "_trips")
+    __slots__ = ("_length_s", "_times", "_trips", "steady_ms")
 
     def __init__(self, link: Link) -> None:
         trace = link.trace or ((0.0, link.rtt_ms),)
         self._times, self._trips = [at_s for at_s, _ in trace], [rtt_ms for _, rtt_ms in trace]
+        self.steady_ms = self._trips[0] if len(trace) == 1 else None
         self._length_s = self._times[-1] + (self._times[-1] - self._times[-2] if len(trace) > 1 else 1.0)
 
     def at(self, now_ms: float) -> float:
         """Return it in milliseconds, as it is then."""
-        if len(self._trips) == 1:
-            return self._trips[0]
+        if self.steady_ms is not None:
+            return self.steady_ms
         return self._trips[bisect_right(self._times, (now_ms / 1000) % self._length_s) - 1]
 
 
@@ -45,6 +46,7 @@ class Direction:
         "_outages",
         "_part",
         "_reorder",
+        "_steady_ms",
         "_there_ms",
         "_trip",
     )
@@ -71,10 +73,17 @@ class Direction:
         self._jitter: Iterator[float] = (
             streams.exponentials(link.jitter_ms / 2, f"jitter {name}", *numbers) if link.jitter_ms else repeat(0.0)
         )
+        # Where every message takes the same time, that is all there is to know.
+        always = trip.steady_ms is not None and not (
+            outages or kbps or link.jitter_ms or link.loss or (up and link.reorder)
+        )
+        self._steady_ms = self._part * trip.at(0.0) + beside_ms if always else None
         self._chance = streams.random(f"chance {name}", *numbers) if link.loss or link.reorder else None
 
     def arrival_ms(self, now_ms: float, size: float) -> float:
         """Return when a message of ``size`` bytes is there that is sent now."""
+        if self._steady_ms is not None:
+            return now_ms + self._steady_ms
         if self._outages is not None:
             now_ms = self._outages.over_ms(now_ms)
         if self._ms_per_byte:

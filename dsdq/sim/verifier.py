@@ -47,7 +47,10 @@ class Verifier:
         self._order = self._fair.order if self._shared else ORDERS[scenario.batching.order]
         self._steering = Steering(figures.step_tokens, brief=False)
         self._steers, self._lingers = scenario.window.steered, scenario.batching.lingers
-        self._agreed, self._drafts = scenario.window.max_window, figures.draft is not None
+        self._agreed = scenario.window.max_window
+        # What steps and drafts come to is kept account of where somebody goes by that.
+        several = scenario.window.max_depth > 1
+        self._accounts = self._steers or self._lingers or self._shared or several or scenario.drafts_at_verifiers
         self._ready: dict[str, Held] = {}
         self._busy, self._idle_since_ms, self._idle_ms = False, 0.0, 0.0
         self._turn, self._lingering, self._awaited = 0, False, set[str]()
@@ -251,17 +254,14 @@ class Verifier:
             held.holding.cached = held.prompt + held.length - 1
         if verified.windows:
             held.branch += not verdict.keeps
-            held.acceptance.add(verdict.drafted, verdict.accepted, verdict.committed)
-            if self._drafts:
-                held.own_acceptance.add(0, 0, verdict.committed)
             held.answered(verified.windows, now_ms)
         else:
             held.branch, held.part, held.since_ms = held.branch + 1, held.part + 1, now_ms
-            held.own_acceptance.add(verdict.drafted, verdict.accepted, verdict.committed)
-            held.acceptance.add(0, 0, verdict.committed)
             if verified.wanted:
                 step.own[held.key] = OwnDraft(verdict.drafted, verdict.accepted, verdict.committed)
-        verdict.max_window = self._next_window(held, step)
+        if self._accounts:
+            held.learn(verdict)
+        verdict.max_window = self._next_window(held, step) if self._steers else self._agreed
         held.ended = verdict.finished
         if held.ended:
             self.release(held)
@@ -269,17 +269,17 @@ class Verifier:
 
     def _next_window(self, held: Held, step: Step) -> int:
         """Return how far a session's device may draft next."""
-        if not self._steers:
-            return self._agreed
         crowd = step.asking if step.crowd is None else self._fair.crowd(held.tenant, step.crowd)
         return self._steering.next_window(held.acceptance, self._agreed, step.asking, crowd)
 
     def _learn(self, step: Step) -> None:
         """Take in what a step took, and let each tenant's account have its part."""
+        self.row_ms = moving_row_ms(self.row_ms, step.took_ms / step.verified)
+        if not self._accounts:
+            return
         drafts = step.drafts if step.own else NO_DRAFTS
         self._steering.take_in(len(step.rows), step.positions, step.took_ms, self._idle_ms, drafts)
         self._idle_ms = 0.0
-        self.row_ms = moving_row_ms(self.row_ms, step.took_ms / step.verified)
         if self._shared:
             tenants = {held.key: held.tenant for held, _, _ in step.rows}
             for session, took_ms in self._steering.parts_ms(step.positions_of(), step.took_ms, drafts).items():

@@ -350,6 +350,12 @@ class Scenario(Part):
     prices: Prices = Prices()
     version: Literal[1] = 1
 
+    @property
+    def drafts_at_verifiers(self) -> bool:
+        """Say whether verifiers may come to draft: they can, and windows are not the same whatever happens."""
+        fixed = self.way is Way.DISTRIBUTED and self.window.policy.startswith("static")
+        return self.verifiers.draft is not None and not fixed
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         for name, devices in self.devices.items():
