@@ -14,11 +14,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from typing import TypeVar
 
 from dsdq.errors import ConfigError
-from dsdq.sim.outcome import Outcome, Task, key, outcome
+from dsdq.sim.outcome import Outcome, Task, hashed, key, outcome
 
 Runner = Callable[[Sequence[Task]], Iterator[tuple[int, Outcome]]]
 
@@ -66,17 +68,20 @@ def processes(jobs: int) -> Iterator[Runner]:
 
 def remembering(run: Runner) -> Runner:
     """Return a runner that does no simulation twice, other than for its requests or events."""
-    known: dict[str, Outcome] = {}
+    known: dict[tuple[str, bool, Path | None], Outcome] = {}
+    once = cache(hashed)
 
     def _again(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
-        keys = [key(task.scenario) for task in tasks]
-        plain = [not task.requests and task.events is None for task in tasks]
-        places = [place for place in range(len(tasks)) if not (plain[place] and keys[place] in known)]
-        yield from ((place, known[keys[place]]) for place in sorted(set(range(len(tasks))) - set(places)))
-        for number, found in run([tasks[place] for place in places]):
-            place = places[number]
-            known[keys[place]] = replace(found, requests=None, events=None)
-            yield place, found
+        alike: dict[tuple[str, bool, Path | None], list[int]] = {}
+        for place, task in enumerate(tasks):
+            alike.setdefault((key(task.scenario, once), task.requests, task.events), []).append(place)
+        for one in alike.keys() & known.keys():
+            yield from ((place, known[one]) for place in alike.pop(one))
+        fresh = list(alike.items())
+        for number, found in run([tasks[places[0]] for _, places in fresh]):
+            (name, *_), places = fresh[number]
+            known[name, False, None] = replace(found, requests=None, events=None)
+            yield from ((place, found) for place in places)
 
     return _again
 

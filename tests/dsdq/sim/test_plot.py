@@ -9,7 +9,7 @@ import pytest
 
 from dsdq.errors import ConfigError
 from dsdq.sim import plot
-from dsdq.sim.export import plain
+from dsdq.sim.export import jsonable
 from dsdq.sim.replications import replicate, result, way
 from dsdq.sim.runners import here
 from dsdq.sim.sweep import grid, swept
@@ -23,7 +23,7 @@ def ran(seeds: int) -> dict[str, Any]:
     scenarios = {"distributed": SMALL, "target-only": small(way="target-only")}
     found = replicate(here, scenarios, seeds)
     ways = {name: way(Variant({}, one), found[name]) for name, one in scenarios.items()}
-    document: dict[str, Any] = plain(result("run", SMALL, seeds, ways=ways))
+    document: dict[str, Any] = jsonable(result("run", SMALL, seeds, ways=ways))
     return document
 
 
@@ -49,7 +49,7 @@ def test_ways_are_drawn_side_by_side(tmp_path: Path, seeds: int) -> None:
 def test_a_sweep_is_drawn_over_the_numbers_that_varied(tmp_path: Path, vary: list[str], words: list[str]) -> None:
     cells = grid(lambda settings: varied(SMALL, assigned("--set", settings)).scenario, vary, 1)
     file = tmp_path / "sweep.svg"
-    plot.draw(plain(swept(here, SMALL, cells, 1, tmp_path / "cells.jsonl")), file)
+    plot.draw(jsonable(swept(here, SMALL, cells, 1, tmp_path / "cells.jsonl")), file)
     picture = file.read_text()
     assert [word for word in words if f"<!-- {word} -->" not in picture] == []
 

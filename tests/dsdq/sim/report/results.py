@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dsdq.sim.compare import compare
-from dsdq.sim.export import plain
+from dsdq.sim.export import jsonable
 from dsdq.sim.plan import Question, plan
 from dsdq.sim.replications import replicate, result, way
 from dsdq.sim.report import Result
@@ -61,4 +61,4 @@ def planned() -> Result:
 
 def told(document: dict[str, Any]) -> Result:
     """Return a document as it is read from its file."""
-    return Result.model_validate(plain(document))
+    return Result.model_validate(jsonable(document))
