@@ -11,6 +11,7 @@ from dsdq.commands.sim.options import Csv, Jobs, Json, Parquet, ScenarioName, Se
 from dsdq.commands.sim.tables import show_differences, show_ways
 from dsdq.sim import compare as comparing
 from dsdq.sim import export
+from dsdq.sim.results import as_read
 from dsdq.sim.scenario import load_scenario
 
 Variants = Annotated[
@@ -35,7 +36,7 @@ def compare(
     variants = comparing.variants(lambda more: load_scenario(scenario, [*(sets or ()), *more]), variant or ())
     with working(jobs) as runner:
         document = comparing.compare(runner, asked, variants, seeds)
-    console = Console()
-    show_ways(console, document)
-    show_differences(console, document)
+    console, found = Console(), as_read(document)
+    show_ways(console, found)
+    show_differences(console, found)
     export.write(document, json_file, csv_file, parquet_file)

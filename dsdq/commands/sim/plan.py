@@ -12,6 +12,7 @@ from dsdq.commands.sim.tables import show_plan
 from dsdq.sim import export, files
 from dsdq.sim import plan as planning
 from dsdq.sim.baselines import DEFAULT_OBJECTIVE
+from dsdq.sim.results import as_read
 from dsdq.sim.scenario import load_scenario
 from dsdq.sim.variations import with_devices
 
@@ -42,6 +43,6 @@ def plan(
         asked = with_devices(asked, devices)
     with working(jobs) as runner:
         document = planning.plan(runner, asked, planning.Question(good, objective, seeds))
-    show_plan(Console(), document)
+    show_plan(Console(), as_read(document))
     if json_file is not None:
         export.write_json("--json", json_file, document)

@@ -14,6 +14,7 @@ from dsdq.sim import export, files
 from dsdq.sim.baselines import DEFAULT_OBJECTIVE, baselines, check_objective
 from dsdq.sim.outcome import Outcome, Task
 from dsdq.sim.replications import replicate, result, way
+from dsdq.sim.results import as_read
 from dsdq.sim.runners import Runner, in_order
 from dsdq.sim.scenario import Scenario, load_scenario
 from dsdq.sim.variations import Variant, seeded
@@ -54,7 +55,7 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of a command
     ways |= {name: way(variant, found[name]) for name, variant in others.items()}
     document = result("run", asked, seeds, objective=objective, events=own[0].events, ways=ways)
     console = Console()
-    show_ways(console, document)
+    show_ways(console, as_read(document))
     if own[0].events is not None:
         say(console, f"events of seed {own[0].seed}: blake2b {own[0].events}")
     export.write(document, json_file, csv_file, parquet_file)

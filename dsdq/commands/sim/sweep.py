@@ -17,6 +17,7 @@ from dsdq.extras import require
 from dsdq.sim import export, files
 from dsdq.sim import sweep as sweeping
 from dsdq.sim.on_ray import on_ray
+from dsdq.sim.results import as_read
 from dsdq.sim.runners import Runner, cores, processes
 from dsdq.sim.scenario import load_scenario
 
@@ -60,6 +61,10 @@ def sweep(  # noqa: PLR0913, PLR0917 - the flags of a command
     export.check(json_file, csv_file, parquet_file)
     if ray_address is not None and on is not On.RAY:
         raise ConfigError("--ray-address: expected --on ray too, got an address alone")
+    if ray_address is not None and jobs is not None:
+        raise ConfigError(
+            "--jobs: expected no --ray-address beside it, whose cluster has the cores that it has, got both"
+        )
     if on is On.RAY:
         require("ray", "--on ray", "ray")  # before anything is read
     asked = load_scenario(scenario, sets or ())
@@ -69,7 +74,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - the flags of a command
     with _runner(on, jobs or cores(), ray_address) as bare, watched(bare) as runner:
         document = sweeping.swept(runner, asked, cells, seeds, file)
     console = Console()
-    show_sweep(console, document)
+    show_sweep(console, as_read(document))
     say(console, f"cells: {file}")
     export.write(document, json_file, csv_file, parquet_file)
 
