@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser
 
 from dsdq.sim.report import report
 from dsdq.sim.rows import with_reach
@@ -24,17 +22,6 @@ SPILLED = """() => [...document.querySelectorAll('svg[role=img] text')].filter(t
   const box = text.getBoundingClientRect(), all = text.ownerSVGElement.getBoundingClientRect();
   return box.left < all.left - 1 || box.right > all.right + 1;
 }).map(text => text.textContent)"""
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    browser_path = shutil.which("chromium")
-    if browser_path is None:
-        pytest.skip("no chromium on the PATH (.ci/run installs one)")
-    async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        yield opened
-        await opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -191,7 +191,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
     return document
 
 
-@settings(max_examples=150, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=mutated())
 def test_any_document_is_a_scenario_or_a_line_that_names_a_field(document: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "mutated.yaml"
@@ -204,7 +204,7 @@ def test_any_document_is_a_scenario_or_a_line_that_names_a_field(document: dict[
         assert odd or why.partition(":")[0].partition(".")[0] in {*Scenario.model_fields, *document}, found
 
 
-@settings(max_examples=150, deadline=5000)
+@settings(max_examples=150)
 @given(
     path=st.lists(st.sampled_from(["devices", "a40", "*", "link", "rtt_ms", "window", "policy", "x", ""]), max_size=6),
     value=st.text(max_size=20) | JUNK.map(repr),
@@ -214,7 +214,7 @@ def test_any_setting_gives_a_scenario_or_a_line(path: list[str], value: str) -> 
     assert isinstance(found, Scenario) or is_one_line(found), found
 
 
-@settings(max_examples=150, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     at=st.integers(0, 2000),
     gone=st.integers(0, 20),
