@@ -51,14 +51,9 @@ def processes(jobs: int) -> Iterator[Runner]:
 
     def _run(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         places = {pool.submit(outcome, task): place for place, task in enumerate(tasks)}
-        try:
+        with _whole(jobs):
             for done in as_completed(places):
                 yield places.pop(done), done.result()
-        except BrokenProcessPool:
-            raise ConfigError(
-                f"--jobs {jobs}: expected processes that simulate to end by themselves, got one that was ended from "
-                "outside; give fewer if memory ran out"
-            ) from None
 
     try:
         yield _run
@@ -93,13 +88,18 @@ def in_order(run: Runner, tasks: Sequence[Task]) -> list[Outcome]:
 
 
 def spread(do: Callable[[T], R], tasks: Iterable[T], jobs: int) -> Iterator[R]:
-    """Give what tasks of any kind come to, in their order, done by so many processes; by none but this one for one."""
+    """Give what tasks of any kind come to, in their order, done by so many processes; by none but this one for one.
+
+    Raises:
+        ConfigError: a process was ended from outside.
+    """
     if jobs == 1:
         yield from map(do, tasks)
         return
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin)
     try:
-        yield from pool.map(do, tasks, chunksize=_AT_ONCE)
+        with _whole(jobs):
+            yield from pool.map(do, tasks, chunksize=_AT_ONCE)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -107,6 +107,18 @@ def spread(do: Callable[[T], R], tasks: Iterable[T], jobs: int) -> Iterator[R]:
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _whole(jobs: int) -> Iterator[None]:
+    """Tell of a process of a pool that was ended from outside."""
+    try:
+        yield
+    except BrokenProcessPool:
+        raise ConfigError(
+            f"--jobs {jobs}: expected processes that simulate to end by themselves, got one that was ended from "
+            "outside; give fewer if memory ran out"
+        ) from None
 
 
 def _begin() -> None:

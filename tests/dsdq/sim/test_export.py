@@ -70,9 +70,9 @@ def test_a_file_says_by_its_name_which_form_it_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", export.TABLES)
-def test_a_table_that_cannot_be_written_is_told(tmp_path: Path, suffix: str) -> None:
-    (full := tmp_path / f"full{suffix}").symlink_to("/dev/full")
+def test_a_table_that_cannot_be_written_is_told(tmp_path: Path, full: Path, suffix: str) -> None:
+    (file := tmp_path / f"rows{suffix}").symlink_to(full)
     if suffix == ".parquet":
         pytest.importorskip("pyarrow", reason="needs dsdq[sim]")
     with pytest.raises(ConfigError, match=r"--requests .*expected a file that can be written, got: .*No space left"):
-        export.write_rows("--requests", full, ROWS)
+        export.write_rows("--requests", file, ROWS)

@@ -10,8 +10,6 @@ from dsdq import extras
 from dsdq.errors import ConfigError
 from dsdq.sim import files
 
-FULL = Path("/dev/full")
-
 
 def test_what_cannot_be_written_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files.check("--json", None)
@@ -26,21 +24,21 @@ def test_what_cannot_be_written_is_told_before(tmp_path: Path, monkeypatch: pyte
         files.check("--requests", tmp_path / "rows.parquet")
 
 
-def test_what_cannot_be_written_after_all_is_told(tmp_path: Path) -> None:
-    for file, why in ((tmp_path, "Is a directory"), (FULL, "No space left on device")):
+def test_what_cannot_be_written_after_all_is_told(tmp_path: Path, full: Path) -> None:
+    for file, why in ((tmp_path, "Is a directory"), (full, "No space left on device")):
         with pytest.raises(ConfigError, match=f"--json {file}: expected a file that can be written, got: {why}"):
             files.write_text("--json", file, "text")
 
 
 @pytest.mark.parametrize("append", [False, True])
 @pytest.mark.parametrize("count", [1, 10_000])
-def test_lines_that_find_no_room_are_told(count: int, *, append: bool) -> None:
+def test_lines_that_find_no_room_are_told(full: Path, count: int, *, append: bool) -> None:
     def write_all() -> None:
-        with files.lines("--events", FULL, append=append) as write:
+        with files.lines("--events", full, append=append) as write:
             for _ in range(count):
                 write("a line")
 
-    with pytest.raises(ConfigError, match="--events /dev/full: expected a file that can be written, got: No space"):
+    with pytest.raises(ConfigError, match=f"--events {full}: expected a file that can be written, got: No space"):
         write_all()
 
 

@@ -62,8 +62,11 @@ def test_events_are_written_and_digested(tmp_path: Path) -> None:
 def test_a_file_for_events_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--events"):
         outcome(Task(SMALL, events=tmp_path))
-    with pytest.raises(ConfigError, match="--events /dev/full: expected a file that can be written, got: No space"):
-        outcome(Task(SMALL, events=Path("/dev/full")))
+
+
+def test_events_that_find_no_room_are_told(full: Path) -> None:
+    with pytest.raises(ConfigError, match=f"--events {full}: expected a file that can be written, got: No space"):
+        outcome(Task(SMALL, events=full))
 
 
 def test_a_key_tells_simulations_apart(tmp_path: Path) -> None:

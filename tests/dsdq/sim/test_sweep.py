@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--results"):
         sweep(reckoning(rtt), grid(load, [], 1).variants, 1, tmp_path / "none" / "cells.jsonl")
     with pytest.raises(ConfigError, match="expected a file that can be read again"):
-        sweep(reckoning(rtt), grid(load, [], 1).variants, 1, Path("/dev/zero"))
+        sweep(reckoning(rtt), grid(load, [], 1).variants, 1, tmp_path)
 
 
 def test_what_goes_wrong_in_a_cell_is_not_the_files(cells: Path) -> None:

@@ -79,23 +79,18 @@ def test_a_table_ends_as_its_option_says(dsdq: Simulate, fleet: str) -> None:
         (("small.toml", "--json", "none/a.json"), "--json"),
         (("small.toml", "--csv", "a.parquet"), "--csv: expected a file that ends in .csv"),
         (("small.toml", "--requests", "rows.xml"), "--requests"),
-        (
-            ("small.toml", "--no-baselines", "--jobs", "1", "--events", "/dev/full"),
-            "--events /dev/full: expected a file that can be written",
-        ),
-        (
-            ("small.toml", "--no-baselines", "--jobs", "2", "--seeds", "2", "--events", "/dev/full"),
-            "--events /dev/full",
-        ),
-        (
-            ("small.toml", "--no-baselines", "--jobs", "1", "--json", "/dev/full"),
-            "--json /dev/full: expected a file that can be written",
-        ),
     ],
 )
 @pytest.mark.usefixtures("fleet")
 def test_bad_input_is_one_line_and_exit_code_2(dsdq: Simulate, arguments: tuple[str, ...], expected: str) -> None:
     assert expected in dsdq("run", *arguments, code=2)
+
+
+@pytest.mark.parametrize("option", ["--events", "--json"])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_full_disk_is_one_line(dsdq: Simulate, fleet: str, full: Path, option: str, jobs: str) -> None:
+    arguments = ("--no-baselines", "--seeds", "2", "--jobs", jobs, option, str(full))
+    assert f"{option} {full}: expected a file that can be written" in dsdq("run", fleet, *arguments, code=2)
 
 
 @pytest.mark.parametrize("option", ["--parquet", "--requests"])

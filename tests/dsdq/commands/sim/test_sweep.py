@@ -47,11 +47,12 @@ def test_a_sweep_is_one_table_and_goes_on(dsdq: Simulate, fleet: str) -> None:
             "--jobs: expected no --ray-address",
         ),
         (("small.toml", "--results", "small.toml"), "line 1"),
-        (("small.toml", "--results", "/dev/full"), "--results /dev/full: expected a file that can be read again"),
+        (("small.toml", "--results", "pipe"), "--results pipe: expected a file that can be read again"),
     ],
 )
 @pytest.mark.usefixtures("fleet")
 def test_bad_input_is_one_line_and_exit_code_2(dsdq: Simulate, arguments: tuple[str, ...], expected: str) -> None:
+    os.mkfifo("pipe")
     assert expected in dsdq("sweep", *arguments, code=2)
 
 
