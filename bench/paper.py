@@ -30,7 +30,8 @@ from dsdq.sim.variations import Variant
 
 PRESETS, RTTS_MS, WORKLOADS = ("paper-20x600", "paper-20x1000"), (10, 30), ("gsm8k", "cnn-dailymail", "humaneval")
 POLICIES = {"static": "static:4", "threshold": "threshold:0.7", "awc": "awc"}
-ROUTES, ORDERS = ("random", "round-robin", "jsq", "power-of-two"), ("fifo", "length")
+ROUTES, QUICK_ROUTES = ("random", "round-robin", "jsq", "power-of-two"), ("random", "jsq")
+ORDERS = ("fifo", "length")
 CLOSED = ("devices.*.arrivals={think_s=0}", "duration_s=25", "warm_up_s=5")
 QUICK = (*CLOSED[:1], "duration_s=12", "warm_up_s=4")
 SHOWN = ("requests_per_s", "tokens_per_s", "tpot_ms", "ttft_ms")
@@ -51,7 +52,7 @@ def windows_of(preset: str, rtt_ms: int, workload: str, effort: Sequence[str]) -
     return {name: variant(preset, *cell, f"window.policy={policy}") for name, policy in POLICIES.items()}
 
 
-def stacks(effort: Sequence[str]) -> dict[str, Variant]:
+def stacks(effort: Sequence[str], routes: Sequence[str]) -> dict[str, Variant]:
     """Return all stacks of routing, batching and window, the naive one first."""
     return {
         f"{route} {order} {policy}": variant(
@@ -61,7 +62,7 @@ def stacks(effort: Sequence[str]) -> dict[str, Variant]:
             f"batching.order={order}",
             f"window.policy={POLICIES[policy]}",
         )
-        for policy, order, route in product(("static", "awc"), ORDERS, ROUTES)
+        for policy, order, route in product(("static", "awc"), ORDERS, routes)
     }
 
 
@@ -105,7 +106,7 @@ def main() -> int:
             title = "{}, {} ms, {}".format(*cell)
             result["windows"][title] = found = measure(run, windows_of(*cell, effort), seeds)
             show(title, found)
-        result["stacks"] = found = measure(run, stacks(effort), seeds)
+        result["stacks"] = found = measure(run, stacks(effort, QUICK_ROUTES if arguments.quick else ROUTES), seeds)
         show("routing, batching, window", found)
     result["machine"] = f"{platform.machine()}, {os.cpu_count()} CPUs"
     write(result, arguments.json)

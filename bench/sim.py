@@ -2,9 +2,9 @@
 
     python -m bench.sim [--quick] [--json FILE]
 
-- **20 x 600**: the preset ``paper-20x600`` (Poisson arrivals, γ = 4) on one core, with every policy of the live system
-  deciding; beside it what a bare heap of as many events does in the same run (``heapq``, push and pop of a tuple), and
-  SimPy with as many processes that wait as often and do nothing else.
+- **20 x 600**: the preset ``paper-20x600`` (Poisson arrivals, γ = 4) on one core, with the live system's routing,
+  batching and paging deciding; beside it what a bare heap of as many events does in the same run (``heapq``, push and
+  pop of a tuple), and SimPy with as many processes that wait as often and do nothing else.
 - **100,000 devices**, 1 % of them active, for a simulated minute: time and memory.
 - **Processes**: the same scenario under several seeds, in one process and in one for each core.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
@@ -25,11 +26,11 @@ from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
-import psutil
 import simpy
 
 from bench.options import options, write
 from dsdq.sim.run import simulate
+from dsdq.sim.runners import cores
 from dsdq.sim.scenario.model import Scenario
 from dsdq.sim.scenario.reading import load_scenario
 
@@ -105,31 +106,34 @@ def crowd(*, quick: bool) -> dict[str, float]:
 def _crowd(duration_s: float) -> dict[str, float]:
     sets = [f"duration_s={duration_s}", f"warm_up_s={duration_s / 4}", "window.policy=static:4"]
     scenario = load_scenario("hundred-thousand", sets)
-    process = psutil.Process()
-    before = process.memory_info().rss
+    before = _peak_mib()
     taken_s, record = timed(lambda: simulate(scenario))
-    # Whatever was freed may still be the process's: so this is its peak, or near it.
     return {
         "simulated_s": duration_s,
         "took_s": taken_s,
         "requests": len(record.requests),
-        "memory_mib": (process.memory_info().rss - before) / 2**20,
+        "memory_mib": _peak_mib() - before,
     }
+
+
+def _peak_mib() -> float:
+    """Return the most memory that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def processes(*, quick: bool) -> dict[str, float]:
     """Measure as many seeds as two for each core, in one process and in one for each core."""
-    cores = len(os.sched_getaffinity(0))
-    result = {}
-    for workers in (1, cores):
+    result, several = {}, cores()
+    for workers in (1, several):
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             list(pool.map(abs, range(workers)))  # they have started
-            seeds = range(1, 1 + 2 * cores)
+            seeds = range(1, 1 + 2 * several)
             list(pool.map(_requests, [(seed, True) for seed in seeds]))  # and imported everything
             began_s = perf_counter()
             requests = sum(pool.map(_requests, [(seed, quick) for seed in seeds]))
             result[str(workers)] = requests / (perf_counter() - began_s)
-    return {"speedup": result[str(cores)] / result["1"], **{f"requests_per_s_{one}": result[one] for one in result}}
+    return {"speedup": result[str(several)] / result["1"], **{f"requests_per_s_{one}": result[one] for one in result}}
 
 
 def _requests(job: tuple[int, bool]) -> int:

@@ -70,6 +70,10 @@ def like_lengths_together(works: Iterable[Work]) -> Sequence[Work]:
 ORDERS: dict[str, Order] = {"fifo": first_in_first_out, "length": like_lengths_together}
 
 
+ROOM_S = 0.05
+"""How soon to look again for KV cache that nobody has given up yet."""
+
+
 class Room(Protocol):
     """Whoever gives out KV blocks."""
 

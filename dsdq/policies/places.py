@@ -69,6 +69,16 @@ class Turnover:
         return 1000 * max(self.lasted_s, sum(ages_s) / len(ages_s)) / self.slots
 
 
+def turns(mine: int, others: Iterable[int]) -> int:
+    """Return how many places have to become free until a tenant's next open has one; tenants take turns.
+
+    Args:
+        mine: opens of the tenant that wait already.
+        others: of each other tenant.
+    """
+    return mine + 1 + sum(min(other, mine + 1) for other in others)
+
+
 def refusal_ms(turns: int, place_ms: float, longest_ms: float) -> int:
     """Return after how many milliseconds to come back, for an open that would wait ``longest_ms`` or more; else 0.
 

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 
 SRTT_WEIGHT, VAR_WEIGHT, VARS = 1 / 8, 1 / 4, 4
 
+LEAST_TIMEOUT_MS = 250
+"""A device waits so long at least before it asks again."""
+
+RETRY_MS, LONGEST_RETRY_MS = 50, 1_000
+"""Pauses of a device whose message could not be left with anybody: the first one, and the longest."""
+
 
 class AnswerTimeout:
     """How long to wait for an answer before it is asked for again (RFC 6298), in milliseconds.

@@ -22,6 +22,8 @@ UNEVEN = 2.0
 
 MOVED_AT_ONCE = 4
 
+_RECENT_STEP = 0.2  # weight of the newest step in a verifier's moving average
+
 
 class Loaded(Protocol):
     """A verifier as its registry entry shows it; figures are as old as its last heartbeat."""
@@ -50,6 +52,11 @@ class Loaded(Protocol):
 W = TypeVar("W", bound=Loaded)
 Policy = Callable[[Sequence[W], bytes], W]
 """Takes at least one verifier and the beginning of the prompt; returns the one to ask."""
+
+
+def moving_row_ms(row_ms: float, newest_ms: float) -> float:
+    """Return a verifier's moving average of what a session's round takes of a step; 0 stands for no step yet."""
+    return row_ms + (_RECENT_STEP if row_ms else 1.0) * (newest_ms - row_ms)
 
 
 def expected_wait_ms(worker: Loaded, others: Sequence[Loaded]) -> float:

@@ -82,9 +82,9 @@ class Cloud:
             return chosen.verifier
         return self._registry[0].verifier if self._registry else None
 
-    def open(self, held: Held, verifier: Verifier) -> bool:
-        """Let a verifier take a session in; False where it is full, or dead by now."""
-        return verifier.alive and verifier.open(held)
+    def open(self, held: Held, verifier: Verifier) -> float | None:
+        """Let a verifier take a session in, or say when to come back (:meth:`Verifier.open`); None where it is dead."""
+        return verifier.open(held) if verifier.alive else None
 
     def receive(self, held: Held, message: Request) -> None:
         """Let a session's verifier have a message; while it has none, the message waits in the inbox."""

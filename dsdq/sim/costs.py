@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from random import Random
+
 from dsdq.sim.scenario.model import Verifiers
 
 
@@ -15,6 +18,7 @@ class StepTimes:
         "_position_ms",
         "_prefill_ms",
         "_row_ms",
+        "_spread",
         "_step_ms",
     )
 
@@ -23,6 +27,7 @@ class StepTimes:
         self._position_ms, self._context_ms = verifiers.position_ms, verifiers.context_ms_per_1k / 1000
         given_ms = verifiers.prefill_ms
         self._prefill_ms = verifiers.position_ms if given_ms is None else given_ms
+        self._spread = math.sqrt(math.log1p(verifiers.variation**2))
         draft = verifiers.draft
         self._draft_step_ms = draft.step_ms if draft else 0.0
         self._draft_position_ms = draft.position_ms if draft else 0.0
@@ -34,6 +39,10 @@ class StepTimes:
         """
         fed_ms = self._position_ms * (positions - prefill) + self._prefill_ms * prefill
         return self._step_ms + self._row_ms * rows + fed_ms + self._context_ms * context
+
+    def longer(self, luck: Random) -> float:
+        """Return how many times longer than that a step takes, by luck; 1 on average."""
+        return luck.lognormvariate(-(self._spread**2) / 2, self._spread) if self._spread else 1.0
 
     def draft_ms(self, wanted: list[int]) -> float:
         """Return what drafting takes, one pass for each place, over the rows that still want a token."""

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from random import Random
 
-from dsdq.policies.retry import AnswerTimeout, Backoff
+from dsdq.policies.retry import LEAST_TIMEOUT_MS, AnswerTimeout, Backoff
 from dsdq.policies.window import Choice, Mode, Observation, Static, Streaming, WindowPolicy, far_from
-from dsdq.policies.window.protocol import GUESS_EVERY_TOKENS, GUESSED_TOKENS
+from dsdq.policies.window.protocol import GUESS_EVERY_TOKENS, GUESSED_TOKENS, PAUSE, RENEW
 from dsdq.sim.guesses import Guesses
 from dsdq.sim.held import UNKNOWN, Held
 from dsdq.sim.messages import Answer, Grant, Opened, Verdict, Window
+from dsdq.sim.opening import Opening
 from dsdq.sim.record import FINISHED, LEFT, REFUSED, Request
+from dsdq.sim.scenario.parts import live
 from dsdq.sim.setting import Device, Setting
-from dsdq.sim.verifier import Verifier
 
-RENEW = 0.5
-PAUSE = Choice(0, 1, Mode.TARGET_ONLY, budget=16)
 LAST_TOKEN = Choice(0, 1, Mode.TARGET_ONLY, budget=1)
 LEAST_LOOK_MS = 1.0
-LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS = 100.0, 5000.0
-FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 50.0, 2000.0
+MOST_TIMEOUT_MS: int = live("verdict_timeout_ms")
 
 
 def _unheard(_: Answer) -> None:
@@ -67,12 +66,14 @@ class Generation:
         self._flight: deque[Window] = deque()
         self._drafting: Window | None = None
         self._made: Window | None = None  # drafted before the session was opened
-        self._opened, self._asked_open, self._over = False, False, False
+        self._opening = Opening(setting, request, device, self._held, self._refuse)
+        self._opened, self._over = False, False
         self._granted, self._asked_ms, self._last_grant = 0, 0.0, Choice(0)
         self._link_ms: float | None = None
         self._guess_from, self._guess_free_ms = 0, 0.0
         self._watched, self._repeated_ms = False, 0.0
         self._timeout = AnswerTimeout(LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS)
+        self._luck: Random | None = None
         self._backoff: Backoff | None = None
 
     def begin(self) -> None:
@@ -89,52 +90,17 @@ class Generation:
         if choice.mode is Mode.SPECULATE and self._told == 1:
             choice = LAST_TOKEN
         if choice.mode is not Mode.SPECULATE:
-            self._open(self._next_grant(choice))
+            self._opening.ask(self._next_grant(choice))
             return
         self._draft(choice, self._device.prompt_ms * self._request.prompt)
         self._kernel.after(self._device.round_trip_ms, self._open_alone)
 
-    # Opening
-
     def _open_alone(self, _: object) -> None:
-        if not self._asked_open:
-            self._open(None)
+        if not self._opening.asked:
+            self._opening.ask(None)
 
-    def _open(self, first: Window | Grant | None) -> None:
-        """Ask a verifier for a place."""
-        self._asked_open = True
-        verifier = self._setting.cloud.route()
-        if verifier is None:
-            self._come_back(first)
-            return
-        size = self._size(self._request.prompt + (first.size if isinstance(first, Window) else 0))
-        self._request.bytes_up += size
-        self._kernel.at(self._there_ms(size), self._at_verifier, (verifier, first))
-
-    def _at_verifier(self, asked: tuple[Verifier, Window | Grant | None]) -> None:
-        """Let the verifier take the session in, or come back later."""
-        verifier, first = asked
-        held = self._held
-        if not verifier.fits(held):
-            self._end(REFUSED)
-            return
-        if not self._setting.cloud.open(held, verifier):
-            self._come_back(first)
-        elif first is not None:
-            self._setting.cloud.receive(held, first)
-
-    def _come_back(self, first: Window | Grant | None) -> None:
-        self._request.retries += 1
-        self._kernel.after(self._pause_ms(), self._open_again, first)
-
-    def _open_again(self, first: Window | Grant | None) -> None:
-        if not self._over:
-            self._open(first)
-
-    def _pause_ms(self) -> float:
-        if self._backoff is None:
-            self._backoff = Backoff(self._device.luck("backoff"), FIRST_PAUSE_MS, LONGEST_PAUSE_MS)
-        return self._backoff.next_ms()
+    def _refuse(self) -> None:
+        self._end(REFUSED)
 
     # Asking
 
@@ -185,15 +151,16 @@ class Generation:
         """Publish a window, with the opening if that has not been sent; keep it while that is on its way."""
         if window is not self._drafting or self._over:
             return
-        if self._asked_open and not self._opened:
+        asked = self._opening.asked
+        if asked and not self._opened:
             self._made = window
             return
         self._launch(window)
-        if self._asked_open:
+        if asked:
             self._send(window, window.size)
             self._go_on()
         else:
-            self._open(window)
+            self._opening.ask(window)
 
     def _launch(self, window: Window) -> None:
         window.published_ms, window.in_flight = self._kernel.now_ms, len(self._flight)
@@ -215,21 +182,15 @@ class Generation:
         return Grant(self._granted, choice, fresh)
 
     def _send(self, message: Window | Grant, tokens: int) -> None:
-        size = self._size(tokens)
+        now_ms, size = self._kernel.now_ms, self._broker.size(tokens)
         self._request.bytes_up += size
-        there_ms = self._there_ms(size)
-        self._link_ms = there_ms - self._kernel.now_ms + self._device.reply_ms(self._kernel.now_ms)
+        there_ms = self._device.up.arrival_ms(now_ms, size)
+        self._link_ms = there_ms - now_ms + self._device.reply_ms(now_ms)
         if not self._setting.cloud.loses():
             self._kernel.at(there_ms, self._arrive, message)
 
     def _arrive(self, message: Window | Grant) -> None:
         self._setting.cloud.receive(self._held, message)
-
-    def _size(self, tokens: int) -> float:
-        return self._broker.message_bytes + self._broker.token_bytes * tokens
-
-    def _there_ms(self, size: float) -> float:
-        return self._device.up.arrival_ms(self._kernel.now_ms, size, self._broker.latency_ms)
 
     # What does not come
 
@@ -253,7 +214,10 @@ class Generation:
         self._request.repeats += 1
         for message in self._flight or [Grant(self._granted, self._last_grant, fresh=False)]:
             self._send(message, message.size if isinstance(message, Window) else 0)
-        self._repeated_ms = now_ms + self._pause_ms()
+        if self._backoff is None:
+            self._luck = self._luck or self._device.luck("repeats")
+            self._backoff = Backoff(self._luck, self._timeout.ms, MOST_TIMEOUT_MS)
+        self._repeated_ms = now_ms + self._backoff.next_ms()
         self._kernel.after(self._repeated_ms - now_ms + self._timeout.ms, self._look)
 
     # Answers
@@ -262,11 +226,11 @@ class Generation:
         """Send an answer down; it is read when it is there."""
         if self._over:
             return
-        size = self._size(answer.committed if isinstance(answer, Verdict) else 0)
+        size = self._broker.size(answer.committed if isinstance(answer, Verdict) else 0)
         self._request.bytes_down += size
         # What a session is opened with is read ahead too, be it a grant.
         leaves_ms = self._device.leaves_ms(self._kernel.now_ms, ahead=self._granted <= self._length or not self._length)
-        there_ms = self._device.down.arrival_ms(leaves_ms, size, self._broker.latency_ms)
+        there_ms = self._device.down.arrival_ms(leaves_ms, size)
         self._kernel.at(there_ms, self._read, answer)
 
     def _read(self, answer: Answer) -> None:
@@ -332,9 +296,9 @@ class Generation:
         self._setting.record.read(self._request, verdict, waited_ms, now_ms)
         self._widest = verdict.max_window
         if self._setting.repeats:
-            self._timeout.observe(waited_ms)
-            if self._backoff is not None:
-                self._backoff.reset()
+            if since_ms > self._repeated_ms:  # what was repeated tells nothing
+                self._timeout.observe(waited_ms)
+            self._backoff = None
         if verdict.finished:
             self._end(FINISHED)
         elif verdict.length >= self._leaves_at:
@@ -377,7 +341,7 @@ class Generation:
         Some tokens in a row are guessed now and then; what is guessed behind a mistake is nobody's guess of this text.
         """
         now_ms = self._kernel.now_ms
-        draftless = not self._policy.uses_guesses or not self._device.drafts
+        draftless = not self._policy.uses_guesses
         if draftless or length < self._guess_from + GUESSED_TOKENS or now_ms < self._guess_free_ms:
             return 0, 0
         right = self._guesses.run(self._guess_from, GUESSED_TOKENS)

@@ -59,6 +59,11 @@ class Course:
     drafted: int = 0
 
     @property
+    def judged(self) -> int:
+        """Return how many drafts were found right or wrong; the others were dropped unseen."""
+        return sum(commit.judged for commit in self.commits)
+
+    @property
     def first_ms(self) -> float:
         """Return when its first token was there."""
         return self.commits[0].at_ms

@@ -40,7 +40,7 @@ def figures(scenario: Scenario, record: Record) -> dict[str, float]:
         **_drafting(finished),
         **_waits(finished),
         **_cloud(scenario, record, seconds),
-        **_fairness(scenario, finished),
+        **_fairness(scenario, record),
         **_spent(scenario, record, finished, seconds),
     }
 
@@ -105,7 +105,7 @@ def _rates(scenario: Scenario, record: Record, finished: Sequence[Request], seco
     good = sum(is_good(scenario, one) for one in finished)
     return {
         "requests_per_s": ended / seconds,
-        "tokens_per_s": record.committed / seconds,
+        "tokens_per_s": record.committed.total() / seconds,
         "good_requests_per_s": good / seconds,
         "good_share": _share(good, len(finished)),
     }
@@ -114,14 +114,15 @@ def _rates(scenario: Scenario, record: Record, finished: Sequence[Request], seco
 def _drafting(finished: Sequence[Request]) -> dict[str, float]:
     total = {
         name: sum(getattr(one, name) for one in finished)
-        for name in ("rounds", "committed", "drafted", "judged", "accepted", "stream_tokens", "bytes_up", "bytes_down")
+        for name in ("rounds", "committed", "judged", "accepted", "stream_tokens", "bytes_up", "bytes_down")
     }
+    drafted = sum(one.drafted + one.own_drafted for one in finished)
     return {
         "acceptance": _share(total["accepted"], total["judged"]),
         "tokens_per_round": _share(total["committed"], total["rounds"]),
         "stream_share": _share(total["stream_tokens"], total["committed"]),
-        "drafted_per_token": _share(total["drafted"], total["committed"]),
-        "wasted_drafts": 1 - _share(sum(min(one.accepted, one.drafted) for one in finished), total["drafted"]),
+        "drafted_per_token": _share(drafted, total["committed"]),
+        "wasted_drafts": 1 - _share(total["accepted"], drafted),
         "bytes_up_per_token": _share(total["bytes_up"], total["committed"]),
         "bytes_down_per_token": _share(total["bytes_down"], total["committed"]),
     }
@@ -148,12 +149,9 @@ def _cloud(scenario: Scenario, record: Record, seconds: float) -> dict[str, floa
     }
 
 
-def _fairness(scenario: Scenario, finished: Sequence[Request]) -> dict[str, float]:
-    """Return Jain's index over tenants of committed tokens by weight; 1 is even."""
-    got: Counter[str] = Counter()
-    for one in finished:
-        got[one.tenant] += one.committed
-    shares = [got[name] / tenant.weight for name, tenant in scenario.tenants.items()]
+def _fairness(scenario: Scenario, record: Record) -> dict[str, float]:
+    """Return Jain's index over tenants of the tokens that each got in what is measured, by weight; 1 is even."""
+    shares = [record.committed[name] / tenant.weight for name, tenant in scenario.tenants.items()]
     squares = sum(share * share for share in shares)
     return {"fairness": sum(shares) ** 2 / (len(shares) * squares) if squares else float("nan")}
 
@@ -170,8 +168,8 @@ def _spent(scenario: Scenario, record: Record, finished: Sequence[Request], seco
     billed = float(_book(scenario).cost(_usage(finished)))
     return {
         "device_joule_per_token": _share(device_j, committed),
-        "cloud_joule_per_token": _share(cloud_j, record.committed),
-        "cost_per_million": _share(1e6 * cloud_cost, record.committed),
+        "cloud_joule_per_token": _share(cloud_j, record.committed.total()),
+        "cost_per_million": _share(1e6 * cloud_cost, record.committed.total()),
         "billed_per_million": _share(1e6 * billed, committed),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -58,7 +58,7 @@ class Fleet:
         self._queues: dict[int, deque[tuple[Request, Text, tuple[int, ...]]]] = {}
         self._arrivals = self._traced(trace) if self._figures.arrivals.trace else self._drawn()
         self._thoughts = dict[int, Iterator[float]]()
-        self._asked = dict[int, int]()
+        self._count, self._asked = 0, Counter[int]()  # texts of the class, and of each device that asks again and again
         routing, alone = scenario.routing, scenario.verifiers.count == 1
         self._trust_ms = 1000 * (routing.trust_alone_s if alone else routing.trust_s)
         self._looked_ms = dict[int, float]()
@@ -99,8 +99,8 @@ class Fleet:
             self._kernel.at(planned.at_ms, self._arrive, planned)
 
     def _arrive(self, planned: Planned) -> None:
-        number = self._asked[0] = self._asked.get(0, -1) + 1
-        self._ask(planned, (number,))
+        self._ask(planned, (self._count,))
+        self._count += 1
         self._plan()
 
     # Again and again, each device for itself
@@ -111,8 +111,8 @@ class Fleet:
             self._kernel.at(at_ms, self._ask_again, device)
 
     def _ask_again(self, device: int) -> None:
-        number = self._asked[device] = self._asked.get(device, -1) + 1
-        self._ask(Planned(self._kernel.now_ms, device, self._figures.tenant), (device, number))
+        self._ask(Planned(self._kernel.now_ms, device, self._figures.tenant), (device, self._asked[device]))
+        self._asked[device] += 1
 
     # Texts
 

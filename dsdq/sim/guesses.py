@@ -47,9 +47,8 @@ class Fixed:
 
     __slots__ = ("_confidences", "_wrong")
 
-    def __init__(self, wrong: list[int], length: int, confidences: Sequence[float] = ()) -> None:
-        self._wrong = wrong
-        self._wrong.append(length)
+    def __init__(self, wrong: Sequence[int], length: int, confidences: Sequence[float] = ()) -> None:
+        self._wrong = [*wrong, length]
         self._confidences = confidences
 
     def run(self, base: int, most: int, place: int = 0) -> int:  # noqa: ARG002 - one signature for all
@@ -91,12 +90,13 @@ def drawn(acceptance: Acceptance, length: int, luck: np.random.Generator) -> Gue
     places, mean = length + MARGIN, acceptance.mean
     if acceptance.between:
         mean = min(max(_beta(acceptance, luck), _LOWEST), _HIGHEST)
-    draws = luck.random(places)
+    # A place's draws lie beside each other: what is drawn for one does not depend on how many there are.
+    draws, told = luck.random((places, 2)).T if acceptance.telling else (luck.random(places), None)
     if acceptance.by_place is not None:
         return ByPlace(draws.tolist(), acceptance.by_place)
     chances: Floats = np.full(places, mean)
-    if acceptance.telling:
-        chances += acceptance.telling * min(mean, 1 - mean) * (2 * luck.random(places) - 1)
+    if told is not None:
+        chances += acceptance.telling * min(mean, 1 - mean) * (2 * told - 1)
     right = draws < chances if acceptance.first is None else _after_wrong(draws, chances, acceptance.first)
     return Fixed(np.flatnonzero(~right).tolist(), places, chances.tolist() if acceptance.telling else ())
 

@@ -56,6 +56,7 @@ class Held:
         "holding",
         "key",
         "length",
+        "opened_ms",
         "output",
         "own_acceptance",
         "own_guesses",
@@ -90,7 +91,7 @@ class Held:
         self.pending: deque[Window] = deque()
         self.ahead: list[Window] = []
         self.grant_end, self.grant_choice, self.part = 0, Choice(0), 0
-        self.since_ms = 0.0
+        self.since_ms, self.opened_ms = 0.0, 0.0
         self.fed, self.ended = False, False
         self.acceptance, self.own_acceptance = Acceptance(), Acceptance()
         self.turnaround = Turnaround()
@@ -122,9 +123,8 @@ class Held:
 
     def work(self, wanted: Round | None) -> Work:
         """Return what it could use of a step: its text's next tokens, and what its round takes if one waits."""
-        cached = 0 if self.holding is None else self.holding.cached
         verify = 0 if wanted is None else wanted.drafted + 1
-        return Work(self.key, cached, self.prompt + self.length - 1 - cached, verify, self.since_ms / 1000, self.tenant)
+        return Work(self.key, self.cached, self.unfed, verify, self.since_ms / 1000, self.tenant)
 
     def receive(self, message: Window | Grant, now_ms: float) -> None:
         """Take a round in; one that is decided, waits already or was given up is nothing new."""

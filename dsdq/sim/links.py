@@ -30,9 +30,13 @@ class RoundTrip:
 
 
 class Direction:
-    """One way of one connection, up or down. Bandwidth makes messages queue, losses make them late."""
+    """One way of one connection, up or down, and ``beside_ms`` of whatever is at its end.
+
+    Bandwidth makes messages queue, losses make them late.
+    """
 
     __slots__ = (
+        "_beside_ms",
         "_chance",
         "_free_ms",
         "_jitter",
@@ -54,7 +58,9 @@ class Direction:
         numbers: tuple[int, ...],
         *,
         up: bool,
+        beside_ms: float,
     ) -> None:
+        self._beside_ms = beside_ms
         self._link, self._trip, self._outages = link, trip, outages
         self._part = link.up_share if up else 1 - link.up_share
         kbps = link.up_kbps if up else link.down_kbps
@@ -67,18 +73,18 @@ class Direction:
         )
         self._chance = streams.random(f"chance {name}", *numbers) if link.loss or link.reorder else None
 
-    def arrival_ms(self, now_ms: float, size: float, spare_ms: float = 0.0) -> float:
-        """Return when a message of ``size`` bytes is there that is sent now; ``spare_ms`` is what its reader adds."""
+    def arrival_ms(self, now_ms: float, size: float) -> float:
+        """Return when a message of ``size`` bytes is there that is sent now."""
         if self._outages is not None:
             now_ms = self._outages.over_ms(now_ms)
         if self._ms_per_byte:
             now_ms = self._free_ms = max(self._free_ms, now_ms) + self._ms_per_byte * size
-        there_ms = now_ms + self._part * self._trip.at(now_ms) + next(self._jitter) + spare_ms
+        there_ms = now_ms + self._part * self._trip.at(now_ms) + next(self._jitter) + self._beside_ms
         if self._chance is not None:
             while self._chance.random() < self._link.loss:
                 there_ms += self._link.resend_ms
             if self._reorder and self._chance.random() < self._reorder:
-                return there_ms + self._trip.at(now_ms)
+                return max(there_ms, self._there_ms) + self._trip.at(now_ms)
         if there_ms < self._there_ms:
             return self._there_ms
         self._there_ms = there_ms
@@ -109,11 +115,14 @@ class Outages:
 
 
 def connect(
-    link: Link, trip: RoundTrip, streams: Streams, numbers: tuple[int, ...], now_ms: float
+    link: Link, trip: RoundTrip, streams: Streams, numbers: tuple[int, ...], now_ms: float, beside_ms: float = 0.0
 ) -> tuple[Direction, Direction]:
-    """Return the ways up and down of a connection that is made now; both break at the same times."""
+    """Return the ways up and down of a connection that is made now; both break at the same times.
+
+    At Redis a message takes ``beside_ms`` until its reader has it.
+    """
     outages = Outages(link, streams, numbers) if link.drops_per_hour else None
     if outages is not None:
         outages.begin(now_ms)
-    up = Direction(link, trip, streams, outages, numbers, up=True)
-    return up, Direction(link, trip, streams, outages, numbers, up=False)
+    up = Direction(link, trip, streams, outages, numbers, up=True, beside_ms=beside_ms)
+    return up, Direction(link, trip, streams, outages, numbers, up=False, beside_ms=beside_ms)

@@ -56,8 +56,8 @@ class Verdict:
     queue_ms: float
     verify_ms: float
     batch_rows: int
-    max_window: int
     finished: bool
+    max_window: int = 0
     keeps: bool = False
     part: int = 0
     windows: tuple[Window, ...] = ()

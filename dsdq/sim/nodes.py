@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING
 
 from dsdq.policies import routing
@@ -22,20 +23,22 @@ from dsdq.sim.messages import Verdict
 from dsdq.sim.record import FINISHED, LEFT, REFUSED, Record, Request
 from dsdq.sim.scenario.model import Scenario
 from dsdq.sim.streams import Streams
-from dsdq.sim.verifier import RECENT
 
 if TYPE_CHECKING:
     from dsdq.sim.setting import Device, Setting
 
 
 class Node:
-    """Some targets and their drafter, which make one text after the other. Its figures are as a verifier's."""
+    """Some targets and their drafter, which make one text after the other. Its figures are as a verifier's.
 
-    def __init__(self, wid: str, kernel: Kernel, scenario: Scenario, record: Record) -> None:
+    ``luck`` is how long passes take.
+    """
+
+    def __init__(self, wid: str, kernel: Kernel, scenario: Scenario, record: Record, luck: Random) -> None:
         self.wid, self.slots, self.row_ms, self.alive = wid, 1, 0.0, True
         self._kernel, self._record = kernel, record
         self._figures, self._parallel = scenario.verifiers, scenario.parallel
-        self._times = StepTimes(scenario.verifiers)
+        self._times, self._luck = StepTimes(scenario.verifiers), luck
         self._waiting: deque[Reading] = deque()
         self._busy = False
 
@@ -69,29 +72,34 @@ class Node:
         for one in made.passes:
             self._record.worked(fed_ms + one.started_ms, fed_ms + one.ended_ms, 1, one.positions)
         took_ms = fed_ms + made.ended_ms - now_ms
-        self.row_ms += (RECENT if self.row_ms else 1.0) * (took_ms - self.row_ms)
+        self.row_ms = routing.moving_row_ms(self.row_ms, took_ms)
         self._kernel.after(took_ms, self._next)
 
     def _course(self, reading: Reading) -> Course:
         request, times = reading.request, self._times
         draft_ms = times.draft_ms([1])
-        speeds = Speeds(draft_ms, lambda positions, length: times.step_ms(1, positions, request.prompt + length))
+
+        def _pass_ms(positions: int, length: int) -> float:
+            took_ms = times.step_ms(1, positions, request.prompt + length)
+            return self._figures.between_ms + times.longer(self._luck) * took_ms
+
         made = course(
             reading.guesses,
             request.output,
-            speeds,
+            Speeds(draft_ms, _pass_ms),
             targets=self._parallel.targets,
             lookahead=self._parallel.lookahead,
             known_length=reading.known_length,
         )
-        request.drafted = made.drafted
+        request.own_drafted += made.drafted - made.judged  # what is judged is counted as its verdict is read
         return made
 
     def _feed(self, prompt: int, now_ms: float) -> float:
         """Let every target read a prompt but for its last token; return when that is done."""
         for cached in range(0, prompt - 1, self._figures.prefill_tokens):
             count = min(self._figures.prefill_tokens, prompt - 1 - cached)
-            ended_ms = now_ms + self._times.step_ms(1, count, cached + count, count)
+            took_ms = self._times.longer(self._luck) * self._times.step_ms(1, count, cached + count, count)
+            ended_ms = now_ms + self._figures.between_ms + took_ms
             for _ in range(self._parallel.targets):
                 self._record.worked(now_ms, ended_ms, 1, count)
             now_ms = ended_ms
@@ -106,7 +114,10 @@ class Nodes:
         self._kernel, self._heartbeat_ms = kernel, scenario.verifiers.heartbeat_ms
         self._choose = routing.POLICIES[scenario.routing.policy](luck.random("routing"))
         self._entries: list[Entry[Node]] = [
-            Entry(Node(f"n{number}", kernel, scenario, record), luck.random("heartbeat", number).random())
+            Entry(
+                Node(f"n{number}", kernel, scenario, record, luck.random("passes", number)),
+                luck.random("heartbeat", number).random(),
+            )
             for number in range(scenario.verifiers.count // scenario.parallel.targets)
         ]
 
@@ -139,9 +150,9 @@ class Reading:
         """Ask a node for the text."""
         self.request.began_ms = self._kernel.now_ms
         self._asked_ms = self._kernel.now_ms + self._device.begin_ms
-        size = self._size(self.request.prompt)
+        size = self._setting.broker.size(self.request.prompt)
         self.request.bytes_up += size
-        there_ms = self._device.up.arrival_ms(self._asked_ms, size, self._setting.broker.latency_ms)
+        there_ms = self._device.up.arrival_ms(self._asked_ms, size)
         self._kernel.at(there_ms, self._at_node, nodes.route())
 
     def _at_node(self, node: Node) -> None:
@@ -158,13 +169,13 @@ class Reading:
             return
         choice = Choice(commit.judged, 1, Mode.COLOCATED)
         verdict = Verdict(
-            choice, commit.judged, commit.accepted, commit.committed, commit.length, waited_ms, worked_ms, 1, 0,
+            choice, commit.judged, commit.accepted, commit.committed, commit.length, waited_ms, worked_ms, 1,
             commit.length >= self.request.output,
         )  # fmt: skip
-        size = self._size(commit.committed)
+        size = self._setting.broker.size(commit.committed)
         self.request.bytes_down += size
         leaves_ms = self._device.leaves_ms(self._kernel.now_ms, ahead=commit.length == commit.committed)
-        there_ms = self._device.down.arrival_ms(leaves_ms, size, self._setting.broker.latency_ms)
+        there_ms = self._device.down.arrival_ms(leaves_ms, size)
         self._kernel.at(there_ms, self._read, verdict)
 
     def _read(self, verdict: Verdict) -> None:
@@ -177,10 +188,6 @@ class Reading:
             self._end(FINISHED)
         elif verdict.length >= self._leaves_at:
             self._end(LEFT)
-
-    def _size(self, tokens: int) -> float:
-        broker = self._setting.broker
-        return broker.message_bytes + broker.token_bytes * tokens
 
     def _end(self, outcome: str) -> None:
         self._over = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection
 
+from dsdq.policies.places import turns
 from dsdq.sim.held import Held
 
 
@@ -34,6 +35,11 @@ class WaitingRoom:
     def tenants(self) -> Collection[str]:
         """Return whose sessions wait."""
         return self._queues.keys()
+
+    def turns(self, tenant: str) -> int:
+        """Return how many places have to become free until one more session of a tenant, were it to wait, had one."""
+        mine = len(self._queues.get(tenant, ()))
+        return turns(mine, (len(queue) for whose, queue in self._queues.items() if whose != tenant))
 
     def next(self, has_place: Callable[[str], bool]) -> Held | None:
         """Take out whose turn it is, of those that have not ended and for whose tenant there is a place; or None."""

@@ -6,10 +6,8 @@ live device reads ahead for the answers to its drafts (:mod:`dsdq.bus.feed`), wh
 
 from __future__ import annotations
 
+from dsdq.policies.reading import is_far
 from dsdq.sim.links import RoundTrip
-
-FAR_MS = 5.0
-"""As in the live device: a round trip below which nothing is read ahead."""
 
 
 class Feed:
@@ -30,4 +28,4 @@ class Feed:
         if now_ms > self._departs_ms:
             self._departs_ms = max(now_ms, self._returns_ms)
             self._returns_ms = self._departs_ms + trip_ms
-        return now_ms if ahead and trip_ms > FAR_MS else self._departs_ms
+        return now_ms if ahead and is_far(trip_ms) else self._departs_ms

@@ -24,8 +24,8 @@ class Request:
     """One request, and what became of it. Times in milliseconds on the clock, lengths in tokens.
 
     ``network_ms``, ``queue_ms`` and ``verify_ms`` are sums over its verdicts of what each was waited for; ``draft_ms``
-    over all that was drafted. ``stream_tokens`` were committed where the device did not draft. The last ``chosen``
-    verdicts came under one ``choice``.
+    over all that the device ``drafted``; verifiers drafted ``own_drafted`` for it. ``stream_tokens`` were committed
+    where the device did not draft. The last ``chosen`` verdicts came under one ``choice``.
     """
 
     number: int
@@ -42,6 +42,7 @@ class Request:
     committed: int = 0
     rounds: int = 0
     drafted: int = 0
+    own_drafted: int = 0
     judged: int = 0
     accepted: int = 0
     stream_tokens: int = 0
@@ -60,15 +61,15 @@ class Request:
 class Record:
     """Keeps what is asked for later. Between ``begin_ms`` and ``end_ms`` rates and utilisation are measured.
 
-    ``by_slice`` counts committed tokens in :data:`SLICES` equal parts of the time until ``end_ms``; what rounding puts
-    behind the last of them comes into one more.
+    ``committed`` counts tokens of that time, by tenant. ``by_slice`` counts them in :data:`SLICES` equal parts of the
+    time until ``end_ms``; what rounding puts behind the last of them comes into one more.
     """
 
     def __init__(self, begin_ms: float, end_ms: float, log: Log | None = None) -> None:
         self.begin_ms, self.end_ms, self.log = begin_ms, end_ms, log
         self.requests: list[Request] = []
         self.choices: Counter[Choice] = Counter()
-        self.committed = 0
+        self.committed: Counter[str] = Counter()
         self.by_slice = [0] * (SLICES + 1)
         self._slices_per_ms = SLICES / end_ms
         self.steps, self.rows, self.positions, self.busy_ms = 0, 0, 0, 0.0
@@ -98,6 +99,7 @@ class Record:
         request.accepted += verdict.accepted
         if not verdict.windows:
             request.stream_tokens += verdict.committed
+            request.own_drafted += verdict.drafted
         request.queue_ms += verdict.queue_ms
         request.verify_ms += verdict.verify_ms
         beyond_ms = waited_ms - verdict.queue_ms - verdict.verify_ms
@@ -110,7 +112,7 @@ class Record:
         if now_ms < self.end_ms:
             self.by_slice[int(now_ms * self._slices_per_ms)] += verdict.committed
             if now_ms >= self.begin_ms:
-                self.committed += verdict.committed
+                self.committed[request.tenant] += verdict.committed
         if self.log is not None:
             self.log(now_ms, "verdict", request.number, verdict.length, verdict.accepted, verdict.drafted)
 

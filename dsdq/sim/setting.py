@@ -18,8 +18,8 @@ from dsdq.sim.streams import Streams
 class Device:
     """A device while it makes one text: what drafting, reading a prompt and its program take, and its connection.
 
-    ``drafts`` says whether it has a drafter, ``round_trip_ms`` what it knows of its link. Its luck is by the numbers of
-    the text, so that it is the same under any policy.
+    ``round_trip_ms`` is what it knows of its link, ``open_timeout_ms`` for how long it asks for a place. Its luck is by
+    the numbers of the text, so that it is the same under any policy.
     """
 
     __slots__ = (
@@ -31,8 +31,8 @@ class Device:
         "begin_ms",
         "down",
         "draft_ms",
-        "drafts",
         "feed",
+        "open_timeout_ms",
         "prompt_ms",
         "round_ms",
         "round_trip_ms",
@@ -49,10 +49,11 @@ class Device:
         now_ms: float,
     ) -> None:
         self._streams, self._numbers = streams, numbers
-        self.draft_ms, self.prompt_ms, self.drafts = figures.draft_ms, figures.prompt_ms, True
+        self.draft_ms, self.prompt_ms = figures.draft_ms, figures.prompt_ms
         self.begin_ms, self.round_ms = figures.begin_ms, figures.round_ms
+        self.open_timeout_ms = figures.open_timeout_ms
         self.feed = None if broker.pushed else Feed(trip, figures.link.jitter_ms + 2 * broker.latency_ms)
-        self.up, self.down = connect(figures.link, trip, streams, numbers, now_ms)
+        self.up, self.down = connect(figures.link, trip, streams, numbers, now_ms, broker.latency_ms)
         self.round_trip_ms = trip.at(now_ms) + 2 * broker.latency_ms
         self._trip, self._down_share, self._latency_ms = trip, 1 - figures.link.up_share, broker.latency_ms
 

@@ -15,8 +15,8 @@ class Step:
     """A step that runs: each session with the prompt tokens that it is fed, and whether its round is verified.
 
     ``positions`` are fed in all, those of drafts and ``prefill`` of prompts among them; drafting for the sessions in
-    ``own`` took ``draft_ms`` of ``took_ms``. So many sessions were ``asking`` for it, by tenant in ``crowd`` where
-    there are several.
+    ``own`` took ``draft_ms`` of ``took_ms``, and so many rounds are ``verified``. So many sessions were ``asking`` for
+    it, by tenant in ``crowd`` where there are several.
     """
 
     started_ms: float
@@ -27,25 +27,24 @@ class Step:
     context: int = 0
     took_ms: float = 0.0
     draft_ms: float = 0.0
+    verified: int = 0
     crowd: Counter[str] | None = None
     own: dict[str, OwnDraft] = field(default_factory=dict)
 
     def measure(self) -> list[int]:
-        """Count positions, and the tokens that their texts have in all; return what is to be drafted for which row."""
+        """Count positions, rounds, and the tokens of all texts; return what is to be drafted for each that wants it."""
         wanted = list[int]()
         for held, prefill, verified in self.rows:
-            fed = prefill if verified is None else prefill + verified.drafted + 1
-            if verified is not None and verified.wanted:
-                wanted.append(verified.wanted)
+            fed = prefill
+            if verified is not None:
+                self.verified += 1
+                fed += verified.drafted + 1
+                if verified.wanted:
+                    wanted.append(verified.wanted)
             self.positions += fed
             self.prefill += prefill
             self.context += fed + held.cached
         return wanted
-
-    @property
-    def verified(self) -> int:
-        """Return how many rounds it verifies."""
-        return sum(verified is not None for _, _, verified in self.rows)
 
     @property
     def drafts(self) -> OwnDrafts:
@@ -60,10 +59,10 @@ class Step:
         }
 
 
-def judge(held: Held, verified: Round, step: Step, now_ms: float, rows: int) -> Verdict:
+def judge(held: Held, verified: Round, step: Step, now_ms: float) -> Verdict:
     """Return what a round comes to: the tokens that are right, and one of the target's own, within the text."""
     if verified.windows:
-        return _judge_windows(held, verified, step, now_ms, rows)
+        return _judge_windows(held, verified, step, now_ms)
     length, drafted = held.length, verified.drafted
     accepted = held.own_guesses.run(length, drafted) if drafted else 0
     committed = min(accepted + 1, held.output - length, held.grant_end - length)
@@ -75,14 +74,13 @@ def judge(held: Held, verified: Round, step: Step, now_ms: float, rows: int) -> 
         length=length + committed,
         queue_ms=step.started_ms - held.since_ms,
         verify_ms=now_ms - step.started_ms,
-        batch_rows=rows,
-        max_window=0,
+        batch_rows=step.verified,
         finished=length + committed >= held.output,
         part=held.part,
     )
 
 
-def _judge_windows(held: Held, verified: Round, step: Step, now_ms: float, rows: int) -> Verdict:
+def _judge_windows(held: Held, verified: Round, step: Step, now_ms: float) -> Verdict:
     """Return what windows come to. Drafting for others is a wait to them."""
     windows, position = verified.windows, held.length
     for window in windows:
@@ -102,8 +100,7 @@ def _judge_windows(held: Held, verified: Round, step: Step, now_ms: float, rows:
         length=held.length + committed,
         queue_ms=step.started_ms - windows[0].arrived_ms + step.draft_ms,
         verify_ms=now_ms - step.started_ms - step.draft_ms,
-        batch_rows=rows,
-        max_window=0,
+        batch_rows=step.verified,
         finished=finished,
         # The token behind a draft that stands is the next window's first, if the device guesses it.
         keeps=accepted == verified.drafted and not finished and held.guesses.run(position, 1) > 0,

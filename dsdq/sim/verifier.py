@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from random import Random
 
-from dsdq.policies.batching import ORDERS, Residency, StepBudget, Tenure, fill
+from dsdq.policies.batching import ORDERS, ROOM_S, Residency, StepBudget, Tenure, fill
 from dsdq.policies.fairness import FairShare
 from dsdq.policies.paging import BLOCK, Paging
-from dsdq.policies.places import Places
+from dsdq.policies.places import Places, Turnover, refusal_ms
+from dsdq.policies.routing import moving_row_ms
 from dsdq.policies.steering import NO_DRAFTS, OwnDraft, Steering
 from dsdq.sim.costs import StepTimes
 from dsdq.sim.held import Held, Round
@@ -19,10 +19,6 @@ from dsdq.sim.places import WaitingRoom
 from dsdq.sim.record import Record
 from dsdq.sim.scenario.model import Scenario
 from dsdq.sim.step import Step, judge
-
-ROOM_MS = 50.0
-RECENT = 0.2
-"""As in the live verifier: how soon it looks for room in its KV cache again, and the newest step's weight in a mean."""
 
 
 class Verifier:
@@ -40,8 +36,8 @@ class Verifier:
         self._kernel, self._record, self._times = kernel, record, StepTimes(figures)
         self._budget = StepBudget(figures.step_tokens, figures.prefill_tokens)
         self._between_ms, self._luck = figures.between_ms, luck
-        self._spread = math.sqrt(math.log1p(figures.variation**2))
-        self._places = Places(figures.slots)
+        self._places, self._turnover = Places(figures.slots), Turnover(figures.slots)
+        self._place_wait_ms, self._inbox_bound = figures.place_wait_ms, scenario.broker.inbox_bound
         self._paging = Paging(figures.kv_tokens // BLOCK, shares=False)
         self._tenure, self._used_s = Tenure(), dict[str, float]()
         self._fair = FairShare(within=ORDERS[scenario.batching.order], prefill_tokens=figures.prefill_tokens)
@@ -61,12 +57,21 @@ class Verifier:
         """Return how many sessions it holds."""
         return len(self.held)
 
-    def open(self, held: Held) -> bool:
-        """Take a session in, or let it wait for a place; False where its tenant has too many that wait."""
-        if held.tenant in self.waiting.tenants or not self._has_place(held.tenant):
-            return self.waiting.add(held)
-        self.admit(held)
-        return True
+    def open(self, held: Held) -> float:
+        """Take a session in, or let it wait for a place, and return 0.
+
+        Or return in how many milliseconds to come back: that place is too long to wait for, or its tenant has too many
+        sessions that wait.
+        """
+        tenant = held.tenant
+        if tenant not in self.waiting.tenants and self._has_place(tenant):
+            self.admit(held)
+            return 0.0
+        now_ms = self._kernel.now_ms
+        place_ms = self._turnover.place_ms([(now_ms - one.opened_ms) / 1000 for one in self.held.values()])
+        if later_ms := refusal_ms(self.waiting.turns(tenant), place_ms, self._place_wait_ms):
+            return later_ms
+        return 0.0 if self.waiting.add(held) else min(max(place_ms * self._inbox_bound / 16, 5.0), 5000.0)
 
     def _has_place(self, tenant: str) -> bool:
         """Say whether one more session of a tenant has a place; its part of them is its own."""
@@ -80,7 +85,7 @@ class Verifier:
         self.held[held.key] = held
         self._paging.admit(held.key, "")
         held.verifier, held.holding = self, self._paging[held.key]
-        held.fed = not held.unfed
+        held.fed, held.opened_ms = not held.unfed, self._kernel.now_ms
         held.answer(Opened(self._agreed))
         self._offer(held)
 
@@ -91,6 +96,7 @@ class Verifier:
         self._used_s.pop(held.key, None)
         if self.held.pop(held.key, None) is not None:
             self._paging.release(held.key)
+            self._turnover.ended((self._kernel.now_ms - held.opened_ms) / 1000)
         while self.alive and (waiting := self.waiting.next(self._has_place)) is not None:
             self.admit(waiting)
 
@@ -159,15 +165,14 @@ class Verifier:
             return
         step = self._next_step()
         if step is None:
-            self._plan(ROOM_MS)
+            self._plan(1000 * ROOM_S)
             return
         wanted = step.measure()
         step.draft_ms = self._times.draft_ms(wanted) if wanted else 0.0
         pass_ms = self._times.step_ms(len(step.rows), step.positions, step.context, step.prefill)
-        if self._spread:
-            longer = self._luck.lognormvariate(-(self._spread**2) / 2, self._spread)
-            step.draft_ms, pass_ms = longer * step.draft_ms, longer * pass_ms
-        step.took_ms = step.draft_ms + pass_ms
+        longer = self._times.longer(self._luck)
+        step.draft_ms *= longer
+        step.took_ms = step.draft_ms + longer * pass_ms
         self._kernel.after(step.took_ms, self._end, step)
 
     def _next_step(self) -> Step | None:
@@ -212,20 +217,19 @@ class Verifier:
         """Say what the step came to, and begin the next."""
         if not self.alive:
             return
-        rows = step.verified
         for held, prefill, verified in step.rows:
             if held.verifier is not self:
                 continue
             if verified is not None:
-                self._answer(held, verified, step, rows)
+                self._answer(held, verified, step)
             elif held.holding is not None:
                 held.holding.cached += prefill
                 held.fed = held.fed or not held.unfed
             if not held.waits:
                 self._ready.pop(held.key, None)
         self._record.worked(step.started_ms, self._kernel.now_ms, len(step.rows), step.positions)
-        if rows:
-            self._learn(step, rows)
+        if step.verified:
+            self._learn(step)
         if self._between_ms:
             self._kernel.after(self._between_ms, self._go_on)
         else:
@@ -238,10 +242,10 @@ class Verifier:
         else:
             self._busy, self._idle_since_ms = False, self._kernel.now_ms
 
-    def _answer(self, held: Held, verified: Round, step: Step, rows: int) -> None:
+    def _answer(self, held: Held, verified: Round, step: Step) -> None:
         """Commit a round and say so."""
         now_ms = self._kernel.now_ms
-        verdict = judge(held, verified, step, now_ms, rows)
+        verdict = judge(held, verified, step, now_ms)
         held.length, held.fed = verdict.length, True
         if held.holding is not None:
             held.holding.cached = held.prompt + held.length - 1
@@ -270,12 +274,12 @@ class Verifier:
         crowd = step.asking if step.crowd is None else self._fair.crowd(held.tenant, step.crowd)
         return self._steering.next_window(held.acceptance, self._agreed, step.asking, crowd)
 
-    def _learn(self, step: Step, rows: int) -> None:
+    def _learn(self, step: Step) -> None:
         """Take in what a step took, and let each tenant's account have its part."""
         drafts = step.drafts if step.own else NO_DRAFTS
         self._steering.take_in(len(step.rows), step.positions, step.took_ms, self._idle_ms, drafts)
         self._idle_ms = 0.0
-        self.row_ms += (RECENT if self.row_ms else 1.0) * (step.took_ms / rows - self.row_ms)
+        self.row_ms = moving_row_ms(self.row_ms, step.took_ms / step.verified)
         if self._shared:
             tenants = {held.key: held.tenant for held, _, _ in step.rows}
             for session, took_ms in self._steering.parts_ms(step.positions_of(), step.took_ms, drafts).items():

@@ -30,7 +30,8 @@ from dsdq.errors import (
     SessionError,
     UnavailableError,
 )
-from dsdq.policies.retry import AnswerTimeout, Backoff
+from dsdq.policies.reading import is_far
+from dsdq.policies.retry import LEAST_TIMEOUT_MS, LONGEST_RETRY_MS, RETRY_MS, AnswerTimeout, Backoff
 from dsdq.tasks import run_all
 from dsdq.telemetry import traces
 from dsdq.telemetry.logs import get_logger
@@ -55,9 +56,6 @@ from producers.device.way import Way
 
 log = get_logger("device")
 
-RETRY_MS, LONGEST_RETRY_MS = 50, 1_000
-LEAST_TIMEOUT_MS = 250
-LOOK_AHEAD_MS = 5.0  # of a publication's round trip: below it a read is back before the next answer
 CANCEL_TRIES_S = 5.0
 OPEN_ROUND = 0  # rounds count from 1
 
@@ -252,9 +250,8 @@ class SessionLink:
         """Have answers looked ahead for if several are to come, one by one, over a link on which a read is long."""
         if self._subscription is not None:
             drafts = not any(asked.grants for asked in self._asked.values())
-            far = self._last_link_ms > LOOK_AHEAD_MS
             answers = len(self._asked) + self._comes_along
-            self._way.look_ahead(self._subscription, answers if drafts and far else 0)
+            self._way.look_ahead(self._subscription, answers if drafts and is_far(self._last_link_ms) else 0)
 
     async def _repeat(self, before_s: float = math.inf) -> None:
         """Publish again, all at once, what waits for an answer and was last sent before then."""

@@ -14,11 +14,11 @@ from dsdq.bus.publishing import publish
 from dsdq.bus.registry import Registry, WorkerInfo
 from dsdq.bus.rights import Role
 from dsdq.contract import Contract
+from dsdq.policies.reading import is_far
 from dsdq.settings import settings
 from dsdq.tasks import run_all
 from producers.device.choosing import DEEPEST
 from producers.device.client import DeviceClient
-from producers.device.link import LOOK_AHEAD_MS
 from producers.device.models import Models
 from producers.device.sealer import Sealer
 
@@ -52,7 +52,7 @@ class RedisWay:
         """Check that the server is fit for use."""
         began_s = monotonic()
         await check_server(self._redis, role=Role.DEVICE, allow_unsafe=self._allow_unsafe)
-        self._is_far = 1000 * (monotonic() - began_s) > CHECK_TRIPS * LOOK_AHEAD_MS
+        self._is_far = is_far(1000 * (monotonic() - began_s) / CHECK_TRIPS)
 
     async def prepare(self) -> None:
         """Start to follow the feed; where the server is far, have connections for what is to be published."""

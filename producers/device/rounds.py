@@ -17,6 +17,7 @@ from dsdq.drafting import Proposal
 from dsdq.errors import SessionError
 from dsdq.models.tokenizer import Tokenizer
 from dsdq.policies.window import Choice, Mode, WindowPolicy, far_from
+from dsdq.policies.window.protocol import PAUSE, RENEW
 from dsdq.receipts import Receipt, Tally
 from dsdq.session import Transcript, check_verdict
 from dsdq.tasks import end
@@ -25,10 +26,6 @@ from producers.device.drafting import Drafting, Hand, Made
 from producers.device.flights import Flights
 from producers.device.link import SessionLink
 from producers.device.observing import Observer
-
-RENEW = 0.5  # of a grant: so much is left when the next one is asked for
-PAUSE = Choice(0, 1, Mode.TARGET_ONLY, budget=16)
-"""Instead of drafts that the verifier does not ask for; when the grant is used up, it may ask for them again."""
 
 
 @dataclass(frozen=True, slots=True)

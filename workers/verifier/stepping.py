@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
 
 from dsdq.errors import DsdqError
+from dsdq.policies.batching import ROOM_S
+from dsdq.policies.routing import moving_row_ms
 from dsdq.policies.steering import OwnDrafts, Steering
 from dsdq.policies.window import MAX_DEPTH
 from dsdq.session import Ahead, Live, liveness
@@ -37,12 +39,10 @@ from workers.verifier.step import (
 
 log = get_logger("verifier")
 
-ROOM_S = 0.05  # how soon to look again for KV cache that nobody has given up yet
 GAP_S = 0.2  # how long a round may be ahead of one that is missing before the device is asked for that
 MOST_UNCOMMITTED = 256  # verdicts that may wait for their logs before the engine waits for them
 MOST_FAILURES = 3
 MOST_OVERDRAWN = 2 * MAX_DEPTH
-RECENT = 0.2  # weight of the newest step in the moving average
 
 
 class Stepper:
@@ -196,7 +196,7 @@ class Stepper:
         self.steps += 1
         self.rows += timing.batch_rows
         row_ms = 1000 * (timing.ended_s - timing.started_s) / timing.batch_rows
-        self.row_ms += (RECENT if self.row_ms else 1.0) * (row_ms - self.row_ms)
+        self.row_ms = moving_row_ms(self.row_ms, row_ms)
 
     def _isolated(self, requests: Sequence[Request]) -> Sequence[Request]:
         """Return all requests, or, after a step that failed, one of those it had: whose fault it was is seen alone."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dsdq.bus.inbox import Entry
 from dsdq.contract import Contract
+from dsdq.policies.places import turns
 from dsdq.wire import Open
 
 
@@ -43,8 +44,7 @@ class WaitingRoom:
 
     def turns(self, tenant: str) -> int:
         """Return how many places have to become free until a tenant's next open, were it to come now, had one."""
-        mine = self.count(tenant) + 1
-        return mine + sum(min(len(queue), mine) for whose, queue in self._queues.items() if whose != tenant)
+        return turns(self.count(tenant), (len(queue) for whose, queue in self._queues.items() if whose != tenant))
 
     def find(self, session: str, tenant: str) -> Waiting | None:
         """Return the open of a tenant's session if it waits."""

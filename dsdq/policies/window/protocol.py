@@ -39,6 +39,9 @@ MAX_DRAFTERS = 8
 GUESSED_TOKENS, GUESS_EVERY_TOKENS = 4, 8
 """A policy needs some guesses along with a stream, not all: where drafter and verifier share cores, each takes time."""
 
+RENEW = 0.5
+"""So much of a grant is left when the next one is asked for."""
+
 
 class Mode(StrEnum):
     """Who drafts: the device, nobody, or the verifier itself."""
@@ -65,6 +68,10 @@ class Choice:
     mode: Mode = Mode.SPECULATE
     budget: int = 0
     drafter: int = 0
+
+
+PAUSE = Choice(0, 1, Mode.TARGET_ONLY, budget=16)
+"""Instead of drafts that the verifier does not ask for; when the grant is used up, it may ask for them again."""
 
 
 @dataclass(frozen=True, slots=True)

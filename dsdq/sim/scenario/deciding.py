@@ -63,6 +63,9 @@ class Window(Part):
 class Parallel(Part):
     """Speculation parallelism (DSI, arXiv 2405.14105): several targets verify parts of one text at the same time.
 
+    A node makes one text after the other, in the order in which they came: tenants' weights, bounds of inboxes, orders
+    of batches and slots mean nothing to it.
+
     Attributes:
         targets: that work on one text.
         lookahead: draft tokens of each verification.

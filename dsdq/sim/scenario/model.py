@@ -14,7 +14,7 @@ from pydantic import Field, Strict, field_validator, model_validator
 from dsdq.contract import MAX_WINDOW
 from dsdq.policies.window import Mode
 from dsdq.sim.scenario.deciding import Batching, Parallel, Routing, Window
-from dsdq.sim.scenario.parts import At, Name, NotNegative, Part, Positive, Share, Text
+from dsdq.sim.scenario.parts import At, Name, NotNegative, Part, Positive, Share, Text, live
 from dsdq.tenants.usage import PRICED
 
 
@@ -57,8 +57,10 @@ class Acceptance(Part):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if self.by_place is not None and self.trace is not None:
-            msg = "expected by_place or trace, got both"
+        instead = [name for name in ("by_place", "trace") if getattr(self, name) is not None]
+        beside = [name for name in ("first", "between", "telling") if getattr(self, name)]
+        if len(instead) > 1 or (instead and beside):
+            msg = f"expected {instead[0]} alone, got {(instead[1:] + beside)[0]}, too"
             raise ValueError(msg)
         return self
 
@@ -92,7 +94,8 @@ class Link(Part):
         down_kbps: likewise down.
         loss: share of messages that are lost in the network and sent again after ``resend_ms``; what is behind waits.
         resend_ms: how long TCP takes to notice that.
-        reorder: share of messages that others may overtake; they take a round trip longer.
+        reorder: share of messages up that others may overtake; they take a round trip longer. What comes down is read
+            from a log, in order.
         drops_per_hour: how often the connection breaks.
         drop_s: for how long, on average; what was to be sent waits.
         trace: the round trip as it changes: pairs of seconds and milliseconds, repeated when it ends.
@@ -163,6 +166,7 @@ class Devices(Part):
         workload: by its name.
         arrivals: when they ask.
         leave: share of texts in whose middle the device goes away for good.
+        open_timeout_ms: how long it asks for a place while every verifier is full, before it gives up.
         profile: name of the profile that the fields not given come from.
     """
 
@@ -180,6 +184,7 @@ class Devices(Part):
     workload: Name = "default"
     arrivals: Arrivals = Arrivals(think_s=0.0)
     leave: Share = 0.0
+    open_timeout_ms: Positive = live("open_timeout_ms")
     profile: Name | None = None
 
     @model_validator(mode="after")
@@ -211,6 +216,7 @@ class Verifiers(Part):
         context_ms_per_1k: what each thousand tokens of the rows' texts adds (reading their keys and values).
         kv_tokens: tokens that its KV cache holds.
         slots: sessions that it holds at once.
+        place_wait_ms: a session that would wait for a place for longer is told to come back.
         step_tokens: window tokens of one step.
         prefill_tokens: prompt tokens of one step beside them.
         draft: its own drafter, if it has one.
@@ -233,13 +239,14 @@ class Verifiers(Part):
     between_ms: NotNegative = 0.0
     context_ms_per_1k: NotNegative = 0.0
     kv_tokens: Annotated[int, Field(ge=64, le=1 << 30)] = 1 << 20
-    slots: Annotated[int, Field(ge=1, le=100_000)] = 64
-    step_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 2048
-    prefill_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 512
+    slots: Annotated[int, Field(ge=1, le=100_000)] = live("slots")
+    place_wait_ms: NotNegative = live("place_wait_ms")
+    step_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = live("step_tokens")
+    prefill_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = live("prefill_tokens")
     draft: OwnDraft | None = None
-    heartbeat_ms: Positive = 1000.0
+    heartbeat_ms: Positive = 250.0
     failures_per_hour: NotNegative = 0.0
-    lease_ms: Positive = 3000.0
+    lease_ms: Positive = live("lease_ms")
     return_s: Positive = 10.0
     watts: NotNegative = 0.0
     idle_watts: NotNegative = 0.0
@@ -254,7 +261,7 @@ class Broker(Part):
         latency_ms: from a publication until its reader has it, in each direction.
         pushed: whether answers are pushed to devices, as a gateway does. Else each read of a feed must reach Redis
             first, so that an answer behind another waits for that; only answers to drafts are read ahead on far links.
-        inbox_bound: entries of one inbox (verifier and tenant) before it says BUSY.
+        inbox_bound: sessions of one tenant that may wait for a place at one verifier before its inbox says BUSY.
         loss: share of published rounds that a failover loses; the device repeats them.
         message_bytes: of any message, without its tokens.
         token_bytes: of each token.
@@ -262,10 +269,14 @@ class Broker(Part):
 
     latency_ms: NotNegative = 0.5
     pushed: bool = False
-    inbox_bound: Annotated[int, Field(ge=2, le=1 << 30)] = 1024
+    inbox_bound: Annotated[int, Field(ge=2, le=1 << 30)] = live("inbox_bound")
     loss: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
     message_bytes: NotNegative = 90.0
     token_bytes: NotNegative = 2.5
+
+    def size(self, tokens: int) -> float:
+        """Return the bytes of a message with so many tokens."""
+        return self.message_bytes + self.token_bytes * tokens
 
 
 class Tenant(Part):
@@ -362,7 +373,7 @@ class Scenario(Part):
         return self
 
     def _check_nodes(self) -> None:
-        """Check that verifiers make up whole nodes, which do not fail in the middle of a text."""
+        """Check that verifiers make up whole nodes, and that nothing fails or gets lost in the middle of a text."""
         count, targets = self.verifiers.count, self.parallel.targets
         if count % targets:
             msg = f"verifiers.count: expected a multiple of parallel.targets ({targets}) for the way dsi, got {count}"
@@ -370,3 +381,6 @@ class Scenario(Part):
         if self.verifiers.failures_per_hour:
             msg = "verifiers.failures_per_hour: expected 0 for the way dsi, whose nodes do not fail, got "
             raise ValueError(f"{msg}{self.verifiers.failures_per_hour:g}")
+        if self.broker.loss:
+            msg = f"broker.loss: expected 0 for the way dsi, which repeats nothing, got {self.broker.loss:g}"
+            raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""Scenarios that any strategy may come up with: small ones, in which everything that can go wrong does."""
+"""Small scenarios of any kind: tenants, ways, links that break, verifiers that die, messages that get lost."""
 
 from __future__ import annotations
 
@@ -71,13 +71,18 @@ _devices = st.fixed_dictionaries(
         "workload": st.sampled_from(["default", "other"]),
         "arrivals": _arrivals,
     },
-    optional={"prompt_ms": st.just(1.0), "leave": st.sampled_from([0.3, 1.0])},
+    optional={
+        "prompt_ms": st.just(1.0),
+        "leave": st.sampled_from([0.3, 1.0]),
+        "open_timeout_ms": st.sampled_from([20.0, 500.0]),
+    },
 )
 _verifiers = st.fixed_dictionaries(
     {
         "count": st.integers(1, 3),
         "step_ms": st.sampled_from([5.0, 30.0]),
         "slots": st.sampled_from([1, 2, 64]),
+        "place_wait_ms": st.sampled_from([0.0, 100.0, 10_000.0]),
         "kv_tokens": st.sampled_from([64, 256, 320, 1024, 1 << 20]),
         "step_tokens": st.sampled_from([1, 16, 2048]),
         "prefill_tokens": st.sampled_from([1, 7, 64, 512]),
@@ -128,6 +133,7 @@ def _with_a_way(described: dict[str, Any], way: str) -> Scenario:
     if way == "dsi":
         nodes = {"count": 2 * verifiers["count"], "failures_per_hour": 0.0}
         described = described | {"verifiers": verifiers | nodes, "parallel": {"targets": 2, "lookahead": most}}
+        described["broker"] = described["broker"] | {"loss": 0.0}
     if policy.startswith("static") and int(policy.split(":")[1]) > most:
         described = described | {"window": described["window"] | {"policy": f"static:{most}:2"}}
     return Scenario.model_validate(described | {"way": way})

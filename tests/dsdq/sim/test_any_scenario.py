@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 
 from dsdq.sim.cloud import Cloud
-from dsdq.sim.messages import Verdict
 from dsdq.sim.record import FINISHED, LEFT, REFUSED, Request
 from dsdq.sim.run import begin
 from dsdq.sim.scenario import Scenario
@@ -27,27 +26,18 @@ class Played:
     requests: list[Request]
     cloud: Cloud
     utilisation: float
-    own_judged: dict[int, int] = field(default_factory=dict)
     logged: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 def play(scenario: Scenario) -> Played:
-    """Play a scenario to its end, if it has one, and count by request what its verifiers drafted themselves."""
+    """Play a scenario to its end, if it has one."""
     logged: list[tuple[Any, ...]] = []
     world = begin(scenario, log=lambda *event: logged.append(event))
-    record, read = world.record, world.record.read
-    own = dict[int, int]()
-
-    def _reading(request: Request, verdict: Verdict, waited_ms: float, now_ms: float) -> None:
-        if not verdict.windows:
-            own[request.number] = own.get(request.number, 0) + verdict.drafted
-        read(request, verdict, waited_ms, now_ms)
-
-    record.read = _reading  # type: ignore[method-assign]
+    record = world.record
     while world.kernel.advance():
         assert world.kernel.events < MOST_EVENTS, "it hangs"
     seconds = (record.end_ms - record.begin_ms) * scenario.verifiers.count
-    return Played(record.requests, world.cloud, record.busy_ms / seconds, own, logged)
+    return Played(record.requests, world.cloud, record.busy_ms / seconds, logged)
 
 
 def outcomes(played: Played) -> dict[int, list[tuple[Any, ...]]]:
@@ -72,7 +62,7 @@ def check_no_request_is_lost(played: Played) -> None:
 
 def check_what_is_counted_adds_up(played: Played) -> None:
     for one in played.requests:
-        assert 0 <= one.accepted <= one.judged <= one.drafted + played.own_judged.get(one.number, 0)
+        assert 0 <= one.accepted <= one.judged <= one.drafted + one.own_drafted
         assert one.accepted <= one.committed <= one.accepted + one.rounds
         assert 0 <= one.stream_tokens <= one.committed
         assert min(one.network_ms, one.queue_ms, one.verify_ms, one.draft_ms) >= 0

@@ -38,7 +38,7 @@ def test_routing_sees_what_the_last_heartbeat_wrote() -> None:
     entry = Entry(verifier, phase=0.0)
     entry.look(0.0, 1000.0)
     for number in range(3):
-        assert cloud.open(held_of(str(number)), verifier)
+        assert cloud.open(held_of(str(number)), verifier) == 0.0
     entry.look(999.0, 1000.0)
     assert entry.sessions == 0
     entry.look(1000.0, 1000.0)
@@ -61,7 +61,7 @@ def test_a_dead_verifiers_sessions_go_to_one_that_lives_when_its_lease_lapses() 
     cloud.open(session, verifiers[0])
     cloud._fail(verifiers[0])
     assert session.verifier is None
-    assert not cloud.open(held_of("b"), verifiers[0])
+    assert cloud.open(held_of("b"), verifiers[0]) is None
     verifiers[1].fail()  # its lease holds still: nobody knows
     while session.verifier is None:
         assert kernel.advance()
@@ -82,7 +82,7 @@ def test_where_nobody_lives_sessions_wait_for_one_that_comes_back() -> None:
 def test_a_place_goes_to_who_waits_when_it_is_left() -> None:
     _, cloud, (verifier,) = cloud_of(1, slots=2)
     sessions = [held_of(str(number)) for number in range(3)]
-    assert all(cloud.open(one, verifier) for one in sessions)
+    assert [cloud.open(one, verifier) for one in sessions] == [0.0, 0.0, 0.0]
     assert (verifier.sessions, len(verifier.waiting)) == (2, 1)
     verifier.release(sessions[0])
     assert sessions[2].verifier is verifier
@@ -130,12 +130,41 @@ def test_nothing_is_repeated_that_is_not_lost() -> None:
 def test_what_was_refused_before_it_was_taken_in_is_no_queueing(monkeypatch: pytest.MonkeyPatch) -> None:
     refused, take_in = 0, Cloud.open
 
-    def _open(cloud: Cloud, held: Held, verifier: Verifier) -> bool:
+    def _open(cloud: Cloud, held: Held, verifier: Verifier) -> float | None:
         nonlocal refused
         refused += refused < 5
-        return refused == 5 and take_in(cloud, held, verifier)
+        return take_in(cloud, held, verifier) if refused == 5 else 30.0
 
     monkeypatch.setattr(Cloud, "open", _open)
     first = record_of(duration_s=0.001, phone={"link": {"rtt_ms": 20.0}}).requests[0]
     assert (first.retries, first.queue_ms, first.outcome) == (4, 0.0, "finished")
     assert first.network_ms > first.rounds * 20.0  # the pauses between
+
+
+def test_who_would_wait_too_long_for_a_place_is_told_when_to_come_back() -> None:
+    kernel, cloud, (verifier,) = cloud_of(1, slots=1, place_wait_ms=1500.0)
+    sessions = [held_of(str(number)) for number in range(4)]
+    cloud.open(sessions[0], verifier)
+    kernel.at(1000.0, lambda _: verifier.release(sessions[0]))
+    kernel.run()  # sessions last a second
+    assert [cloud.open(one, verifier) for one in sessions[1:3]] == [0.0, 0.0]
+    # One place in a second: the next one is waited for, that behind it is too far.
+    assert cloud.open(sessions[3], verifier) == 1000.0
+    assert len(verifier.waiting) == 1
+
+
+def test_a_device_gives_up_when_no_place_has_become_free_for_too_long() -> None:
+    record = record_of(
+        duration_s=3.0,
+        phone={"count": 8, "open_timeout_ms": 2000.0, "arrivals": {"think_s": 0.0}},
+        verifiers={"slots": 1, "place_wait_ms": 100.0},
+    )
+    refused = [one for one in record.requests if one.outcome == "refused"]
+    assert refused
+    assert all(one.retries and one.ended_ms - one.began_ms < 2000.0 for one in refused)
+    patient = record_of(
+        duration_s=3.0,
+        phone={"count": 8, "open_timeout_ms": 1e9, "arrivals": {"think_s": 0.0}},
+        verifiers={"slots": 1, "place_wait_ms": 100.0},
+    )
+    assert {one.outcome for one in patient.requests} == {"finished"}

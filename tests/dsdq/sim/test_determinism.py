@@ -78,7 +78,7 @@ def test_each_seed_has_a_log_of_its_own() -> None:
 @pytest.mark.parametrize("way", ["target-only", "co-located", "dsi"])
 def test_every_way_to_work_is_reproducible(way: str) -> None:
     verifiers = BUSY["verifiers"] | {"count": 4, "failures_per_hour": 0}
-    changes = {"way": way, "verifiers": verifiers, "parallel": {"targets": 2}}
+    changes = {"way": way, "verifiers": verifiers, "parallel": {"targets": 2}, "broker": {}}
     assert digest_of(**changes) == digest_of(**changes)
 
 

@@ -47,7 +47,8 @@ def test_guesses_go_on_a_little_behind_a_texts_end() -> None:
 
 def test_a_longer_text_begins_as_a_shorter_one_does() -> None:
     """Of texts that differ in acceptance: were it drawn behind the places, it would depend on how many there are."""
-    acceptance = Acceptance(mean=0.6, first=0.4, between=0.15)
+    acceptance = Acceptance(mean=0.6, first=0.4, between=0.15, telling=0.5)
     for number in range(10):
         short, long = (drawn(acceptance, length, Streams(3).generator("text", number)) for length in (50, 500))
         assert [short.run(base, 20) for base in range(30)] == [long.run(base, 20) for base in range(30)]
+        assert list(short.confidences(0, 50)) == list(long.confidences(0, 50))

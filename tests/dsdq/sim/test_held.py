@@ -35,7 +35,7 @@ def commit(held: Held, merged: int = 64) -> tuple[int, int, bool]:
     """Judge what waits as a verifier does; return what was accepted and committed, and whether the rest stands."""
     windows = held.next_windows(merged)
     verified = Round(windows, windows[-1].end - held.length)
-    verdict = judge(held, verified, Step(0.0, []), 10.0, 1)
+    verdict = judge(held, verified, Step(0.0, []), 10.0)
     held.length = verdict.length
     held.branch += not verdict.keeps
     held.answered(windows, 10.0)

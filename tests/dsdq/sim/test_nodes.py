@@ -51,6 +51,17 @@ def test_a_prompt_is_read_in_chunks_and_tokens_come_as_they_are_certain() -> Non
     assert (first.outcome, first.committed, first.stream_tokens) == (FINISHED, 100, 100)
 
 
+def test_passes_vary_and_programs_take_time_as_a_verifiers_do() -> None:
+    plain, slower, varied = (
+        played(verifiers=verifiers, duration_s=20.0) for verifiers in ({}, {"between_ms": 5.0}, {"variation": 0.3})
+    )
+    assert slower.requests[0].first_ms == pytest.approx(plain.requests[0].first_ms + 5.0)
+    took_ms = [[one.first_ms - one.began_ms for one in record.requests] for record in (plain, varied)]
+    assert max(took_ms[0]) == pytest.approx(min(took_ms[0]))
+    assert len(set(took_ms[1])) == len(took_ms[1]) > 5
+    assert sum(took_ms[1]) / len(took_ms[1]) == pytest.approx(took_ms[0][0], rel=0.25)
+
+
 def test_figures_are_made_of_it_as_of_any_way() -> None:
     scenario = dsi(phone={"count": 2, "link": {"rtt_ms": 10.0}}, duration_s=5.0)
     found = figures(scenario, simulate(scenario))
@@ -72,6 +83,13 @@ def test_verifiers_that_make_no_whole_nodes_are_refused() -> None:
     expected = r"verifiers.count: expected a multiple of parallel.targets \(4\) for the way dsi, got 6"
     with pytest.raises(ValidationError, match=expected):
         dsi(verifiers={"count": 6})
+
+
+def test_lost_messages_are_refused_since_nobody_repeats_them() -> None:
+    with pytest.raises(
+        ValidationError, match=r"broker.loss: expected 0 for the way dsi, which repeats nothing, got 0.1"
+    ):
+        dsi(broker={"loss": 0.1})
 
 
 def test_nodes_do_not_fail() -> None:

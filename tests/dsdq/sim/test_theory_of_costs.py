@@ -82,7 +82,7 @@ def test_energy_and_cost_of_two_texts() -> None:
     steps_ms = [25 + 0.0, ended_ms - 45, ended_ms + 25.0, 2 * ended_ms - 45]
     assert record.busy_ms == pytest.approx(sum(min(40.0, max(200 - at_ms, 0.0)) for at_ms in steps_ms))
     joule = 300 * busy_s + 100 * (0.2 - busy_s)
-    assert found["cloud_joule_per_token"] == pytest.approx(joule / record.committed)
+    assert found["cloud_joule_per_token"] == pytest.approx(joule / record.committed.total())
     money = 0.2 / 3600 * 3.6 + joule / 3_600_000 * 0.36
-    assert found["cost_per_million"] == pytest.approx(1e6 * money / record.committed)
+    assert found["cost_per_million"] == pytest.approx(1e6 * money / record.committed.total())
     assert found["billed_per_million"] == pytest.approx(7.0)

@@ -35,9 +35,11 @@ def test_arrivals_are_exactly_one_of_their_kinds() -> None:
         Arrivals(per_s=1.0, think_s=1.0)
 
 
-def test_acceptance_is_by_place_or_from_a_trace_and_not_both() -> None:
-    with pytest.raises(ValidationError, match="expected by_place or trace, got both"):
+def test_acceptance_by_place_or_from_a_trace_is_all_that_is_said_of_it() -> None:
+    with pytest.raises(ValidationError, match="expected by_place alone, got trace, too"):
         Acceptance(by_place=(0.9, 0.8), trace="texts.jsonl")
+    with pytest.raises(ValidationError, match="expected trace alone, got telling, too"):
+        Acceptance(telling=0.2, trace="texts.jsonl")
 
 
 def test_a_draft_model_fits_its_devices_memory() -> None:

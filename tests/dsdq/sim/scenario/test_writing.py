@@ -19,7 +19,7 @@ def test_a_run_can_be_repeated_from_its_file(name: str, tmp_path: Path) -> None:
 
 def test_every_field_is_written_also_those_that_were_not_given() -> None:
     document = tomllib.loads(to_toml(load_scenario("one-device")))
-    assert document["verifiers"]["lease_ms"] == 3000
+    assert document["verifiers"]["lease_ms"] == 2000
     assert document["devices"]["only"]["link"]["resend_ms"] == 200
 
 
