@@ -1,4 +1,4 @@
-"""What every test may use: a real Redis, empty for each test; tiny models; a whole verifier."""
+"""What every test may use: a real Redis, empty for each test; a real browser; tiny models; a whole verifier."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -44,6 +45,9 @@ from workers.verifier import service
 from workers.verifier.assembly import assemble
 from workers.verifier.heap import pass_over_what_is_here
 from workers.verifier.service import Verifier
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 NEWEST = (7, 0)
 # An idle server notices that a blocked read has waited long enough when its clock ticks: by itself, every 100 ms.
@@ -91,6 +95,20 @@ def redis_url(redis_server: str, redis: Redis) -> str:
     """Give the URL of an empty server."""
     del redis
     return redis_server
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """Give a headless Chromium, or skip the test that asks for it where there is none."""
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("no chromium on the PATH (.ci/run installs one)")
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        opened = await playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield opened
+        await opened.close()
 
 
 @pytest.fixture(scope="session")

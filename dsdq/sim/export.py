@@ -5,30 +5,39 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsdq.errors import ConfigError
-from dsdq.extras import require
+from dsdq.sim import files
 
 Row = Mapping[str, Any]
 
 
-def check(option: str, file: Path | None, suffixes: Sequence[str] = ()) -> None:
-    """Return if a file may well be written, so that nothing is simulated for one that cannot.
+def check(json_file: Path | None, csv_file: Path | None, parquet_file: Path | None) -> None:
+    """Return if all files of a result may well be written, so that nothing is simulated for one that cannot.
 
     Raises:
-        ConfigError: its folder is not there, its name ends otherwise, or what writes it is not installed.
+        ConfigError: one may not.
     """
-    if file is None:
-        return
-    if suffixes and file.suffix not in suffixes:
-        raise ConfigError(f"{option}: expected a file that ends in {', '.join(suffixes)}, got {file.name}")
-    if not file.parent.is_dir() or file.is_dir():
-        raise ConfigError(f"{option}: expected a file in a folder that is there, got {file}")
-    if file.suffix == ".parquet" or option == "--parquet":
-        require("pyarrow", option, "sim")
+    files.check("--json", json_file)
+    files.check("--csv", csv_file, (".csv",))
+    files.check("--parquet", parquet_file, (".parquet",))
+
+
+def write(
+    document: Mapping[str, Any], json_file: Path | None, csv_file: Path | None, parquet_file: Path | None
+) -> None:
+    """Write a result to the files that are asked for.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    if json_file is not None:
+        write_json("--json", json_file, document)
+    for option, file in (("--csv", csv_file), ("--parquet", parquet_file)):
+        if file is not None:
+            write_rows(option, file, figure_rows(document))
 
 
 def write_json(option: str, file: Path, document: Mapping[str, Any]) -> None:
@@ -37,16 +46,15 @@ def write_json(option: str, file: Path, document: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    text = json.dumps(plain(document), indent=2) + "\n"
-    _written(option, file, lambda: file.write_text(text, encoding="utf-8"))
+    files.write_text(option, file, json.dumps(jsonable(document), indent=2) + "\n")
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401 - JSON
+def jsonable(value: Any) -> Any:  # noqa: ANN401 - JSON
     """Return a value as JSON can say it: what is no finite number is None."""
     if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): jsonable(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [jsonable(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -59,61 +67,36 @@ def figure_rows(document: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def write_csv(option: str, file: Path, rows: Sequence[Row]) -> None:
-    """Write rows of a table; columns are all that any row has.
+def write_rows(option: str, file: Path, rows: Sequence[Row]) -> None:
+    """Write rows of a table as the file's name says; columns are all that any row has.
 
     Raises:
-        ConfigError: the file cannot be written.
+        ConfigError: it ends in none of :data:`TABLES`, it cannot be written, or what writes it is not installed.
     """
-
-    def _write() -> None:
-        with file.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, _columns(rows))
-            writer.writeheader()
-            writer.writerows(plain(row) for row in rows)
-
-    _written(option, file, _write)
+    files.check(option, file, TABLES)
+    found = [jsonable(row) for row in rows]
+    columns = list(dict.fromkeys(name for row in found for name in row))
+    with files.writable(option, file):
+        _WRITERS[file.suffix](file, found, columns)
 
 
-def write_parquet(option: str, file: Path, rows: Sequence[Row]) -> None:
-    """Write rows of a table.
+def _write_csv(file: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
-    Raises:
-        ConfigError: pyarrow is not installed, or the file cannot be written.
-    """
-    check(option, file)
+
+def _write_parquet(file: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
     from pyarrow import parquet, table  # noqa: PLC0415 - an extra
 
-    found = [plain(row) for row in rows]
-    columns = table({name: [row.get(name) for row in found] for name in _columns(rows)})
-    _written(option, file, lambda: parquet.write_table(columns, file))
+    parquet.write_table(table({name: [row.get(name) for row in rows] for name in columns}), file)
 
 
-def write_rows(option: str, file: Path, rows: Sequence[Row]) -> None:
-    """Write rows as the file's name says: ``.csv``, ``.parquet`` or ``.jsonl``.
-
-    Raises:
-        ConfigError: it says something else, or it cannot be written.
-    """
-    check(option, file, tuple(_WRITERS))
-    _WRITERS[file.suffix](option, file, rows)
+def _write_jsonl(file: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    del columns  # a line says its own
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def _write_jsonl(option: str, file: Path, rows: Sequence[Row]) -> None:
-    text = "".join(json.dumps(plain(row)) + "\n" for row in rows)
-    _written(option, file, lambda: file.write_text(text, encoding="utf-8"))
-
-
-_WRITERS = {".csv": write_csv, ".parquet": write_parquet, ".jsonl": _write_jsonl}
+_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".jsonl": _write_jsonl}
 TABLES = tuple(_WRITERS)
-
-
-def _columns(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
-def _written(option: str, file: Path, write: Callable[[], object]) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise ConfigError(f"{option} {file}: expected a file that can be written, got: {error.strerror}") from None

@@ -14,7 +14,7 @@ from pydantic import Field, Strict
 from dsdq.client import GenerationStats, Token, TokenKind
 from dsdq.errors import ConfigError
 from dsdq.policies.window import Mode
-from dsdq.sim.scenario.mistakes import plain
+from dsdq.sim.scenario.mistakes import of_file
 from dsdq.sim.scenario.parts import NotNegative, Part, Positive, Text
 from dsdq.sim.scenario.traces import read_parts, write_parts
 
@@ -207,7 +207,7 @@ def read_observed(file: Path) -> tuple[Observed, ...]:
     """
     texts = tuple(text for _, text in read_parts(file, Observed))
     if not texts:
-        raise ConfigError(f"trace {plain(str(file))}: expected at least one line, got none")
+        raise ConfigError(f"trace {of_file(file)}: expected at least one line, got none")
     return texts
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dsdq.errors import ConfigError
 from dsdq.sim.figures import figures, is_good, tpot_ms, windows
+from dsdq.sim.files import lines, readable
 from dsdq.sim.record import FINISHED, SLICES, Log, Record, Request, digesting
 from dsdq.sim.run import simulate
 from dsdq.sim.scenario.model import Scenario
@@ -87,8 +87,21 @@ def outcome(task: Task) -> Outcome:
     )
 
 
-def key(scenario: Scenario) -> str:
+def hashed(trace: str) -> bytes:
+    """Return the hash of a trace.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    file = Path(trace)
+    with readable("trace", file):
+        return blake2b(file.read_bytes()).digest()
+
+
+def key(scenario: Scenario, hashed: Callable[[str], bytes] = hashed) -> str:
     """Return what tells a simulation from any other: a hash of dsdq's version, the scenario, and its traces.
+
+    ``hashed`` gives a trace's hash; who asks for many keys has each trace read once by keeping what it gave.
 
     Raises:
         ConfigError: a trace cannot be read.
@@ -96,10 +109,7 @@ def key(scenario: Scenario) -> str:
     found = blake2b(version("dsdq").encode(), digest_size=_KEY_BYTES)
     found.update(scenario.model_dump_json().encode())
     for trace in _traces(scenario):
-        try:
-            found.update(blake2b(Path(trace).read_bytes()).digest())
-        except OSError as error:
-            raise ConfigError(f"trace {trace}: expected a file that can be read, got: {error.strerror}") from None
+        found.update(hashed(trace))
     return found.hexdigest()
 
 
@@ -118,15 +128,11 @@ def _log(file: Path | None, digest: blake2b) -> Iterator[Log | None]:
         yield None
         return
     digested = digesting(digest.update)
-    try:
-        stream = file.open("w", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--events {file}: expected a file that can be written, got: {error.strerror}") from None
-    with stream:
+    with lines("--events", file) as write:
 
         def _tell(*event: object) -> None:
             digested(*event)
-            stream.write(json.dumps(event) + "\n")
+            write(json.dumps(event))
 
         yield _tell
 

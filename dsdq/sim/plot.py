@@ -2,109 +2,100 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from dsdq.errors import ConfigError
+from dsdq.sim.files import writable
+from dsdq.sim.report.swept import DEFAULT_FIGURES, groups, over
+from dsdq.sim.results import Result, Way
+from dsdq.sim.wording import label
 
-SWEPT = ("tokens_per_s", "good_share", "ttft_ms", "tpot_ms", "acceptance", "cost_per_million")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PICTURES = (".png", ".svg", ".pdf")
 _MOST_WAYS = 8
 _MOST_WINDOWS = 12
 
 
-def draw(document: Mapping[str, Any], file: Path) -> None:
-    """Write the picture of a result; the file's name says in which format.
+def draw(result: Result, file: Path) -> None:
+    """Write the picture of a result; the file's name says in which format: one of :data:`PICTURES`.
 
     Raises:
-        ConfigError: it is no result that can be drawn, or the file cannot be written.
+        ConfigError: the file cannot be written.
     """
-    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+    from matplotlib import rc_context  # noqa: PLC0415 - an extra
+    from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure = Figure(layout="constrained")
-    if not document.get("ways"):
-        raise ConfigError("plot: expected a result of dsdq sim, got one without ways")
-    try:
-        (_draw_sweep if document["kind"] == "sweep" and document["vary"] else _draw_ways)(figure, document)
-        seeds = len(document["seeds"])
-        figure.suptitle(f"{document['scenario']['name']}: {document['kind']}, {seeds} seed{'s' * (seeds > 1)}")
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ConfigError(f"plot: expected a result of dsdq sim, got one without {error}") from None
-    try:
-        figure.savefig(file, dpi=110)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--out {file}: expected a file to write a picture to, such as run.png: {error}") from error
+    with rc_context({"text.parse_math": False}):  # names may have a $
+        figure = Figure(layout="constrained")
+        shown = (_draw_sweep if result.vary else _draw_ways)(figure, result)
+        seeds, left = len(result.seeds), len(result.ways) - shown
+        beyond = f" ({left} more of them not drawn)" if left else ""
+        figure.suptitle(f"{result.scenario.name}: {result.kind}, {seeds} seed{'s' * (seeds > 1)}{beyond}")
+        with writable("--out", file):
+            figure.savefig(file, dpi=110)
 
 
-def _draw_ways(figure: Any, document: Mapping[str, Any]) -> None:  # noqa: ANN401 - matplotlib's, as below
-    ways = dict(list(document["ways"].items())[:_MOST_WAYS])
+def _draw_ways(figure: Figure, result: Result) -> int:
+    """Draw ways and return how many."""
+    ways = dict(islice(result.ways.items(), _MOST_WAYS))
     figure.set_size_inches(12, 8)
     (ttft, tpot), (rates, windows) = figure.subplots(2, 2)
-    for axes, name, label in ((ttft, "ttft_ms", "TTFT, ms"), (tpot, "tpot_ms", "TPOT, ms")):
-        for way, found in ways.items():
-            quantiles = found["quantiles"].get(name) or []
-            axes.plot(quantiles, [place / (len(quantiles) - 1) for place in range(len(quantiles))], label=way)
-        axes.set(xlabel=label, ylabel="share of requests at most so long", ylim=(0, 1), xlim=(0, None))
-        axes.grid(visible=True, alpha=0.3)
+    for axes, name in ((ttft, "ttft_ms"), (tpot, "tpot_ms")):
+        _draw_quantiles(axes, ways, name)
     ttft.legend()
-    values = [_value(found, "tokens_per_s") for found in ways.values()]
-    reach = [_reach(found, "tokens_per_s") for found in ways.values()]
-    bars = rates.barh(list(ways), values, xerr=reach, color=[f"C{number}" for number in range(len(ways))])
-    rates.bar_label(bars, fmt="%.4g", padding=4)
-    rates.invert_yaxis()
-    rates.set(xlabel="tokens a second, with 95 % confidence")
-    rates.margins(x=0.15)
-    name, shown = next(iter(ways.items()))
-    counts = list(shown["windows"].items())[:_MOST_WINDOWS]
-    total = sum(shown["windows"].values()) or 1
+    _draw_bars(rates, ways, "tokens_per_s")
+    name, first = next(iter(ways.items()))
+    counts, total = list(first.windows.items())[:_MOST_WINDOWS], sum(first.windows.values()) or 1
     windows.barh([window for window, _ in counts], [count / total for _, count in counts])
     windows.invert_yaxis()
     windows.set(xlabel="share of verdicts", title=f"windows x depth, {name}")
+    return len(ways)
 
 
-def _draw_sweep(figure: Any, document: Mapping[str, Any]) -> None:  # noqa: ANN401
-    """Draw a chart for each figure over the field of most numbers, a line for each combination of the others."""
-    vary = document["vary"]
-    numeric = [name for name, values in vary.items() if all(_number(value) is not None for value in values)]
-    over = max(numeric or vary, key=lambda name: len(vary[name]))
-    lines = _lines(document, over)
+def _draw_quantiles(axes: Axes, ways: dict[str, Way], name: str) -> None:
+    for way, found in ways.items():
+        quantiles = found.quantiles.get(name, [])
+        last = max(len(quantiles) - 1, 1)
+        axes.plot(quantiles, [place / last for place in range(len(quantiles))], label=way)
+    axes.set(xlabel=label(name), ylabel="share of requests at most so long", ylim=(0, 1), xlim=(0, None))
+    axes.grid(visible=True, alpha=0.3)
+
+
+def _draw_bars(axes: Axes, ways: dict[str, Way], name: str) -> None:
+    values, reach = [way.value(name) for way in ways.values()], [way.reach(name) for way in ways.values()]
+    drawn = axes.barh(list(ways), values, xerr=reach, color=[f"C{number}" for number in range(len(ways))])
+    axes.bar_label(drawn, fmt="%.4g", padding=4)
+    axes.invert_yaxis()
+    axes.set(xlabel=f"{label(name)}, with 95 % confidence")
+    axes.margins(x=0.15)
+
+
+def _draw_sweep(figure: Figure, result: Result) -> int:
+    """Draw a chart for each figure and return how many cells are in it: all lines, or as many bars as are legible."""
     figure.set_size_inches(13, 7)
-    for axes, name in zip(figure.subplots(2, 3).flat, SWEPT, strict=True):
-        for label, ways in lines.items():
-            places = [_number(way["set"][over]) for way in ways] if numeric else [way["set"][over] for way in ways]
-            values = [_value(way, name) for way in ways]
-            axes.errorbar(places, values, [_reach(way, name) for way in ways], marker="o", capsize=3, label=label)
-        axes.set(xlabel=over, ylabel=name, ylim=(0, None))
-        axes.grid(visible=True, alpha=0.3)
-        if not numeric:
-            axes.tick_params(axis="x", rotation=30)
+    charts = list(zip(figure.subplots(2, 3).flat, DEFAULT_FIGURES, strict=True))
+    field = over(result.vary)
+    if field is None:
+        bars = dict(islice(result.ways.items(), _MOST_WAYS))
+        for axes, name in charts:
+            _draw_bars(axes, bars, name)
+        return len(bars)
+    lines = groups(result, field)
+    for axes, name in charts:
+        _draw_lines(axes, lines, field, name)
     if len(lines) > 1:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(len(lines), 4))
+        figure.legend(*charts[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(lines), 4))
+    return sum(map(len, lines.values()))
 
 
-def _lines(document: Mapping[str, Any], over: str) -> dict[str, list[Mapping[str, Any]]]:
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for way in document["ways"].values():
-        others = ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in way["set"].items() if name != over)
-        found.setdefault(others, []).append(way)
-    return found
-
-
-def _value(way: Mapping[str, Any], name: str) -> float:
-    """Return a figure; NaN, which is not drawn, for none."""
-    value = way["figures"][name]
-    return math.nan if value is None else float(value)
-
-
-def _reach(way: Mapping[str, Any], name: str) -> float:
-    """Return half the width of a figure's interval; 0 where one seed gives none."""
-    within = way["intervals"][name]
-    return (within[1] - within[0]) / 2 if within else 0.0
-
-
-def _number(text: Any) -> float | None:  # noqa: ANN401 - of a document
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return None
+def _draw_lines(axes: Axes, lines: dict[str, list[Way]], field: str, name: str) -> None:
+    for combination, ways in lines.items():
+        places, values = [float(way.set[field]) for way in ways], [way.value(name) for way in ways]
+        reach = [way.reach(name) for way in ways]
+        axes.errorbar(places, values, reach, marker="o", capsize=3, label=combination)
+    axes.set(xlabel=field, ylabel=label(name), ylim=(0, None))
+    axes.grid(visible=True, alpha=0.3)

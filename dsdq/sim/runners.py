@@ -14,11 +14,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from typing import TypeVar
 
 from dsdq.errors import ConfigError
-from dsdq.sim.outcome import Outcome, Task, key, outcome
+from dsdq.sim.outcome import Outcome, Task, hashed, key, outcome
 
 Runner = Callable[[Sequence[Task]], Iterator[tuple[int, Outcome]]]
 
@@ -49,14 +51,9 @@ def processes(jobs: int) -> Iterator[Runner]:
 
     def _run(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         places = {pool.submit(outcome, task): place for place, task in enumerate(tasks)}
-        try:
+        with _whole(jobs):
             for done in as_completed(places):
                 yield places.pop(done), done.result()
-        except BrokenProcessPool:
-            raise ConfigError(
-                f"--jobs {jobs}: expected processes that simulate to end by themselves, got one that was ended from "
-                "outside; give fewer if memory ran out"
-            ) from None
 
     try:
         yield _run
@@ -66,17 +63,20 @@ def processes(jobs: int) -> Iterator[Runner]:
 
 def remembering(run: Runner) -> Runner:
     """Return a runner that does no simulation twice, other than for its requests or events."""
-    known: dict[str, Outcome] = {}
+    known: dict[tuple[str, bool, Path | None], Outcome] = {}
+    once = cache(hashed)
 
     def _again(tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
-        keys = [key(task.scenario) for task in tasks]
-        plain = [not task.requests and task.events is None for task in tasks]
-        places = [place for place in range(len(tasks)) if not (plain[place] and keys[place] in known)]
-        yield from ((place, known[keys[place]]) for place in sorted(set(range(len(tasks))) - set(places)))
-        for number, found in run([tasks[place] for place in places]):
-            place = places[number]
-            known[keys[place]] = replace(found, requests=None, events=None)
-            yield place, found
+        alike: dict[tuple[str, bool, Path | None], list[int]] = {}
+        for place, task in enumerate(tasks):
+            alike.setdefault((key(task.scenario, once), task.requests, task.events), []).append(place)
+        for one in alike.keys() & known.keys():
+            yield from ((place, known[one]) for place in alike.pop(one))
+        fresh = list(alike.items())
+        for number, found in run([tasks[places[0]] for _, places in fresh]):
+            (name, *_), places = fresh[number]
+            known[name, False, None] = replace(found, requests=None, events=None)
+            yield from ((place, found) for place in places)
 
     return _again
 
@@ -88,13 +88,18 @@ def in_order(run: Runner, tasks: Sequence[Task]) -> list[Outcome]:
 
 
 def spread(do: Callable[[T], R], tasks: Iterable[T], jobs: int) -> Iterator[R]:
-    """Give what tasks of any kind come to, in their order, done by so many processes; by none but this one for one."""
+    """Give what tasks of any kind come to, in their order, done by so many processes; by none but this one for one.
+
+    Raises:
+        ConfigError: a process was ended from outside.
+    """
     if jobs == 1:
         yield from map(do, tasks)
         return
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin)
     try:
-        yield from pool.map(do, tasks, chunksize=_AT_ONCE)
+        with _whole(jobs):
+            yield from pool.map(do, tasks, chunksize=_AT_ONCE)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -102,6 +107,18 @@ def spread(do: Callable[[T], R], tasks: Iterable[T], jobs: int) -> Iterator[R]:
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _whole(jobs: int) -> Iterator[None]:
+    """Tell of a process of a pool that was ended from outside."""
+    try:
+        yield
+    except BrokenProcessPool:
+        raise ConfigError(
+            f"--jobs {jobs}: expected processes that simulate to end by themselves, got one that was ended from "
+            "outside; give fewer if memory ran out"
+        ) from None
 
 
 def _begin() -> None:

@@ -7,16 +7,20 @@ it. What the file has is not simulated again; a last line that was torn is simul
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from dsdq.errors import ConfigError
-from dsdq.sim.outcome import Outcome, Task, key
+from dsdq.sim.files import lines, readable, writable
+from dsdq.sim.outcome import Outcome, Task, hashed, key
 from dsdq.sim.replications import result, way
 from dsdq.sim.runners import Runner
+from dsdq.sim.scenario.mistakes import of_file
 from dsdq.sim.scenario.model import Scenario
 from dsdq.sim.variations import Variant, assigned, parts, seeded
 
@@ -65,7 +69,8 @@ def sweep(run: Runner, variants: Mapping[str, Variant], seeds: int, file: Path) 
     """
     known = read_cells(file)
     scenarios = {name: seeded(variant.scenario, seeds) for name, variant in variants.items()}
-    keys = {name: [key(one) for one in replications] for name, replications in scenarios.items()}
+    once = cache(hashed)
+    keys = {name: [key(one, once) for one in replications] for name, replications in scenarios.items()}
     todo = {
         found: Task(one)
         for name, replications in scenarios.items()
@@ -80,14 +85,10 @@ def sweep(run: Runner, variants: Mapping[str, Variant], seeds: int, file: Path) 
 def _done(run: Runner, todo: Mapping[str, Task], file: Path) -> Iterator[tuple[str, Outcome]]:
     """Do tasks and give each one's key and outcome, once that is in the file."""
     keys = list(todo)
-    try:
-        with file.open("a", encoding="utf-8") as stream:
-            for place, done in run(list(todo.values())):
-                stream.write(json.dumps({"key": keys[place], **asdict(done)}) + "\n")
-                stream.flush()
-                yield keys[place], done
-    except OSError as error:
-        raise ConfigError(f"--results {file}: expected a file that can be written, got: {error.strerror}") from None
+    with lines("--results", file, append=True) as write:
+        for place, done in run(list(todo.values())):
+            write(json.dumps({"key": keys[place], **asdict(done)}))
+            yield keys[place], done
 
 
 def swept(run: Runner, scenario: Scenario, cells: Grid, seeds: int, file: Path) -> dict[str, Any]:
@@ -105,15 +106,15 @@ def read_cells(file: Path) -> dict[str, Outcome]:
     """
     if not file.exists():
         return {}
-    try:
+    if not file.is_file():
+        raise ConfigError(f"--results {of_file(file)}: expected a file that can be read again, got another thing")
+    with readable("--results", file):
         content = file.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        cells = [_cell(file, number, line) for number, line in enumerate(content[:whole].splitlines(), 1)]
-        if whole < len(content):
-            with file.open("r+b") as stream:
-                stream.truncate(whole)
-    except OSError as error:
-        raise ConfigError(f"--results {file}: expected a file that can be read, got: {error.strerror}") from None
+    whole = content.rfind(b"\n") + 1
+    cells = [_cell(file, number, line) for number, line in enumerate(content[:whole].splitlines(), 1)]
+    if whole < len(content):
+        with writable("--results", file):
+            os.truncate(file, whole)
     return dict(cells)
 
 
@@ -123,6 +124,6 @@ def _cell(file: Path, number: int, line: bytes) -> tuple[str, Outcome]:
         return str(fields.pop("key")), Outcome(**fields)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(
-            f"--results {file}, line {number:,}: expected a finished cell of a sweep, got something else; "
+            f"--results {of_file(file)}, line {number:,}: expected a finished cell of a sweep, got something else; "
             "give another file, or remove the line"
         ) from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from dsdq.sim.statistics import Interval
+
 LATENCIES = (("ttft_ms", "TTFT, ms"), ("tpot_ms", "TPOT, ms"), ("e2e_ms", "end to end, ms"))
 OTHERS = (
     ("requests_per_s", "requests/s"),
@@ -33,6 +35,7 @@ OTHERS = (
     ("takeovers", "sessions taken over"),
     ("failures", "verifiers failed"),
 )
+_LABELS = dict((*LATENCIES, *OTHERS))
 SHARES = {"good_share", "acceptance", "stream_share", "wasted_drafts", "utilisation"}
 
 
@@ -43,3 +46,18 @@ def number(value: float | None, name: str = "", digits: int = 4) -> str:
     if name in SHARES:
         return f"{value:.1%}"
     return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
+def label(figure: str) -> str:
+    """Return what a figure is called."""
+    return _LABELS.get(figure, figure)
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number of things, one or more."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def span(within: Interval | None, name: str = "") -> str:
+    """Return an interval of a figure."""
+    return "-" if within is None else f"{number(within[0], name)} … {number(within[1], name)}"

@@ -1,14 +1,25 @@
-"""A Redis whose users may have selectors, with a file to keep them in."""
+"""A Redis whose users may have selectors, with a file to keep them in; a disk that is full."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from dsdq.bus.embedded import EmbeddedRedis
 from tests.conftest import TICKS_OFTEN, newest_server
+
+FULL = Path("/dev/full")
+
+
+@pytest.fixture
+def full() -> Path:
+    """Give a file on a disk that is full; skip where there is none, so that nothing is written to what is there."""
+    if not FULL.is_char_device():
+        pytest.skip(f"{FULL} is no device here")
+    return FULL
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from dsdq.commands.sim.options import Jobs
 from dsdq.contract import MAX_SEED
 from dsdq.errors import ConfigError
 from dsdq.extras import require
+from dsdq.sim import files
 from dsdq.sim.runners import cores
 
 Scenarios = Annotated[int, typer.Option(min=8, max=1_000_000, help="Random worlds; 10 % of them are kept apart.")]
@@ -39,14 +40,15 @@ def awc_train(
         ConfigError: torch is not installed, a file is not what was expected, or has nowhere to be.
     """
     require("torch", "dsdq sim awc-train", "torch")
-    if not out.parent.is_dir():
-        msg = f"--out: expected a file in a folder that is there, got {out}; make {out.parent} first"
-        raise ConfigError(msg)
+    kept = labels or out.with_suffix(".labels.jsonl")
+    files.check("--out", out)
+    if out.exists() and not out.is_file():  # weights are written beside it and take its place
+        raise ConfigError(f"--out: expected a file that may be replaced, got something else at {out}")
+    files.check("--labels", kept)
     from dsdq.sim.awc.recipe import Recipe, make  # noqa: PLC0415 - torch takes seconds, and need not be there
 
     console = Console()
     recipe = Recipe(scenarios=scenarios, seed=seed)
-    kept = labels or out.with_suffix(".labels.jsonl")
     card = make(recipe.quickly() if quick else recipe, out, kept, jobs or cores(), console.print)
     console.print(_table(card["gap_to_oracle"]))
     console.print(f"wrote {', '.join(one['file'] for one in card['policies'].values())} and {out.stem}.json")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from dsdq.errors import ConfigError
+from dsdq.sim import files
 from dsdq.sim.calibrate import Calibration
 from dsdq.sim.calibrate import calibrate as fit
 from dsdq.sim.observed import read_observed
@@ -29,26 +27,15 @@ Out = Annotated[
 
 def calibrate(trace: Trace, engine: Engine = None, out: Out = None) -> None:
     """Fit a scenario's numbers to TRACE; `dsdq sim run` takes it, or another scenario as its base."""
-    document = _document(fit(read_observed(trace), None if engine is None else _read_engine(engine)))
+    files.check("--out", out)
+    steps = None if engine is None else files.read_json("--engine", engine, "the JSON of bench/engine.py")
+    document = _document(fit(read_observed(trace), steps))
     if out is None:
         typer.echo(document, nl=False)
-        return
-    try:
-        out.write_text(document, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--out {out}: expected a file that can be written: {error}") from None
+    else:
+        files.write_text("--out", out, document)
 
 
 def _document(found: Calibration) -> str:
     """Return the scenario as TOML, beneath what it is fitted to and how well."""
     return "".join(f"# {note}\n" for note in found.notes) + to_toml(found.scenario)
-
-
-def _read_engine(file: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--engine {file}: expected the JSON of bench/engine.py: {error}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"--engine {file}: expected the JSON of bench/engine.py, got a {type(found).__name__}")
-    return found

@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 
 from dsdq.commands.sim.options import Csv, Jobs, Json, Parquet, ScenarioName, Seeds, Sets, working
-from dsdq.commands.sim.run import check_files, write
 from dsdq.commands.sim.tables import show_differences, show_ways
 from dsdq.sim import compare as comparing
+from dsdq.sim import export
+from dsdq.sim.results import as_read
 from dsdq.sim.scenario import load_scenario
 
 Variants = Annotated[
@@ -30,12 +31,12 @@ def compare(
     parquet_file: Parquet = None,
 ) -> None:
     """Simulate variants of SCENARIO with the same seeds, and say how they differ from the first of them."""
-    check_files(json_file, csv_file, parquet_file)
+    export.check(json_file, csv_file, parquet_file)
     asked = load_scenario(scenario, sets or ())
     variants = comparing.variants(lambda more: load_scenario(scenario, [*(sets or ()), *more]), variant or ())
     with working(jobs) as runner:
         document = comparing.compare(runner, asked, variants, seeds)
-    console = Console()
-    show_ways(console, document)
-    show_differences(console, document)
-    write(document, json_file, csv_file, parquet_file)
+    console, found = Console(), as_read(document)
+    show_ways(console, found)
+    show_differences(console, found)
+    export.write(document, json_file, csv_file, parquet_file)

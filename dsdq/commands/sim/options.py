@@ -29,9 +29,11 @@ Jobs = Annotated[
     int | None, typer.Option(min=1, max=1024, help="Processes that simulate.", show_default="one for each core")
 ]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result there.")]
-Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write figures there, a row a way and seed.")]
+Csv = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE", help="Write figures there, a row a way and seed: .csv.")
+]
 Parquet = Annotated[
-    Path | None, typer.Option("--parquet", metavar="FILE", help="Write the same there; needs the extra sim.")
+    Path | None, typer.Option("--parquet", metavar="FILE", help="Write the same there: .parquet; needs the extra sim.")
 ]
 Objective = Annotated[str, typer.Option(metavar="FIGURE", help="What the best window is best for.")]
 

@@ -8,10 +8,11 @@ import typer
 from rich.console import Console
 
 from dsdq.commands.sim.options import Jobs, Json, Objective, ScenarioName, Seeds, Sets, working
-from dsdq.commands.sim.run import check_files, write
 from dsdq.commands.sim.tables import show_plan
+from dsdq.sim import export, files
 from dsdq.sim import plan as planning
 from dsdq.sim.baselines import DEFAULT_OBJECTIVE
+from dsdq.sim.results import as_read
 from dsdq.sim.scenario import load_scenario
 from dsdq.sim.variations import with_devices
 
@@ -36,11 +37,12 @@ def plan(
     a round trip, and from an acceptance on, with as many verifiers as SCENARIO has. A cloud that drafts keeps the
     window that is best for SCENARIO as given.
     """
-    check_files(json_file, None, None)
+    files.check("--json", json_file)
     asked = load_scenario(scenario, sets or ())
     if devices is not None:
         asked = with_devices(asked, devices)
     with working(jobs) as runner:
         document = planning.plan(runner, asked, planning.Question(good, objective, seeds))
-    show_plan(Console(), document)
-    write(document, json_file, None, None)
+    show_plan(Console(), as_read(document))
+    if json_file is not None:
+        export.write_json("--json", json_file, document)

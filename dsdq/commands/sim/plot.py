@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from dsdq.errors import ConfigError
 from dsdq.extras import require
+from dsdq.sim import files
 from dsdq.sim import plot as plotting
+from dsdq.sim.results import read
 
 
 def plot(
@@ -21,17 +21,8 @@ def plot(
 ) -> None:
     """Draw RESULT: latencies, throughput and windows of its ways, or what a sweep varied."""
     require("matplotlib", "plot", "sim")
+    found = read(result)
     picture = out or result.with_suffix(".png")
-    plotting.draw(_read(result), picture)
+    files.check("--out", picture, plotting.PICTURES)
+    plotting.draw(found, picture)
     typer.echo(picture)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "something else"
-        raise ConfigError(f"plot {file}: expected the JSON of a result, got: {why}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"plot {file}: expected the JSON of a result, got a {type(found).__name__}")
-    return found

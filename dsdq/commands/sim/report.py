@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from dsdq.errors import ConfigError
-from dsdq.sim import export
-from dsdq.sim.report import read
+from dsdq.sim import files
 from dsdq.sim.report import report as reported
 from dsdq.sim.report.swept import DEFAULT_FIGURES
+from dsdq.sim.results import read
 
 
 def report(
@@ -23,15 +23,14 @@ def report(
     ] = None,
 ) -> None:
     """Write RESULTs as one HTML page with pictures, which needs no other file and no network."""
-    export.check("--out", out, (".html",))
+    files.check("--out", out, (".html",))
     found = [read(file) for file in results]
-    known = dict.fromkeys(name for one in found for way in one.ways.values() for name in way.figures)
+    sweeps = [one for one in found if one.kind == "sweep"]
+    if figure and not sweeps:
+        raise ConfigError("--figure: expected a sweep among the results, of which figures are chosen, got none")
+    known = dict.fromkeys(name for one in sweeps for way in one.ways.values() for name in way.figures)
     for name in figure or ():
         if name not in known:
             raise ConfigError(f"--figure: expected one of {', '.join(known)}, got {name!r}")
-    page = reported(found, figure or DEFAULT_FIGURES)
-    try:
-        out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--out {out}: expected a file that can be written, got: {error.strerror}") from None
+    files.write_text("--out", out, reported(found, figure or DEFAULT_FIGURES))
     typer.echo(out)

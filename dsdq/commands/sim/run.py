@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from dsdq.commands.sim.options import Csv, Jobs, Json, Objective, Parquet, ScenarioName, Seeds, Sets, working
 from dsdq.commands.sim.tables import say, show_ways
-from dsdq.sim import export
+from dsdq.sim import export, files
 from dsdq.sim.baselines import DEFAULT_OBJECTIVE, baselines, check_objective
 from dsdq.sim.outcome import Outcome, Task
 from dsdq.sim.replications import replicate, result, way
+from dsdq.sim.results import as_read
 from dsdq.sim.runners import Runner, in_order
 from dsdq.sim.scenario import Scenario, load_scenario
 from dsdq.sim.variations import Variant, seeded
@@ -42,9 +42,9 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of a command
     events: Events = None,
 ) -> None:
     """Simulate SCENARIO, and beside it the cloud alone, drafting in the cloud, and the best static window."""
-    check_files(json_file, csv_file, parquet_file)
-    export.check("--requests", requests, export.TABLES)
-    export.check("--events", events)
+    export.check(json_file, csv_file, parquet_file)
+    files.check("--requests", requests, export.TABLES)
+    files.check("--events", events)
     check_objective(objective)
     asked = load_scenario(scenario, sets or ())
     with working(jobs) as runner:
@@ -55,10 +55,10 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of a command
     ways |= {name: way(variant, found[name]) for name, variant in others.items()}
     document = result("run", asked, seeds, objective=objective, events=own[0].events, ways=ways)
     console = Console()
-    show_ways(console, document)
+    show_ways(console, as_read(document))
     if own[0].events is not None:
         say(console, f"events of seed {own[0].seed}: blake2b {own[0].events}")
-    write(document, json_file, csv_file, parquet_file)
+    export.write(document, json_file, csv_file, parquet_file)
     if requests is not None:
         export.write_rows("--requests", requests, [row for one in own for row in one.requests or ()])
 
@@ -68,29 +68,3 @@ def _own(runner: Runner, scenario: Scenario, seeds: int, events: Path | None, *,
     replications = seeded(scenario, seeds)
     first = Task(replications[0], requests, events)
     return in_order(runner, [first, *(Task(one, requests) for one in replications[1:])])
-
-
-def check_files(json_file: Path | None, csv_file: Path | None, parquet_file: Path | None) -> None:
-    """Return if all may well be written.
-
-    Raises:
-        ConfigError: one may not.
-    """
-    for option, file in (("--json", json_file), ("--csv", csv_file), ("--parquet", parquet_file)):
-        export.check(option, file)
-
-
-def write(
-    document: Mapping[str, Any], json_file: Path | None, csv_file: Path | None, parquet_file: Path | None
-) -> None:
-    """Write a result as it is asked for.
-
-    Raises:
-        ConfigError: a file cannot be written.
-    """
-    if json_file is not None:
-        export.write_json("--json", json_file, document)
-    if csv_file is not None:
-        export.write_csv("--csv", csv_file, export.figure_rows(document))
-    if parquet_file is not None:
-        export.write_parquet("--parquet", parquet_file, export.figure_rows(document))

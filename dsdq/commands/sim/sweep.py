@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 
 from dsdq.commands.sim.options import Csv, Jobs, Json, Parquet, ScenarioName, Seeds, Sets, watched
-from dsdq.commands.sim.run import check_files, write
 from dsdq.commands.sim.tables import say, show_sweep
 from dsdq.errors import ConfigError
 from dsdq.extras import require
-from dsdq.sim import export
+from dsdq.sim import export, files
 from dsdq.sim import sweep as sweeping
 from dsdq.sim.on_ray import on_ray
+from dsdq.sim.results import as_read
 from dsdq.sim.runners import Runner, cores, processes
 from dsdq.sim.scenario import load_scenario
 
@@ -58,21 +58,25 @@ def sweep(  # noqa: PLR0913, PLR0917 - the flags of a command
     parquet_file: Parquet = None,
 ) -> None:
     """Simulate SCENARIO at every combination of some fields' values."""
-    check_files(json_file, csv_file, parquet_file)
+    export.check(json_file, csv_file, parquet_file)
     if ray_address is not None and on is not On.RAY:
         raise ConfigError("--ray-address: expected --on ray too, got an address alone")
+    if ray_address is not None and jobs is not None:
+        raise ConfigError(
+            "--jobs: expected no --ray-address beside it, whose cluster has the cores that it has, got both"
+        )
     if on is On.RAY:
         require("ray", "--on ray", "ray")  # before anything is read
     asked = load_scenario(scenario, sets or ())
     cells = sweeping.grid(lambda more: load_scenario(scenario, [*(sets or ()), *more]), vary or (), seeds)
     file = results or Path(f"sweep-{asked.name}.jsonl")
-    export.check("--results", file)
+    files.check("--results", file)
     with _runner(on, jobs or cores(), ray_address) as bare, watched(bare) as runner:
         document = sweeping.swept(runner, asked, cells, seeds, file)
     console = Console()
-    show_sweep(console, document)
+    show_sweep(console, as_read(document))
     say(console, f"cells: {file}")
-    write(document, json_file, csv_file, parquet_file)
+    export.write(document, json_file, csv_file, parquet_file)
 
 
 def _runner(on: On, jobs: int, address: str | None) -> AbstractContextManager[Runner]:

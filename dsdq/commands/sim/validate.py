@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dsdq.errors import ConfigError
-from dsdq.sim import export
+from dsdq.sim import export, files
 from dsdq.sim.validate import BOUNDS, Cell, Effort, judge
 
 GROUP, LIVE = "dsdq.sim", "live"
@@ -59,7 +59,7 @@ def validate(
 
     Whatever comes out, the exit code is 0: this measures.
     """
-    export.check("--json", json_file)
+    files.check("--json", json_file)
     names = variants or (QUICK_VARIANTS if quick else ())
     rtts_ms = sorted(set(rtt or (QUICK_RTTS_MS if quick else RTTS_MS)))
     usual = BRIEF if quick else WHOLE

@@ -20,6 +20,7 @@ from dsdq.policies.window import Choice, Mode, rates
 from dsdq.policies.window.every import drafting_rates
 from dsdq.policies.window.ways import ALONE, DEPTHS, DRAFTED, OWN, OWN_WINDOWS, WAYS, WINDOWS
 from dsdq.sim.awc.worlds import World, draw
+from dsdq.sim.files import lines, readable
 from dsdq.sim.record import Record
 from dsdq.sim.run import simulate
 from dsdq.sim.runners import spread
@@ -166,10 +167,9 @@ def labelled(path: Path, seed: int, worlds: int, jobs: int, each: Callable[[], N
     if done:
         _check_again(path, seed, done[min(done)])
     left = [number for number in range(worlds) if number not in done]
-    with path.open("a", encoding="utf-8") as lines:
+    with lines("--labels", path, append=True) as write:
         for one in _label_all(seed, left, jobs):
-            lines.write(json.dumps({"seed": seed} | one.to_json()) + "\n")
-            lines.flush()
+            write(json.dumps({"seed": seed} | one.to_json()))
             done[one.number] = one
             each()
     return [done[number] for number in range(worlds)]
@@ -190,8 +190,10 @@ def _label_all(seed: int, numbers: Iterable[int], jobs: int) -> Iterator[Labelle
 def _read(path: Path, seed: int) -> dict[int, Labelled]:
     if not path.is_file():
         return {}
+    with readable("--labels", path):
+        text = path.read_text("utf-8")
     done = {}
-    for line in path.read_text("utf-8").splitlines():
+    for line in text.splitlines():
         try:
             found = json.loads(line)
             one = Labelled.of_json(found)

@@ -19,6 +19,7 @@ from dsdq.sim.awc.labels import Labelled, labelled
 from dsdq.sim.awc.lessons import papers, simulated
 from dsdq.sim.awc.training import Course, Weighing, train, untrained, window_loss
 from dsdq.sim.awc.watching import Moments, moments
+from dsdq.sim.files import write_text
 
 Say = Callable[[str], None]
 
@@ -76,7 +77,7 @@ def make(recipe: Recipe, out: Path, labels: Path, jobs: int, say: Say) -> dict[s
     }
     gaps = evaluate(kept_apart, files[OURS], files[PAPERS], jobs, say)
     told = card(files, asdict(recipe), losses, gaps)
-    out.with_suffix(".json").write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+    write_text("--out", out.with_suffix(".json"), json.dumps(told, indent=2) + "\n")
     return told
 
 

@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from dsdq.sim.report.page import report
-from dsdq.sim.report.reading import Result, read
 
-__all__ = ["Result", "read", "report"]
+__all__ = ["report"]

@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element
 
 from dsdq.sim.report.axes import Axis, linear, spread, written
 from dsdq.sim.report.markup import tag
+from dsdq.sim.statistics import Interval
 
 WIDTH = 400.0
 COLOURS = 8
@@ -25,10 +26,10 @@ _RIGHT = 12.0
 _HEIGHT = 250.0
 _MOST_NUMBERS = 17
 _LETTER = 7.3
-_MOST_LETTERS = int(WIDTH / _LETTER)
 """About the width of one."""
 
-Interval = tuple[float, float]
+_MOST_LETTERS = int(WIDTH / _LETTER)
+
 Point = tuple[float, float]
 
 
@@ -101,10 +102,10 @@ def _whisker(low: float, high: float, y: float) -> str:
     return f"M{low:.1f} {y - 4}v8M{low:.1f} {y}H{high:.1f}M{high:.1f} {y - 4}v8"
 
 
-def stacks(title: str, names: Sequence[str], parts: Sequence[Bar], values: Sequence[Sequence[float]]) -> Element:
+def stacks(title: str, names: Sequence[str], parts: Sequence[str], values: Sequence[Sequence[float]]) -> Element:
     """Return a bar for each name, of parts one behind another: ``values[name][part]``, nothing where NaN.
 
-    ``parts`` say what the parts are called and their colours.
+    ``parts`` are what the parts are called; their colours are by place.
     """
     shown = [[value if math.isfinite(value) else 0.0 for value in row] for row in values]
     across = Axis(0.0, max(map(sum, shown), default=0.0) or 1.0, 0.0, WIDTH - 80)
@@ -113,30 +114,30 @@ def stacks(title: str, names: Sequence[str], parts: Sequence[Bar], values: Seque
         for place, (name, row) in enumerate(zip(names, shown, strict=True))
     ]
     said = "; ".join(
-        f"{name}: " + ", ".join(f"{part.name} {value:.3g}" for part, value in zip(parts, row, strict=True))
+        f"{name}: " + ", ".join(f"{part} {value:.3g}" for part, value in zip(parts, row, strict=True))
         for name, row in zip(names, shown, strict=True)
     )
     return _picture(title, said, _ROW * len(names), drawn)
 
 
-def _stack(name: str, parts: Sequence[Bar], values: Sequence[float], across: Axis, top: float) -> Element:
+def _stack(name: str, parts: Sequence[str], values: Sequence[float], across: Axis, top: float) -> Element:
     made = [tag("text", _fitting(name), x=0, y=top + 14, class_="name")]
     total = 0.0
-    for part, value in zip(parts, values, strict=True):
+    for number, (part, value) in enumerate(zip(parts, values, strict=True)):
         begin, total = across.place(total), total + value
         width = across.place(total) - begin
         if width > 0:
             box = tag("rect", x=begin, y=top + 19, width=max(width - 1, 0.5), height=_THICK, class_="bar")
-            box.append(tag("title", f"{part.name}: {value:.3g}"))
-            made.append(tag("g", box, class_=colour(part.colour)))
+            box.append(tag("title", f"{part}: {value:.3g}"))
+            made.append(tag("g", box, class_=colour(number)))
     made.append(tag("text", f"{total:,.3g} ms", x=across.place(total) + 7, y=top + 31, class_="value"))
     return tag("g", *made)
 
 
-def columns(labels: Labels, parts: Sequence[Bar], heights: Mapping[int, Sequence[float]]) -> Element:
+def columns(labels: Labels, parts: Sequence[str], heights: Mapping[int, Sequence[float]]) -> Element:
     """Return a column at each whole number, of parts one on another: ``heights[number][part]``.
 
-    ``parts`` say what the parts are called and their colours.
+    ``parts`` are what the parts are called; their colours are by place.
     """
     up = linear([sum(column) for column in heights.values()], _HEIGHT - 42, 22)
     low, high = min(heights, default=0), max(heights, default=0)
@@ -155,15 +156,15 @@ def columns(labels: Labels, parts: Sequence[Bar], heights: Mapping[int, Sequence
     return _picture(labels.title, f"{labels.up} over {labels.across}: {said}", _HEIGHT, made)
 
 
-def _column(parts: Sequence[Bar], values: Sequence[float], x: float, width: float, up: Axis) -> Iterator[Element]:
+def _column(parts: Sequence[str], values: Sequence[float], x: float, width: float, up: Axis) -> Iterator[Element]:
     total = 0.0
-    for part, value in zip(parts, values, strict=True):
+    for number, (part, value) in enumerate(zip(parts, values, strict=True)):
         low, total = up.place(total), total + value
         if value > 0:
             top = up.place(total)
-            said = tag("title", f"{part.name}: {value:.3g}")
+            said = tag("title", f"{part}: {value:.3g}")
             box = tag("rect", said, x=x - width / 2, y=top, width=width, height=max(low - top - 1, 0.5), class_="bar")
-            yield tag("g", box, class_=colour(part.colour))
+            yield tag("g", box, class_=colour(number))
 
 
 def lines(

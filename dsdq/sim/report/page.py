@@ -10,8 +10,9 @@ from xml.etree.ElementTree import Element
 from dsdq.sim.report import compared, planned, swept, ways
 from dsdq.sim.report.layout import section
 from dsdq.sim.report.markup import document, tag
-from dsdq.sim.report.reading import Result
-from dsdq.sim.report.world import sentence, world
+from dsdq.sim.report.world import world
+from dsdq.sim.results import Result
+from dsdq.sim.rows import sentence
 from dsdq.sim.scenario import to_toml
 
 _KINDS = {"run": "run", "compare": "comparison", "sweep": "sweep", "plan": "plan"}
@@ -88,6 +89,8 @@ def _repeat(result: Result) -> Element:
 
 def _command(result: Result) -> Iterator[str]:
     yield from ("dsdq", "sim", result.kind, "scenario.toml", "--seeds", str(len(result.seeds)))
+    if result.kind == "run" and len(result.ways) == 1:
+        yield "--no-baselines"
     if result.kind == "compare":
         for name, way in result.ways.items():
             yield from ("--variant", f"{name}={','.join(f'{field}={value}' for field, value in way.set.items())}")

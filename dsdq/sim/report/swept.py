@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from xml.etree.ElementTree import Element
 
 from dsdq.sim.report.charts import COLOURS, Labels, Line, bars, lines
 from dsdq.sim.report.layout import card, cards, legend, section, table
-from dsdq.sim.report.reading import Result, Way
-from dsdq.sim.report.ways import figure_bars, has, with_reach
-from dsdq.sim.wording import LATENCIES, OTHERS, SHARES
+from dsdq.sim.report.ways import figure_bars
+from dsdq.sim.results import Result, Way
+from dsdq.sim.rows import has, with_reach
+from dsdq.sim.wording import SHARES, label
 
 DEFAULT_FIGURES = ("tokens_per_s", "good_share", "ttft_ms", "tpot_ms", "acceptance", "cost_per_million")
-_LABELS = dict((*LATENCIES, *OTHERS))
 
 
 def charts(result: Result, figures: Sequence[str]) -> Element:
     """Return a chart for each figure that is not 0 everywhere."""
     shown = [one for one in figures if has(result.ways.values(), one)]
-    over = _over(result.vary)
-    if over is None:
+    field = over(result.vary)
+    if field is None:
         drawn = [card(label(one), bars(label(one), figure_bars(result.ways, one))) for one in shown]
         return section("What varies", cards(*drawn))
-    groups = _groups(result, over)
-    drawn = [card(label(one), _chart(groups, over, one)) for one in shown]
-    names = [legend(list(groups), line=True)] if len(groups) > 1 else []
+    lined = groups(result, field)
+    drawn = [card(label(one), _chart(lined, field, one)) for one in shown]
+    names = [legend(list(lined), line=True)] if len(lined) > 1 else []
     note = "With 95 % confidence intervals, where there are several seeds."
-    if (left := len(result.ways) - sum(map(len, groups.values()))) > 0:
+    if (left := len(result.ways) - sum(map(len, lined.values()))) > 0:
         note += f" {left} cells more are in the table only."
-    return section(f"Over {over}", *names, cards(*drawn), note=note)
+    return section(f"Over {field}", *names, cards(*drawn), note=note)
 
 
 def _chart(groups: Mapping[str, Sequence[Way]], over: str, figure: str) -> Element:
@@ -47,13 +48,13 @@ def _chart(groups: Mapping[str, Sequence[Way]], over: str, figure: str) -> Eleme
     return lines(Labels(label(figure), over, unit), drawn, most=most)
 
 
-def _over(vary: Mapping[str, Sequence[str]]) -> str | None:
+def over(vary: Mapping[str, Sequence[str]]) -> str | None:
     """Return the field of most numbers, the first if there are several; None where none is numeric."""
     numeric = [name for name, values in vary.items() if len(values) > 1 and all(map(_is_number, values))]
     return max(numeric, key=lambda name: len(vary[name])) if numeric else None
 
 
-def _groups(result: Result, over: str) -> dict[str, list[Way]]:
+def groups(result: Result, over: str) -> dict[str, list[Way]]:
     """Return the cells of each combination of the other fields, in order of the field: as many as there are colours."""
     found: dict[str, list[Way]] = {}
     for way in result.ways.values():
@@ -72,14 +73,8 @@ def cells(result: Result, figures: Sequence[str]) -> Element:
     return section("All cells", table("Means over seeds", (", ".join(result.vary), *map(label, shown)), rows))
 
 
-def label(figure: str) -> str:
-    """Return what a figure is called."""
-    return _LABELS.get(figure, figure)
-
-
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return math.isfinite(float(text))
     except ValueError:
         return False
-    return True

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element
 
 from dsdq.sim.report.charts import Bar, Labels, Line, bars, columns, lines, stacks, swatch
 from dsdq.sim.report.layout import card, cards, legend, section, table
 from dsdq.sim.report.markup import tag
-from dsdq.sim.report.reading import Result, Way
-from dsdq.sim.wording import LATENCIES, OTHERS, number
+from dsdq.sim.results import Result, Way
+from dsdq.sim.rows import figures, has, with_reach
+from dsdq.sim.wording import number
 
 KEYS = (
     ("tokens_per_s", "Throughput", "tokens a second; more is better"),
@@ -37,7 +37,6 @@ _WAITS = (
     ("draft_ms_per_token", "is drafted"),
 )
 _ALL_THE_TIME = 0.995
-_ROUNDING = 1e-9
 _REFERENCE = "target-only"
 
 
@@ -70,24 +69,12 @@ def key_figures(ways: Mapping[str, Way]) -> Element:
     return section("Side by side", cards(*shown), *listed, note=note)
 
 
-def has(ways: Iterable[Way], figure: str) -> bool:
-    """Say whether a figure is anything but 0 or nothing in any of some ways."""
-    return any(math.isfinite(value := way.value(figure)) and value for way in ways)
-
-
 def figure_bars(ways: Mapping[str, Way], figure: str) -> list[Bar]:
     """Return a bar of a figure for each way."""
     return [
         Bar(name, way.value(figure), with_reach(way, figure), way.interval(figure), place)
         for place, (name, way) in enumerate(ways.items())
     ]
-
-
-def with_reach(way: Way, figure: str) -> str:
-    """Return a figure as it is written, with half the width of its interval."""
-    value, (low, high) = way.value(figure), way.interval(figure) or (0.0, 0.0)
-    shown, reach = number(value, figure), (high - low) / 2
-    return f"{shown} ±\N{NO-BREAK SPACE}{number(reach, figure, digits=2)}" if reach > _ROUNDING * abs(value) else shown
 
 
 def _told(way: Way) -> str:
@@ -133,7 +120,7 @@ def course(ways: Mapping[str, Way], warm_up_s: float) -> Element:
 
 def waits(ways: Mapping[str, Way]) -> Element:
     """Return where the time of a token goes."""
-    parts = [Bar(label, 0.0, "", colour=place) for place, (_, label) in enumerate(_WAITS)]
+    parts = [label for _, label in _WAITS]
     values = [[way.value(figure) for figure, _ in _WAITS] for way in ways.values()]
     title = "Where the time of a token goes"
     picture = card(title, stacks(title, list(ways), parts, values), "ms per token of a finished text")
@@ -142,7 +129,7 @@ def waits(ways: Mapping[str, Way]) -> Element:
         tag(
             "tr", tag("th", swatch(place), f" {label}", scope="row"), *(tag("td", number(row[place])) for row in values)
         )
-        for place, (_, label) in enumerate(_WAITS)
+        for place, label in enumerate(parts)
     ]
     numbers = tag("table", tag("caption", "ms per token"), tag("thead", head), tag("tbody", *body))
     beside = tag("div", numbers, class_="wide span", role="region", aria_label="ms per token", tabindex="0")
@@ -171,8 +158,7 @@ def _histogram(name: str, windows: Mapping[str, int], total: int) -> Element:
     for window, count in windows.items():
         group, tokens = _group(window)
         heights.setdefault(tokens, [0.0] * len(groups))[groups.index(group)] += 100 * count / total
-    parts = [Bar(group, 0.0, "", colour=place) for place, group in enumerate(groups)]
-    picture = columns(Labels(f"Windows of {name}", "tokens of a window", "% of verdicts"), parts, heights)
+    picture = columns(Labels(f"Windows of {name}", "tokens of a window", "% of verdicts"), groups, heights)
     made = card(name, picture)
     made.append(legend(groups))
     return made
@@ -195,15 +181,7 @@ def window_name(name: str) -> str:
 
 def all_figures(ways: Mapping[str, Way], currency: str) -> Element:
     """Return a table of all figures: latencies with their percentiles, rates, waste, energy, cost."""
-    rows: list[Sequence[str]] = []
-    for figure, label in LATENCIES:
-        rows.append((label, *(with_reach(way, figure) for way in ways.values())))
-        rows += [
-            (f"{label}, {percent}", *(number(way.value(f"{figure}_{percent}")) for way in ways.values()))
-            for percent in ("p50", "p95", "p99")
-        ]
-    for figure, label in OTHERS:
-        if has(ways.values(), figure):
-            money = f", {currency}" if figure.endswith("per_million") else ""
-            rows.append((label + money, *(with_reach(way, figure) for way in ways.values())))
-    return section("All figures: latency, waste, energy, cost", table("Means over seeds", ("", *ways), rows))
+    return section(
+        "All figures: latency, waste, energy, cost",
+        table("Means over seeds", ("", *ways), list(figures(ways, currency))),
+    )

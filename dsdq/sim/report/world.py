@@ -1,4 +1,4 @@
-"""What was simulated: in a sentence, and as tables of devices with their links, of verifiers, of workloads. Pure."""
+"""What was simulated: tables of devices with their links, of verifiers, of workloads. Pure."""
 
 from __future__ import annotations
 
@@ -6,26 +6,7 @@ from xml.etree.ElementTree import Element
 
 from dsdq.sim.report.layout import section, table
 from dsdq.sim.report.markup import tag
-from dsdq.sim.report.reading import Result
 from dsdq.sim.scenario.model import Acceptance, Arrivals, Devices, Lengths, Link, Scenario
-
-
-def sentence(result: Result) -> str:
-    """Return what was simulated, for how long and with which seeds."""
-    scenario, seeds = result.scenario, result.seeds
-    devices = sum(one.count for one in scenario.devices.values())
-    measured = f", of which the first {scenario.warm_up_s:g} s are not measured" if scenario.warm_up_s else ""
-    luck = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
-    varied = f" What varies: {', '.join(result.vary)}." if result.vary else ""
-    return (
-        f"{counted(devices, 'device')} and {counted(scenario.verifiers.count, 'verifier')}, "
-        f"{scenario.duration_s:g} s{measured}, with {luck}.{varied}"
-    )
-
-
-def counted(count: int, what: str) -> str:
-    """Return a number of things, one or more."""
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def world(scenario: Scenario) -> Element:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from dsdq.contract import MAX_WINDOW
 from dsdq.errors import ConfigError
 from dsdq.policies import batching, routing
 from dsdq.policies.window import MAX_DEPTH, Mode, Offer, load_policy
+from dsdq.sim.scenario.mistakes import shown
 from dsdq.sim.scenario.parts import NotNegative, Part
+
+
+def one_of(known: Collection[str]) -> AfterValidator:
+    """Return what refuses any name but some."""
+
+    def _known(name: str) -> str:
+        if name not in known:
+            msg = f"expected one of {', '.join(known)}, got {shown(name)}"
+            raise ValueError(msg)
+        return name
+
+    return AfterValidator(_known)
 
 
 class Window(Part):
@@ -72,29 +85,13 @@ class Routing(Part):
         trust_alone_s: likewise where there is one verifier.
     """
 
-    policy: str = "power-of-two"
+    policy: Annotated[str, one_of(routing.POLICIES)] = "power-of-two"
     trust_s: NotNegative = 0.25
     trust_alone_s: NotNegative = 2.0
-
-    @field_validator("policy")
-    @classmethod
-    def _known(cls, policy: str) -> str:
-        if policy not in routing.POLICIES:
-            msg = f"expected one of {', '.join(routing.POLICIES)}, got {policy!r}"
-            raise ValueError(msg)
-        return policy
 
 
 class Batching(Part):
     """What goes into a step: the order within a tenant, and whether steps wait for rounds that are nearly here."""
 
-    order: str = "fifo"
+    order: Annotated[str, one_of(batching.ORDERS)] = "fifo"
     lingers: bool = True
-
-    @field_validator("order")
-    @classmethod
-    def _known(cls, order: str) -> str:
-        if order not in batching.ORDERS:
-            msg = f"expected one of {', '.join(batching.ORDERS)}, got {order!r}"
-            raise ValueError(msg)
-        return order

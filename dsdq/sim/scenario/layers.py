@@ -48,11 +48,11 @@ def with_settings(document: Document, settings: Sequence[str]) -> Document:
         field, equals, text = setting.partition("=")
         names = field.strip().split(".")
         if not equals or not all(names) or len(names) > MAX_DEPTH or len(setting) > MAX_SET_CHARACTERS:
-            raise ConfigError(f"--set: expected path.to.field=value, got {shown(setting)}")
+            raise ConfigError(f"setting: expected path.to.field=value, got {shown(setting)}")
         value = value_of(text.strip())
         places = list(_places(document, names))
         if not places:
-            raise ConfigError(f"--set {plain(field)}: expected a table with names in it where the * is, got none")
+            raise ConfigError(f"{plain(field)}: expected a table with names in it where the * is, got none")
         for place in places:
             document = laid_upon(document, _nested(place, value))
     return document
@@ -65,7 +65,7 @@ def _places(table: object, names: Sequence[str], before: tuple[str, ...] = ()) -
         return
     inside = table if isinstance(table, dict) else {}
     if before == ("devices",) and names[0] != "*" and names[0] not in inside:
-        raise ConfigError(f"--set {path(['devices', names[0]])}: {unknown(names[0], inside)}")
+        raise ConfigError(f"{path(['devices', names[0]])}: {unknown(names[0], inside)}")
     for name in inside if names[0] == "*" else names[:1]:
         yield from _places(inside.get(name), names[1:], (*before, name))
 

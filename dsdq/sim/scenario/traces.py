@@ -13,6 +13,7 @@ from typing import Annotated, BinaryIO, Self, TypeVar
 from pydantic import Field, Strict, ValidationError, model_validator
 
 from dsdq.errors import ConfigError
+from dsdq.sim.files import lines, readable
 from dsdq.sim.scenario.mistakes import of_file, told
 from dsdq.sim.scenario.model import Scenario
 from dsdq.sim.scenario.parts import Name, NotNegative, Part, Share
@@ -164,11 +165,9 @@ def write_parts(file: Path, parts: Iterable[Part], *, append: bool = False) -> N
     Raises:
         ConfigError: the file cannot be written.
     """
-    try:
-        with file.open("a" if append else "w", encoding="utf-8") as stream:
-            stream.writelines(part.model_dump_json(exclude_defaults=True) + "\n" for part in parts)
-    except OSError as error:
-        raise ConfigError(f"trace {of_file(file)}: expected a file that can be written, got: {_why(error)}") from None
+    with lines("trace", file, append=append) as write:
+        for part in parts:
+            write(part.model_dump_json(exclude_defaults=True))
 
 
 def read_parts(file: Path, kind: type[P]) -> Iterator[tuple[int, P]]:
@@ -177,15 +176,17 @@ def read_parts(file: Path, kind: type[P]) -> Iterator[tuple[int, P]]:
     Raises:
         ConfigError: the file cannot be read, or a line is no such part.
     """
+    with readable("trace", file), file.open("rb") as stream:
+        for number, line in _lines(file, stream):
+            if line.strip():
+                yield number, _part(file, number, line, kind)
+
+
+def _part(file: Path, number: int, line: bytes, kind: type[P]) -> P:
     try:
-        with file.open("rb") as stream:
-            for number, line in _lines(file, stream):
-                if line.strip():
-                    yield number, kind.model_validate_json(line)
+        return kind.model_validate_json(line)
     except ValidationError as error:
         raise ConfigError(f"{_line(file, number)}: {told(error, kind)}") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"trace {of_file(file)}: expected a file that can be read, got: {_why(error)}") from None
 
 
 def _lines(file: Path, stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -210,7 +211,3 @@ def _some(file: Path, parts: list[T]) -> tuple[T, ...]:
 
 def _line(file: Path, number: int) -> str:
     return f"trace {of_file(file)}, line {number:,}"
-
-
-def _why(error: OSError | ValueError) -> str:
-    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)

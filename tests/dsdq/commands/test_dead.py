@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from redis.asyncio import Redis
 from typer.testing import CliRunner, Result
 
@@ -96,7 +96,7 @@ async def test_garbage_in_a_letter_breaks_nothing_and_commands_no_terminal(redis
     assert json.loads((await run("show", letter, "--json")).output)["message"] is None
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(MESSAGES)
 def test_every_message_can_be_shown(message: Message) -> None:
     letter = Letter("1-0", "w1", "acme", "5-0", Kind.FAILED, "failed", 3, 1, pack(message), {"a": b"\xff"})

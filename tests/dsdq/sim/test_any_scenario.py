@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from dsdq.sim.cloud import Cloud
 from dsdq.sim.record import FINISHED, LEFT, REFUSED, Request
@@ -104,7 +104,7 @@ def check(scenario: Scenario) -> Played:
     return played
 
 
-@settings(max_examples=200, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(any_scenario)
 def test_any_scenario_ends_and_loses_nothing(scenario: Scenario) -> None:
     check(scenario)

@@ -18,7 +18,7 @@ def load(settings: Sequence[str]) -> Scenario:
     return varied(SMALL, assigned("--set", settings)).scenario
 
 
-def test_a_longer_way_is_told_apart_and_another_seed_of_luck_is_not() -> None:
+def test_a_longer_round_trip_is_told_apart_and_the_same_policy_said_again_is_not() -> None:
     texts = ["asis=", "far=devices.*.link.rtt_ms=60,window.policy=static:3", "same=window.policy=static:3"]
     found = compare(here, SMALL, variants(load, texts), 3)
     assert list(found["ways"]) == ["asis", "far", "same"]

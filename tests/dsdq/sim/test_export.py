@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from dsdq import extras
 from dsdq.errors import ConfigError
 from dsdq.sim import export
 
@@ -62,19 +61,18 @@ def test_figures_are_a_row_for_each_way_and_seed() -> None:
     ]
 
 
-def test_what_cannot_be_written_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export.check("--json", None)
-    export.check("--json", tmp_path / "found.json")
-    for file in (tmp_path, tmp_path / "none" / "found.json"):
-        with pytest.raises(ConfigError, match="--json: expected a file"):
-            export.check("--json", file)
-    with pytest.raises(ConfigError, match=r"--requests: expected a file that ends in \.csv"):
-        export.check("--requests", tmp_path / "rows.xml", export.TABLES)
-    monkeypatch.setattr(extras, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"install dsdq\[sim\]"):
-        export.write_parquet("--parquet", tmp_path / "rows", ROWS)
+def test_a_file_says_by_its_name_which_form_it_has(tmp_path: Path) -> None:
+    for option, given in (("--csv", (None, tmp_path / "a.txt", None)), ("--parquet", (None, None, tmp_path / "a.csv"))):
+        with pytest.raises(ConfigError, match=rf"{option}: expected a file that ends in \.{option[2:]}, got a"):
+            export.check(*given)
+    with pytest.raises(ConfigError, match=r"--requests: expected a file that ends in \.csv, \.parquet, \.jsonl"):
+        export.write_rows("--requests", tmp_path / "rows", ROWS)
 
 
-def test_a_file_that_cannot_be_written_after_all_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--json .*expected a file that can be written"):
-        export.write_json("--json", tmp_path, {})
+@pytest.mark.parametrize("suffix", export.TABLES)
+def test_a_table_that_cannot_be_written_is_told(tmp_path: Path, full: Path, suffix: str) -> None:
+    (file := tmp_path / f"rows{suffix}").symlink_to(full)
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow", reason="needs dsdq[sim]")
+    with pytest.raises(ConfigError, match=r"--requests .*expected a file that can be written, got: .*No space left"):
+        export.write_rows("--requests", file, ROWS)

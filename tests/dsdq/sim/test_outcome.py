@@ -64,6 +64,11 @@ def test_a_file_for_events_that_cannot_be_written_is_told(tmp_path: Path) -> Non
         outcome(Task(SMALL, events=tmp_path))
 
 
+def test_events_that_find_no_room_are_told(full: Path) -> None:
+    with pytest.raises(ConfigError, match=f"--events {full}: expected a file that can be written, got: No space"):
+        outcome(Task(SMALL, events=full))
+
+
 def test_a_key_tells_simulations_apart(tmp_path: Path) -> None:
     assert key(SMALL) == key(small())
     assert len({key(SMALL), key(small(seed=2)), key(small(window__policy="static:4"))}) == 3

@@ -96,6 +96,14 @@ def test_nothing_is_simulated_twice() -> None:
     assert [one.figures["x"] for one in again] == [3, 2, 1]
 
 
+def test_what_comes_twice_at_once_is_simulated_once() -> None:
+    asked: list[Scenario] = []
+    run = remembering(reckoning(lambda scenario: {"x": float(scenario.seed)}, asked))
+    found = in_order(run, [Task(SMALL), Task(small(seed=2)), Task(SMALL), Task(small(seed=2))])
+    assert sorted(one.seed for one in asked) == [1, 2]
+    assert [one.figures["x"] for one in found] == [1, 2, 1, 2]
+
+
 def test_what_is_asked_for_its_requests_is_simulated_again() -> None:
     run = remembering(here)
     assert in_order(run, [Task(SMALL)])[0].requests is None

@@ -96,9 +96,31 @@ def test_a_file_that_is_no_sweeps_is_left_alone(cells: Path, line: str) -> None:
     assert cells.read_text() == line + "\n"
 
 
+def test_a_trace_of_many_cells_is_hashed_once(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"right": "0111"}\n')
+    recorded = grid(lambda more: load([f"workloads.default.acceptance.trace='{trace}'", *more]), VARY, 2).variants
+    read = list[Path]()
+    whole = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda file: read.append(file) or whole(file))
+    sweep(reckoning(rtt), recorded, 2, cells)
+    assert read == [trace]
+
+
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--results"):
         sweep(reckoning(rtt), grid(load, [], 1).variants, 1, tmp_path / "none" / "cells.jsonl")
+    with pytest.raises(ConfigError, match="expected a file that can be read again"):
+        sweep(reckoning(rtt), grid(load, [], 1).variants, 1, tmp_path)
+
+
+def test_what_goes_wrong_in_a_cell_is_not_the_files(cells: Path) -> None:
+    def run(_: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+        raise OSError("no room for a process")
+        yield
+
+    with pytest.raises(OSError, match="no room for a process"):
+        sweep(run, grid(load, [], 1).variants, 1, cells)
 
 
 def test_what_was_read_again_is_what_was_simulated(cells: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 from redis.asyncio import Redis
 
 from dsdq.bus.embedded import free_port
@@ -24,18 +23,13 @@ KINDS = ("accepted", "correction", "bonus", "target")
 
 
 @pytest.fixture
-async def page() -> AsyncIterator[Page]:
+async def page(browser: Browser) -> AsyncIterator[Page]:
     """Give a page of a headless Chromium; whatever it complains about fails the test."""
-    browser_path = shutil.which("chromium")
-    if browser_path is None:
-        pytest.skip("no chromium on the PATH (.ci/run installs one)")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        shown = await browser.new_page(viewport={"width": 1280, "height": 800})
-        complaints = list[str]()
-        shown.on("pageerror", lambda error: complaints.append(str(error)))
-        yield shown
-        await browser.close()
+    shown = await browser.new_page(viewport={"width": 1280, "height": 800})
+    complaints = list[str]()
+    shown.on("pageerror", lambda error: complaints.append(str(error)))
+    yield shown
+    await shown.close()
     assert complaints == []
 
 

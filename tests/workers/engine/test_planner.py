@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -144,7 +144,6 @@ class PoolAndScheduler(RuleBasedStateMachine):
 PoolAndScheduler.TestCase.settings = settings(
     max_examples=100,
     stateful_step_count=100,  # 10,000 operations
-    suppress_health_check=[HealthCheck.too_slow],
 )
 test_pool_and_scheduler_survive_ten_thousand_operations = pytest.mark.timeout(200)(PoolAndScheduler.TestCase)
 

@@ -51,7 +51,7 @@ def test_steps_may_come_from_the_engine_benchmark(trace: Path, tmp_path: Path) -
         (["calibrate", "no/such.jsonl"], "no/such.jsonl"),
         (["calibrate", "{trace}", "--engine", "no/such.json"], "--engine no/such.json"),
         (["calibrate", "{trace}", "--engine", "{trace}"], "expected the JSON of bench/engine.py"),
-        (["calibrate", "{trace}", "--out", "no/such/file.toml"], "--out no/such/file.toml"),
+        (["calibrate", "{trace}", "--out", "no/such/file.toml"], "--out: expected a file in a folder that is there"),
         (["validate", "--variants", "fast", "--rtt", "1"], "--variants: expected some of pair"),
         (["validate", "--json", "no/such/file.json"], "--json"),
     ],

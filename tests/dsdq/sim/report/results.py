@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dsdq.sim.compare import compare
-from dsdq.sim.export import plain
 from dsdq.sim.plan import Question, plan
 from dsdq.sim.replications import replicate, result, way
-from dsdq.sim.report import Result
+from dsdq.sim.results import Result, as_read
 from dsdq.sim.runners import here, remembering
 from dsdq.sim.scenario.model import Scenario, Way
 from dsdq.sim.sweep import grid
@@ -30,11 +27,11 @@ def ran(scenario: Scenario = SMALL, seeds: int = 2) -> Result:
         "changing": changing,
     }
     found = replicate(HERE, {name: one.scenario for name, one in variants.items()}, seeds)
-    return told(result("run", scenario, seeds, ways={name: way(one, found[name]) for name, one in variants.items()}))
+    return as_read(result("run", scenario, seeds, ways={name: way(one, found[name]) for name, one in variants.items()}))
 
 
 def compared(second: str = "other") -> Result:
-    return told(
+    return as_read(
         compare(HERE, SMALL, {"base": Variant({}, SMALL), second: varied(SMALL, {"verifiers.step_ms": 30.0})}, 3)
     )
 
@@ -43,7 +40,7 @@ def swept(*vary: str, seeds: int = 2) -> Result:
     cells = grid(lambda settings: varied(SMALL, assigned("--set", settings)).scenario, vary, seeds)
     found = replicate(HERE, {name: one.scenario for name, one in cells.variants.items()}, seeds)
     ways = {name: way(one, found[name]) for name, one in cells.variants.items()}
-    return told(result("sweep", SMALL, seeds, vary=dict(cells.fields), ways=ways))
+    return as_read(result("sweep", SMALL, seeds, vary=dict(cells.fields), ways=ways))
 
 
 def planned() -> Result:
@@ -56,9 +53,4 @@ def planned() -> Result:
         good = 1.0 if scenario.verifiers.count >= needed[scenario.way] else 0.5
         return real | {"good_share": good, "e2e_ms": latency.get(scenario.way, 90.0), "finished": 9.0, "refused": 0.0}
 
-    return told(plan(reckoning(reckoned), SMALL, Question(0.95, "e2e_ms", 2)))
-
-
-def told(document: dict[str, Any]) -> Result:
-    """Return a document as it is read from its file."""
-    return Result.model_validate(plain(document))
+    return as_read(plan(reckoning(reckoned), SMALL, Question(0.95, "e2e_ms", 2)))

@@ -35,7 +35,7 @@ def test_bars_are_as_long_as_their_values_and_have_whiskers() -> None:
 
 
 def test_parts_of_a_bar_lie_one_behind_another() -> None:
-    parts = [Bar("wait", 0.0, "", colour=0), Bar("work", 0.0, "", colour=1)]
+    parts = ["wait", "work"]
     picture = stacks("Time", ["a", "b"], parts, [[1.0, 3.0], [math.nan, 2.0]])
     first, second, alone = found(picture, "rect", "bar")
     assert float(second["x"]) == pytest.approx(float(first["x"]) + float(first["width"]) + 1, abs=0.02)
@@ -45,7 +45,7 @@ def test_parts_of_a_bar_lie_one_behind_another() -> None:
 
 
 def test_columns_stand_at_their_numbers() -> None:
-    parts = [Bar("near", 0.0, ""), Bar("far", 0.0, "", colour=1)]
+    parts = ["near", "far"]
     picture = columns(Labels("Windows", "tokens", "%"), parts, {2: [30.0, 10.0], 5: [60.0, 0.0]})
     low, top, other = found(picture, "rect", "bar")
     assert float(top["y"]) + float(top["height"]) + 1 == pytest.approx(float(low["y"]), abs=0.02)

@@ -9,8 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dsdq.sim.report import Result, report
-from dsdq.sim.report.ways import window_name, with_reach
+from dsdq.sim.report import report
+from dsdq.sim.report.ways import window_name
+from dsdq.sim.results import Result
+from dsdq.sim.rows import with_reach
 from dsdq.sim.scenario.model import Scenario
 from dsdq.sim.variations import varied
 from dsdq.sim.wording import number
@@ -67,6 +69,12 @@ def test_a_run_is_shown_with_all_its_pictures() -> None:
     assert commands(page) == ["dsdq sim run scenario.toml --seeds 2"]
 
 
+def test_a_run_without_baselines_is_repeated_without_them() -> None:
+    found = ran(seeds=1)
+    alone = found.model_copy(update={"ways": {"distributed": found.ways["distributed"]}})
+    assert commands(report([alone])) == ["dsdq sim run scenario.toml --seeds 1 --no-baselines"]
+
+
 def test_figures_of_one_seed_have_no_whiskers() -> None:
     page = report([ran(seeds=1)])
     assert "with seed 1." in page
@@ -113,7 +121,7 @@ def test_a_plan_shows_how_many_verifiers_and_where_drafting_pays() -> None:
     assert headings(page)[1:3] == ["Capacity", "Where drafting on devices pays"]
     curve = re.search(r"How many verifiers it takes\. Over verifiers: distributed: 50 at 1 to (.*?);", page)
     assert curve is not None
-    assert "better than target-only: up to 48.4 ms" in page  # 100 + 48.4 < 0.99 × 150
+    assert "better than target-only: up to a round trip of 48.4 ms" in page  # 100 + 48.4 < 0.99 × 150
     assert "better than co-located: nowhere" in page
     assert "--good 0.95 --objective e2e_ms" in commands(page)[0]
 

@@ -107,9 +107,9 @@ def test_the_path_of_a_trace_is_from_the_file_that_names_it(write: Write, tmp_pa
         ("seed=0x1" + 50 * "0", "seed: expected a number < 9223372036854775808, got a number of 201 bits"),
         ("devices.a40.link.rtt=3", "did you mean rtt_ms?"),
         ("verifers.count=3", "verifers: expected a name that is known here, got 'verifers'; did you mean verifiers?"),
-        ("devices.a4.count=3", "--set devices.a4: expected a name that is known here, got 'a4'; did you mean a40?"),
-        ("nowhere.*.count=3", "--set nowhere.*.count: expected a table with names in it where the * is, got none"),
-        ("seed", "--set: expected path.to.field=value, got 'seed'"),
+        ("devices.a4.count=3", "devices.a4: expected a name that is known here, got 'a4'; did you mean a40?"),
+        ("nowhere.*.count=3", "nowhere.*.count: expected a table with names in it where the * is, got none"),
+        ("seed", "setting: expected path.to.field=value, got 'seed'"),
         ("way=alone", "way: expected one of 'distributed', 'target-only', 'co-located' or 'dsi', got 'alone'"),
         ("window.policy=static:64", "window.policy: window policy static: expected WINDOW of 1 to 12, got '64'"),
         ("devices.a40.tenant=foo", "devices.a40.tenant: expected one of default, got 'foo'"),
@@ -191,7 +191,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
     return document
 
 
-@settings(max_examples=150, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=mutated())
 def test_any_document_is_a_scenario_or_a_line_that_names_a_field(document: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "mutated.yaml"
@@ -204,7 +204,7 @@ def test_any_document_is_a_scenario_or_a_line_that_names_a_field(document: dict[
         assert odd or why.partition(":")[0].partition(".")[0] in {*Scenario.model_fields, *document}, found
 
 
-@settings(max_examples=150, deadline=5000)
+@settings(max_examples=150)
 @given(
     path=st.lists(st.sampled_from(["devices", "a40", "*", "link", "rtt_ms", "window", "policy", "x", ""]), max_size=6),
     value=st.text(max_size=20) | JUNK.map(repr),
@@ -214,7 +214,7 @@ def test_any_setting_gives_a_scenario_or_a_line(path: list[str], value: str) -> 
     assert isinstance(found, Scenario) or is_one_line(found), found
 
 
-@settings(max_examples=150, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     at=st.integers(0, 2000),
     gone=st.integers(0, 20),

@@ -1,27 +1,45 @@
-"""Results of ``dsdq sim`` as they are read from their JSON: what a report needs of them."""
+"""Results of ``dsdq sim`` as they are read from their JSON: what pages, pictures and tables show."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dsdq.errors import ConfigError
+from dsdq.sim.export import jsonable
+from dsdq.sim.files import readable
+from dsdq.sim.scenario.mistakes import of_file, plain
 from dsdq.sim.scenario.model import Scenario
+from dsdq.sim.statistics import Interval
 
-Interval = tuple[float, float]
+Count = Annotated[int, Field(ge=0)]
+Bounds = tuple[float | None, float | None]
 
 
-class Way(BaseModel):
+class Read(BaseModel):
+    """Part of a result: what it does not know is passed over, and all its numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+def known(bounds: Bounds | None) -> Interval | None:
+    """Return an interval, from its lower end up, of which both ends are known; None for none."""
+    low, high = bounds or (None, None)
+    return None if low is None or high is None else (min(low, high), max(low, high))
+
+
+class Way(Read):
     """What one way of working came to; see :func:`dsdq.sim.replications.way`."""
 
     set: dict[str, Any]
     about: str = ""
     figures: dict[str, float | None]
-    intervals: dict[str, tuple[float | None, float | None] | None]
-    windows: dict[str, int]
+    intervals: dict[str, Bounds | None]
+    windows: dict[str, Count]
     quantiles: dict[str, list[float]]
     series: dict[str, list[float]]
 
@@ -32,28 +50,32 @@ class Way(BaseModel):
 
     def interval(self, name: str) -> Interval | None:
         """Return a figure's 95 % interval; None for none."""
-        low, high = self.intervals.get(name) or (None, None)
-        return None if low is None or high is None else (low, high)
+        return known(self.intervals.get(name))
+
+    def reach(self, name: str) -> float:
+        """Return half the width of a figure's interval; 0 where one seed gives none."""
+        low, high = self.interval(name) or (0.0, 0.0)
+        return (high - low) / 2
 
 
-class Difference(BaseModel):
+class Difference(Read):
     """How one figure differs from the base's; see :func:`dsdq.sim.replications.differences`."""
 
     difference: float | None
-    interval: Interval | None
+    interval: Bounds | None
     ratio: float | None
-    ratio_interval: tuple[float | None, float | None] | None
+    ratio_interval: Bounds | None
     told_apart: bool
 
 
-class Tried(BaseModel):
+class Tried(Read):
     """What came of a number of verifiers."""
 
     count: int
     good: float
 
 
-class Verifiers(BaseModel):
+class Verifiers(Read):
     """How many verifiers a way needs, None where none is enough, and what was tried."""
 
     count: int | None
@@ -64,14 +86,14 @@ class Verifiers(BaseModel):
     tried: list[Tried] = []
 
 
-class End(BaseModel):
+class End(Read):
     """Where drafting on devices begins or ends to pay, None where it never does, and what tokens cost there."""
 
     value: float | None
     cost_per_million: dict[str, float | None] | None
 
 
-class Result(BaseModel):
+class Result(Read):
     """A result's document; what only some kinds have is empty for the others."""
 
     kind: Literal["run", "compare", "sweep", "plan"]
@@ -105,13 +127,19 @@ def read(file: Path) -> Result:
     Raises:
         ConfigError: the file cannot be read, or holds something else.
     """
+    with readable("result", file):
+        content = file.read_bytes()
     try:
-        return Result.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"report {file}: expected a file that can be read, got: {error.strerror}") from None
+        return Result.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the document"
+        place = plain(".".join(map(str, first["loc"])) or "the document", 200)
+        why = plain(first["msg"].lower(), 400)
         raise ConfigError(
-            f"report {file}: expected the JSON of a result of dsdq sim, got at {place}: {first['msg'].lower()}"
+            f"result {of_file(file)}: expected the JSON of a result of dsdq sim, got at {place}: {why}"
         ) from None
+
+
+def as_read(document: Mapping[str, Any]) -> Result:
+    """Return a result's document as it is read from its file."""
+    return Result.model_validate(jsonable(document))

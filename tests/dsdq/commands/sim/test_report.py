@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from dsdq.commands.sim import sim
 from dsdq.errors import ConfigError
-from tests.dsdq.sim.report.results import ran
+from tests.dsdq.sim.report.results import ran, swept
 
 RUNNER = CliRunner()
 
@@ -53,7 +53,11 @@ def test_a_page_that_cannot_be_written_is_refused(result: Path, tmp_path: Path) 
     assert "expected a file in a folder that is there" in refused(result, "--out", tmp_path / "none" / "page.html")
 
 
-def test_a_figure_that_is_not_known_is_refused(result: Path, tmp_path: Path) -> None:
-    said = refused(result, "--figure", "beauty", "--out", tmp_path / "page.html")
+def test_a_figure_that_no_sweep_has_is_refused(result: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert "--figure: expected a sweep among the results" in refused(result, "--figure", "tokens_per_s", "--out", page)
+    grid = tmp_path / "sweep.json"
+    grid.write_text(swept("verifiers.step_ms=20,30", seeds=1).model_dump_json())
+    said = refused(result, grid, "--figure", "beauty", "--out", page)
     assert "--figure: expected one of" in said
     assert "got 'beauty'" in said

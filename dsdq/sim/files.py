@@ -1,0 +1,112 @@
+"""Files that are read and written: what goes wrong with one is a line, with the option or word that named it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dsdq.errors import ConfigError
+from dsdq.extras import require
+from dsdq.sim.scenario.mistakes import of_file
+
+Write = Callable[[str], None]
+
+
+def check(option: str, file: Path | None, suffixes: Sequence[str] = ()) -> None:
+    """Return if a file may well be written, so that nothing is simulated for one that cannot.
+
+    Raises:
+        ConfigError: its folder is not there, its name ends otherwise, or what writes it is not installed.
+    """
+    if file is None:
+        return
+    if suffixes and file.suffix not in suffixes:
+        raise ConfigError(f"{option}: expected a file that ends in {', '.join(suffixes)}, got {of_file(file.name)}")
+    if not file.parent.is_dir() or file.is_dir():
+        raise ConfigError(f"{option}: expected a file in a folder that is there, got {of_file(file)}")
+    if file.suffix == ".parquet":
+        require("pyarrow", option, "sim")
+
+
+@contextmanager
+def readable(name: str, file: Path) -> Iterator[None]:
+    """Run a block that does nothing but read a file.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise _unfit(name, file, "read", error) from None
+
+
+@contextmanager
+def writable(name: str, file: Path) -> Iterator[None]:
+    """Run a block that does nothing but write a file.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise _unfit(name, file, "written", error) from None
+
+
+def read_json(name: str, file: Path, expected: str) -> dict[str, Any]:
+    """Return the table of a JSON file; ``expected`` says what of.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds something else.
+    """
+    with readable(name, file):
+        content = file.read_bytes()
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{name} {of_file(file)}: expected {expected}, got something else") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{name} {of_file(file)}: expected {expected}, got a {type(found).__name__}")
+    return found
+
+
+def write_text(name: str, file: Path, text: str) -> None:
+    """Write a file as a whole.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    with writable(name, file):
+        file.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def lines(name: str, file: Path, *, append: bool = False) -> Iterator[Write]:
+    """Give a function that writes a line; a line behind those of before is in the file at once.
+
+    Raises:
+        ConfigError: the file cannot be written; what else goes wrong in the block is not taken for that.
+    """
+    with writable(name, file):
+        stream = file.open("a" if append else "w", encoding="utf-8", buffering=1 if append else -1)
+
+    def _write(line: str) -> None:
+        try:
+            stream.write(line + "\n")
+        except OSError as error:
+            raise _unfit(name, file, "written", error) from None
+
+    try:
+        yield _write
+    finally:
+        with writable(name, file):
+            stream.close()
+
+
+def _unfit(name: str, file: Path, done: str, error: OSError | ValueError) -> ConfigError:
+    why = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+    return ConfigError(f"{name} {of_file(file)}: expected a file that can be {done}, got: {why}")
