@@ -31,13 +31,11 @@ fixed ways have nothing to find out. A quick run takes four minutes, a whole one
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
-import selectors
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
@@ -47,7 +45,6 @@ from bench.wan_world import (
     CALIBRATION,
     PEERS,
     RTTS_MS,
-    WARM_UP_ROUNDS,
     Repeat,
     Way,
     candidates,
@@ -56,19 +53,12 @@ from bench.wan_world import (
     summary,
 )
 from dsdq.policies.window.rates import Speeds
-from producers.twin.world import BYTES_PER_S, JITTER, VARIANTS, Variant, World, world
+from dsdq.sim.validate import Effort
+from producers.twin.world import BYTES_PER_S, JITTER, VARIANTS, Variant, World, run, world
 
+EFFORT, QUICK_EFFORT = Effort(texts=3, tokens=900, limit_s=3.0), Effort(texts=1, tokens=900, limit_s=2.0)
 QUICK_RTTS_MS, QUICK_VARIANTS = (0, 30, 200), ("pair", "slow-device")
 SPEEDUPS = (*PEERS, "share_of_best_mode", "awc_share_of_best_mode", "share_of_simulated", "pipelined_vs_sync")
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """What is measured: texts, and of each at most so many tokens and so many seconds behind the warm-up."""
-
-    texts: int = 3
-    tokens: int = 900
-    limit_s: float = 3.0
 
 
 class Bench:
@@ -98,9 +88,10 @@ class Bench:
 
     async def _text(self, rtt_ms: int, text: int, ways: Sequence[Way]) -> tuple[float, Repeat]:
         """Let a device generate one text in the given ways; return the link's round trip too."""
-        limit_s = self._effort.limit_s + WARM_UP_ROUNDS * rtt_ms / 1000
         policies = [way.policy for way in ways]
-        link_ms, found = await self._world.texts(rtt_ms, text, policies, self._effort.tokens, limit_s)
+        link_ms, found = await self._world.texts(
+            rtt_ms, text, policies, self._effort.tokens, self._effort.limit_at(rtt_ms)
+        )
         return link_ms, {way: runs[0] for way, runs in zip(ways, found, strict=True)}
 
 
@@ -170,10 +161,7 @@ def main() -> int:
     names = arguments.variants or (QUICK_VARIANTS if arguments.quick else [one.name for one in VARIANTS])
     variants = [one for one in VARIANTS if one.name in names]
     rtts_ms = arguments.rtt or (QUICK_RTTS_MS if arguments.quick else RTTS_MS)
-    effort = Effort(texts=1, limit_s=2.0) if arguments.quick else Effort()
-    # The default loop waits in whole milliseconds: the proxy would be late by half of one.
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
-        result = runner.run(measure(variants, rtts_ms, effort))
+    result = run(measure(variants, rtts_ms, QUICK_EFFORT if arguments.quick else EFFORT))
     write(result, arguments.json)
     if arguments.plot:
         draw(result, arguments.plot)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import selectors
 from collections.abc import Callable, Sequence
 
 from dsdq.errors import ConfigError
 from dsdq.sim.validate import Cell, Effort, halves
-from producers.twin.world import CROWD, VARIANTS, Variant, World, world
+from producers.twin.world import CROWD, VARIANTS, Variant, World, run, world
 
 POLICIES = ("target-only", "co-located:8", "static:8:1", "static:4:3", "optimal")
 """The target alone, drafts of the verifier's own, one window at a time, several in flight, and dsdq's choice."""
@@ -32,9 +30,7 @@ def measure(names: Sequence[str], rtts_ms: Sequence[float], effort: Effort, watc
         DsdqError: a process ended too early.
     """
     variants = [_named(name) for name in dict.fromkeys(names)] or list(ALL)
-    # The default loop waits in whole milliseconds: the proxy would be late by half of one.
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
-        return runner.run(_measure(variants, rtts_ms, effort, watch))
+    return run(_measure(variants, rtts_ms, effort, watch))
 
 
 async def _measure(variants: Sequence[Variant], rtts_ms: Sequence[float], effort: Effort, watch: Watch) -> list[Cell]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
+import selectors
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from dsdq.bus.embedded import EmbeddedRedis
 from dsdq.errors import DsdqError
@@ -19,6 +22,8 @@ from dsdq.testing.cores import CLOUD_CORE, DEVICE_CORE, on_core
 from dsdq.testing.proxy import FaultProxy, Faults, Line
 from producers.demo.fleet import verifier
 from producers.twin.device import Job
+
+T = TypeVar("T")
 
 BYTES_PER_S = 1_250_000
 JITTER = 0.1
@@ -81,6 +86,12 @@ def link(rtt_ms: float) -> Faults:
     most_ms = JITTER * rtt_ms / 2
     line = Line(rtt_ms / 2 - most_ms / 2, most_ms, BYTES_PER_S)
     return Faults(up=line, down=line)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Do what is to be done in worlds: asyncio's usual loop waits in whole milliseconds, and links would be late."""
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
+        return runner.run(work)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,6 @@ from dsdq.policies.window.ways import (
     OWN,
     OWN_WINDOWS,
     WINDOWS,
-    alone_ms,
     seen,
 )
 
@@ -85,7 +84,8 @@ class Learned:
 
     def plans(self, view: View) -> dict[Mode, Plan]:
         """Return the best way to work in each mode."""
-        logs = self._formulas.logs(view) + BASIS @ self._network.predict(seen(view, alone_ms(view)))
+        formulas = self._formulas.logs(view)
+        logs = formulas + BASIS @ self._network.predict(seen(view, formulas))
         plans = {}
         if Mode.SPECULATE in view.modes:
             drafting = logs[:DRAFTED].reshape(len(WINDOWS), len(DEPTHS))

@@ -86,6 +86,7 @@ class Explorer:
         self._try(self._current, _FIRST_ROUNDS)
         self._rate = 0.0
         self._planner, self._hoping = plans, hopes
+        self._plans: dict[Mode, Plan] | None = None  # since the last observation
 
     def observe(self, observation: Observation) -> None:
         """Take in what a verdict showed; decide anew."""
@@ -94,6 +95,7 @@ class Explorer:
         if self._began_ms < 0:
             self._began_ms = seen.time_ms - seen.round_trip_ms - seen.draft_ms
         self._known.observe(seen)
+        self._plans = None
         self._widest = max(1, min(self._offer.max_window, seen.max_window))
         self._narrow_trial()
         tried = self._follow_trial(seen)
@@ -112,7 +114,9 @@ class Explorer:
 
     def plans(self) -> dict[Mode, Plan]:
         """Return the best known way to work in each mode on offer."""
-        return self._planner.plans(self.view())
+        if self._plans is None:
+            self._plans = self._planner.plans(self.view())
+        return self._plans
 
     def view(self) -> View:
         """Return how things are, as far as is known."""

@@ -12,6 +12,7 @@ import math
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsdq.policies.window import planner, rates
 from dsdq.policies.window.exploring import View
@@ -68,14 +69,9 @@ _LEAST = 1e-3
 _NEARLY_NONE = 1e-2
 
 
-def alone_ms(view: View) -> float:
-    """Return what the target alone takes for a token."""
-    return 1000 / rates.target_only_rate(view.known.alone_speeds())
-
-
-def seen(view: View, unit_ms: float) -> Floats:
-    """Return the network's features ``[14]`` of what a device knows."""
-    known = view.known
+def seen(view: View, formulas: NDArray[np.float64]) -> Floats:
+    """Return the network's features ``[14]`` of what a device knows; ``formulas`` ``[ways]`` say the logarithms."""
+    known, unit_ms = view.known, 1000 * math.exp(-formulas[ALONE])
     own = (known.own_speeds(), view.server) if known.seen[Mode.COLOCATED] else None
     return encode(view.speeds, own, unit_ms, known.rows.mean, view.widest)
 

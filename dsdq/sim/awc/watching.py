@@ -14,7 +14,7 @@ from dsdq.policies.window.every import searched
 from dsdq.policies.window.exploring import Explorer, Planner, View
 from dsdq.policies.window.optimal import Formulas
 from dsdq.policies.window.planner import Plan
-from dsdq.policies.window.ways import WAYS, alone_ms, seen
+from dsdq.policies.window.ways import WAYS, seen
 from dsdq.sim.awc.labels import Labelled
 from dsdq.sim.awc.worlds import World
 from dsdq.sim.run import simulate
@@ -73,8 +73,8 @@ class Watcher(Explorer):
 
     def _note(self) -> Note:
         view = self.view()
-        features, paper = seen(view, alone_ms(view)), self._smoothed.features(float(self.choose().window))
-        return Note(tuple(features.tolist()), tuple(searched(view).tolist()), tuple(paper.tolist()))
+        formulas, paper = searched(view), self._smoothed.features(float(self.choose().window))
+        return Note(tuple(seen(view, formulas).tolist()), tuple(formulas.tolist()), tuple(paper.tolist()))
 
 
 def watched(world: World, plan: Callable[[Offer], Planner]) -> tuple[Note, ...]:
