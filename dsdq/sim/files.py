@@ -80,8 +80,17 @@ def write_text(name: str, file: Path, text: str) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
+    write_bytes(name, file, text.encode())
+
+
+def write_bytes(name: str, file: Path, content: bytes) -> None:
+    """Write a file as a whole.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
     with writable(name, file):
-        file.write_text(text, encoding="utf-8")
+        file.write_bytes(content)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from dsdq.commands.sim.options import Jobs
 from dsdq.contract import MAX_SEED
-from dsdq.errors import ConfigError
 from dsdq.extras import require
 from dsdq.sim import files
 from dsdq.sim.runners import cores
@@ -42,8 +41,6 @@ def awc_train(
     require("torch", "dsdq sim awc-train", "torch")
     kept = labels or out.with_suffix(".labels.jsonl")
     files.check("--out", out)
-    if out.exists() and not out.is_file():  # weights are written beside it and take its place
-        raise ConfigError(f"--out: expected a file that may be replaced, got something else at {out}")
     files.check("--labels", kept)
     from dsdq.sim.awc.recipe import Recipe, make  # noqa: PLC0415 - torch takes seconds, and need not be there
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from dsdq.policies.window.ways import BASIS, CORRECTIONS, SHAPES
 from dsdq.sim.awc.card import card
@@ -19,7 +19,7 @@ from dsdq.sim.awc.labels import Labelled, labelled
 from dsdq.sim.awc.lessons import papers, simulated
 from dsdq.sim.awc.training import Course, Weighing, train, untrained, window_loss
 from dsdq.sim.awc.watching import Moments, moments
-from dsdq.sim.files import write_text
+from dsdq.sim.files import write_bytes, write_text
 
 Say = Callable[[str], None]
 
@@ -97,7 +97,7 @@ def _ours(recipe: Recipe, taught: Sequence[Moments], out: Path, say: Say) -> dic
     held = recipe.weighing.held * SHAPES
     losses = _ends(train(network, lessons, BASIS, recipe.ours, recipe.seed, recipe.weighing.loss, held))
     say(f"awc: loss {_arrow(losses)} on {len(lessons)} moments of {len(taught)} worlds")
-    save_file(network.weights(), out)
+    write_bytes("--out", out, save(network.weights()))
     return {"rates": losses}
 
 
@@ -106,7 +106,7 @@ def _papers(recipe: Recipe, taught: Sequence[Moments], out: Path, say: Say) -> d
     network = untrained(lessons, recipe.width, 1, recipe.seed)
     losses = _ends(train(network, lessons, np.ones((1, 1), np.float32), recipe.paper, recipe.seed, window_loss))
     say(f"awc:paper: loss {_arrow(losses)} tokens")
-    save_file(network.weights(), out)
+    write_bytes("--out", out, save(network.weights()))
     return {"windows": losses}
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ def test_it_is_a_command() -> None:
 def test_nowhere_to_write_is_said_before_an_hour_of_work(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a file in a folder that is there"):
         awc_train(out=tmp_path / "nowhere" / "awc.safetensors")
-
-
-def test_what_is_no_file_is_not_replaced_by_weights(tmp_path: Path) -> None:
-    os.mkfifo(pipe := tmp_path / "awc.safetensors")
-    with pytest.raises(ConfigError, match="--out: expected a file that may be replaced"):
-        awc_train(out=pipe)
-    assert pipe.is_fifo()
 
 
 def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

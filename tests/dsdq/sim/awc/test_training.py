@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +119,8 @@ def test_a_tiny_run_writes_weights_that_work_and_their_card(tmp_path: Path) -> N
     assert card["gap_to_oracle"]["awc"]["all"]["worlds"] == 2
     assert {"awc", "awc:paper", "optimal", "static:4"} == set(card["gap_to_oracle"])
     assert any("8 of 8 worlds labelled" in line for line in said)
+
+
+def test_what_is_shipped_was_made_as_the_command_makes_it() -> None:
+    made = json.loads(awc.WEIGHTS.with_suffix(".json").read_text())["recipe"]
+    assert made == json.loads(json.dumps(asdict(recipe.Recipe(scenarios=made["scenarios"], seed=made["seed"]))))
