@@ -4,7 +4,7 @@ Another mode is taken when its rate is higher by more than ``1 % + pause / 20 s`
 itself takes. What is not used is not seen, so it is tried: what the policy says at the beginning, and later a
 mode whenever it would win if all that is uncertain were as good as it may well be (acceptance higher by 1.5 standard
 errors; what was not heard of for long moves towards the best possible). A try is one round, or a grant of a few tokens.
-What tries lost is kept account of: no more than 1.5 % of the time that has gone by, and four rounds. A device that
+What tries lost is kept account of: no more than 1.5 % of the time that has gone by, and one round. A device that
 guesses along with streams and measures its link sees acceptance and network without a try
 (:mod:`dsdq.policies.window.protocol`), so its acceptance is no reason for one.
 """
@@ -29,7 +29,7 @@ _HALF_LIFE_MS = 10_000.0
 TRIAL_TOKENS = {Mode.TARGET_ONLY: 2, Mode.COLOCATED: 12}
 _TRIAL_ROUNDS = 1
 _FIRST_ROUNDS = 3
-_CREDIT_ROUNDS = 4
+_CREDIT_ROUNDS = 1
 ROUND_TRIPS = 2.0
 """A grant's last half lasts for so many: one until the next is there, one in which a verdict may wait to be read."""
 

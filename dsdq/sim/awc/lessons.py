@@ -9,7 +9,7 @@ import numpy as np
 
 from dsdq.policies.window.awc_paper import WIDEST
 from dsdq.policies.window.network import Floats
-from dsdq.policies.window.ways import DRAFTED, FEATURES, OWN, WAYS
+from dsdq.policies.window.ways import ALONE, DRAFTED, FEATURES, OWN, WAYS
 from dsdq.sim.awc.labels import Labelled
 from dsdq.sim.awc.watching import Moments, Note
 
@@ -64,6 +64,11 @@ def _logs(one: Labelled, note: Note) -> Floats:
 
 
 def _best_window(one: Labelled) -> float:
-    flat = {way: rate for way, rate in one.rates.items() if WAYS[way].depth == 1 and WAYS[way].window <= WIDEST}
+    """Return the best of the windows of which the paper's network knows, one in flight; 0 where none is worth it."""
+    flat = {
+        way: rate
+        for way, rate in one.rates.items()
+        if way == ALONE or (way < DRAFTED and WAYS[way].depth == 1 and WAYS[way].window <= WIDEST)
+    }
     best = max(flat, key=lambda way: flat[way])
     return float(WAYS[best].window) if best < DRAFTED else 0.0

@@ -23,7 +23,7 @@ from dsdq.sim.files import write_bytes, write_text
 
 Say = Callable[[str], None]
 
-_OURS, _PAPERS, _WEIGHING = Course(30, 2e-3), Course(40, 2e-3), Weighing()
+_OURS, _PAPERS, _WEIGHING = Course(30, 2e-3), Course(150, 3e-3), Weighing()
 
 
 @dataclass(frozen=True, slots=True)
