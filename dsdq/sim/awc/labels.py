@@ -129,10 +129,11 @@ def _own(world: World, speeds: rates.Speeds) -> list[int]:
 def _speeds(world: World) -> rates.Speeds:
     """Return what a device would know at best, taking each step to have a row of every session."""
     step_ms = world.step_ms + world.row_ms * world.sessions + 3 * world.position_ms * (world.sessions - 1)
+    step_ms += world.between_ms
     return rates.Speeds(
         acceptance=world.acceptance,
         draft_ms=world.draft_ms,
-        network_ms=world.rtt_ms + world.jitter_ms + 1.0,
+        network_ms=world.rtt_ms + world.jitter_ms + 2 * world.latency_ms,
         queue_ms=0.0 if world.sessions == 1 else step_ms / 2,
         step_ms=step_ms,
         position_ms=world.position_ms,

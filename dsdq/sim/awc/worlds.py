@@ -12,6 +12,7 @@ from dsdq.sim.scenario.deciding import Window
 from dsdq.sim.scenario.model import (
     Acceptance,
     Arrivals,
+    Broker,
     Devices,
     Lengths,
     Link,
@@ -45,6 +46,10 @@ class World:
         step_ms: of a verifier's step, without
         row_ms: what each session adds, and
         position_ms: what each position adds.
+        variation: deviation of a step's time, over its mean.
+        between_ms: what a verifier's program takes between steps,
+        round_ms: and a device's for each round.
+        latency_ms: of Redis, in each direction.
         own_draft_ms: a pass of the verifier's own drafter; None if it has none.
         own_acceptance: α of that.
         own_first: φ of that.
@@ -63,6 +68,10 @@ class World:
     step_ms: float
     row_ms: float
     position_ms: float
+    variation: float
+    between_ms: float
+    round_ms: float
+    latency_ms: float
     own_draft_ms: float | None
     own_acceptance: float
     own_first: float | None
@@ -82,6 +91,7 @@ class World:
                 "all": Devices(
                     count=self.sessions,
                     draft_ms=self.draft_ms,
+                    round_ms=self.round_ms,
                     link=Link(rtt_ms=self.rtt_ms, jitter_ms=self.jitter_ms),
                     arrivals=Arrivals(think_s=think_s),
                 )
@@ -90,6 +100,8 @@ class World:
                 step_ms=self.step_ms,
                 row_ms=self.row_ms,
                 position_ms=self.position_ms,
+                variation=self.variation,
+                between_ms=self.between_ms,
                 slots=256,
                 draft=None if self.own_draft_ms is None else OwnDraft(step_ms=self.own_draft_ms),
             ),
@@ -100,6 +112,7 @@ class World:
                     own_acceptance=Acceptance(mean=self.own_acceptance, first=self.own_first, between=self.between),
                 )
             },
+            broker=Broker(latency_ms=self.latency_ms),
             window=Window(policy=policy, max_window=MAX_WINDOW, max_depth=MAX_DEPTH, steered=self.steered),
         )
 
@@ -123,6 +136,10 @@ def draw(luck: np.random.Generator) -> World:
         step_ms=step_ms,
         row_ms=step_ms * luck.uniform(0, 0.01),
         position_ms=step_ms * _between(luck, 3e-4, 0.03),
+        variation=float(luck.choice([0.0, 0.02, 0.05, 0.15])),
+        between_ms=_between(luck, 0.05, 8),
+        round_ms=_between(luck, 0.05, 4),
+        latency_ms=_between(luck, 0.1, 3),
         own_draft_ms=_between(luck, 0.2, 10) if luck.random() < _OWN_DRAFT else None,
         own_acceptance=own_acceptance,
         own_first=own_first,
