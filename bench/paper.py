@@ -32,8 +32,8 @@ PRESETS, RTTS_MS, WORKLOADS = ("paper-20x600", "paper-20x1000"), (10, 30), ("gsm
 POLICIES = {"static": "static:4", "threshold": "threshold:0.7", "awc": "awc"}
 ROUTES, QUICK_ROUTES = ("random", "round-robin", "jsq", "power-of-two"), ("random", "jsq")
 ORDERS = ("fifo", "length")
-CLOSED = ("devices.*.arrivals={think_s=0}", "duration_s=25", "warm_up_s=5")
-QUICK = (*CLOSED[:1], "duration_s=12", "warm_up_s=4")
+CLOSED = ("devices.*.arrivals={think_s=0}", "duration_s=14", "warm_up_s=4")
+QUICK = (*CLOSED[:1], "duration_s=8", "warm_up_s=3")
 SHOWN = ("requests_per_s", "tokens_per_s", "tpot_ms", "ttft_ms")
 CLAIMS = (
     "the paper: +9.7 % throughput over static:4 (GSM8K, 20 x 600, 10 ms), TPOT 40.1 -> 36.2 ms; JSQ, LAB and AWC "

@@ -98,7 +98,7 @@ def one_core(*, quick: bool) -> dict[str, float]:
 
 
 def crowd(*, quick: bool) -> dict[str, float]:
-    """Measure 100,000 devices in a process of its own, so that its memory is known."""
+    """Measure 100,000 devices in a process of its own, so that its memory is known: its peak begins with this one's."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_crowd, 10.0 if quick else 60.0).result()
 
@@ -144,6 +144,7 @@ def _requests(job: tuple[int, bool]) -> int:
 def main() -> int:
     """Measure, print, write."""
     arguments = options(__doc__, quick="shorter simulations").parse_args()
+    many = crowd(quick=arguments.quick)  # first, while this process is small
     found = one_core(quick=arguments.quick)
     print(
         f"20 x 600, static:4    {found['requests_per_s']:>10,.0f} requests/s, {found['events_per_s']:,.0f} events/s; "
@@ -151,7 +152,6 @@ def main() -> int:
     )
     for name in ("heap", "simpy"):
         print(f"bare {name:<17}{found[f'{name}_events_per_s']:>10,.0f} events/s")
-    many = crowd(quick=arguments.quick)
     print(
         f"100,000 devices       {many['simulated_s']:.0f} simulated s, {many['requests']:,.0f} requests: "
         f"{many['took_s']:.1f} s, {many['memory_mib']:.0f} MiB"

@@ -35,7 +35,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import median
 from typing import Any
 
@@ -45,6 +45,7 @@ from bench.wan_world import (
     CALIBRATION,
     PEERS,
     RTTS_MS,
+    WARM_UP_ROUNDS,
     Repeat,
     Way,
     candidates,
@@ -56,7 +57,8 @@ from dsdq.policies.window.rates import Speeds
 from dsdq.sim.validate import Effort
 from producers.twin.world import BYTES_PER_S, JITTER, VARIANTS, Variant, World, run, world
 
-EFFORT, QUICK_EFFORT = Effort(texts=3, tokens=900, limit_s=3.0), Effort(texts=1, tokens=900, limit_s=2.0)
+EFFORT = Effort(texts=3, tokens=900, limit_s=3.0, rounds=WARM_UP_ROUNDS)
+QUICK_EFFORT = replace(EFFORT, texts=1, limit_s=2.0)
 QUICK_RTTS_MS, QUICK_VARIANTS = (0, 30, 200), ("pair", "slow-device")
 SPEEDUPS = (*PEERS, "share_of_best_mode", "awc_share_of_best_mode", "share_of_simulated", "pipelined_vs_sync")
 

@@ -79,6 +79,14 @@ def turns(mine: int, others: Iterable[int]) -> int:
     return mine + 1 + sum(min(other, mine + 1) for other in others)
 
 
+def full_ms(bound: int, drained_per_s: float) -> float:
+    """Return when to come back where an inbox of ``bound`` entries is full: when a sixteenth of it is drained.
+
+    What live inboxes say (``dsdq/bus/lua/publish.lua``).
+    """
+    return min(max(1000 * max(1.0, bound / 16) / max(1.0, drained_per_s), 5.0), 5000.0)
+
+
 def refusal_ms(turns: int, place_ms: float, longest_ms: float) -> int:
     """Return after how many milliseconds to come back, for an open that would wait ``longest_ms`` or more; else 0.
 

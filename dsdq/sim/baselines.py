@@ -12,7 +12,7 @@ neighbours, which finds the best where one peak is all there is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,7 @@ OBJECTIVES = {
 }
 """Figures that a window can be best for; -1 for those that are the better the lower they are."""
 
+LATENCIES = ("e2e_ms", "ttft_ms", "tpot_ms")
 DEFAULT_OBJECTIVE = "e2e_ms"
 
 ASSUMED_DRAFT = "the scenario's verifiers have no drafter: assumed as quick a pass as the quickest device's token"
@@ -43,15 +44,26 @@ Place = tuple[int, int]
 """A window and a depth."""
 
 
-def score(outcomes: Iterable[Outcome], objective: str) -> float:
+def score(outcomes: Sequence[Outcome], objective: str) -> float:
     """Return how good a way is for an objective, more being better; nothing finished is worst.
+
+    Latencies are of requests that were finished. A way that refuses the others is not better for it: each latency is
+    divided by the share that was not refused.
 
     Raises:
         ConfigError: there is no such objective.
     """
     check_objective(objective)
     values = [OBJECTIVES[objective] * one.figures[objective] for one in outcomes]
+    if objective in LATENCIES:
+        values = [value / _served(one) for value, one in zip(values, outcomes, strict=True)]
     return -math.inf if any(map(math.isnan, values)) else math.fsum(values) / len(values)
+
+
+def _served(outcome: Outcome) -> float:
+    """Return the share of requests that were finished, of those that were or were refused; NaN if none was."""
+    finished, refused = outcome.figures["finished"], outcome.figures["refused"]
+    return finished / (finished + refused) if finished else math.nan
 
 
 def check_objective(objective: str) -> None:

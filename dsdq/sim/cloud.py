@@ -10,11 +10,12 @@ from dsdq.sim.kernel import Kernel
 from dsdq.sim.messages import Request
 from dsdq.sim.record import Record
 from dsdq.sim.scenario.model import Scenario
+from dsdq.sim.scenario.parts import live
 from dsdq.sim.streams import Streams
 from dsdq.sim.verifier import Verifier
 
-EXPIRY_MS = 30_000.0
-"""How long a session keeps its place whose device has gone away."""
+EXPIRY_MS: int = live("quiet_ms")
+"""For so long a session keeps its place whose device has gone away: then it lends it to others."""
 
 _PER_HOUR_MS = 3_600_000.0
 

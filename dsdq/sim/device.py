@@ -71,7 +71,7 @@ class Generation:
         self._granted, self._asked_ms, self._last_grant = 0, 0.0, Choice(0)
         self._link_ms: float | None = None
         self._guess_from, self._guess_free_ms = 0, 0.0
-        self._watched, self._repeated_ms = False, 0.0
+        self._watched, self._repeated_ms, self._look_ms = False, 0.0, 0.0
         self._timeout = AnswerTimeout(LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS)
         self._luck: Random | None = None
         self._backoff: Backoff | None = None
@@ -209,7 +209,7 @@ class Generation:
         if self._over or not (self._flight or granted):
             self._watched = False
             return
-        since_ms = max(self._flight[0].published_ms if self._flight else self._asked_ms, self._repeated_ms)
+        since_ms = max(self._flight[0].published_ms if self._flight else self._asked_ms, self._look_ms)
         left_ms = since_ms + self._timeout.ms - now_ms
         if left_ms > 0:
             self._kernel.after(max(left_ms, LEAST_LOOK_MS), self._look)
@@ -220,8 +220,8 @@ class Generation:
         if self._backoff is None:
             self._luck = self._luck or self._device.luck("repeats")
             self._backoff = Backoff(self._luck, self._timeout.ms, MOST_TIMEOUT_MS)
-        self._repeated_ms = now_ms + self._backoff.next_ms()
-        self._kernel.after(self._repeated_ms - now_ms + self._timeout.ms, self._look)
+        self._repeated_ms, self._look_ms = now_ms, now_ms + self._backoff.next_ms()
+        self._kernel.after(self._look_ms - now_ms + self._timeout.ms, self._look)
 
     # Answers
 
@@ -251,11 +251,20 @@ class Generation:
             return  # another verifier has taken the session over
         self._opened = True
         self._widest = opened.max_window
+        self._count_waiting()
         if self._made is not None:
             window = self._made
             self._launch(window)
             self._send(window, window.size)
         self._go_on()
+
+    def _count_waiting(self) -> None:
+        """Take the round that went along with the opening for sent a trip ago: policies see no slow link in it."""
+        opening, self._link_ms = self._opening, self._opening.link_ms
+        self._request.place_ms = max(self._held.opened_ms - opening.there_ms, 0.0)
+        self._asked_ms = self._kernel.now_ms - opening.link_ms
+        for window in self._flight:
+            window.published_ms = self._asked_ms
 
     def _read_verdict(self, verdict: Verdict) -> None:
         last, flight = verdict.windows[-1], self._flight
@@ -356,5 +365,6 @@ class Generation:
         """Be over, whatever is still on its way."""
         self._over, self._drafting = True, None
         self._held.answer = _unheard  # nor does anything hold on to what is over
+        self._opening.close()
         self._setting.record.ended(self._request, outcome, self._kernel.now_ms)
         self._done()

@@ -24,10 +24,14 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
-    """What a draft token takes, and a target's pass over so many positions of a text of so many tokens, in ms."""
+    """What a draft token takes, and a target's pass over so many positions of a text of so many tokens, in ms.
+
+    Between passes a target's program takes ``between_ms``.
+    """
 
     draft_ms: float
     pass_ms: Callable[[int, int], float]
+    between_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,8 @@ class _Branch:
             else:
                 now_ms = alone.ended_ms
             if reached > length:
-                self._made.passes.append(Pass(alone.started_ms, now_ms, 1))
+                if now_ms > alone.started_ms:
+                    self._made.passes.append(Pass(alone.started_ms, now_ms, 1))
                 length = self._commit(length, min(reached, output), now_ms)
                 alone = self._alone(length, now_ms)
         self._made.drafted += self._drafted(now_ms)
@@ -135,7 +140,8 @@ class _Branch:
 
     def _alone(self, length: int, now_ms: float) -> Pass:
         """Return the pass that makes the next token of the text as it is."""
-        return Pass(now_ms, now_ms + self._speeds.pass_ms(1, length), 1)
+        started_ms = now_ms + self._speeds.between_ms
+        return Pass(started_ms, started_ms + self._speeds.pass_ms(1, length), 1)
 
     def _tasks(self, others: int) -> list[Pass]:
         """Return what other targets do, up to the first that finds a wrong guess, and what begins before that ends."""
@@ -146,8 +152,9 @@ class _Branch:
             started_ms = max(drafted_ms, free[len(tasks) % others])
             if started_ms >= over_ms:
                 break
-            free[len(tasks) % others] = started_ms + self._speeds.pass_ms(count, self._base + taken)
-            ended_ms = max(free[len(tasks) % others], ended_ms)  # what comes before it is certain by then
+            took_ms = self._speeds.pass_ms(count, self._base + taken)
+            free[len(tasks) % others] = started_ms + took_ms + self._speeds.between_ms
+            ended_ms = max(started_ms + took_ms, ended_ms)  # what comes before it is certain by then
             tasks.append(Pass(started_ms, ended_ms, count))
             if taken + count > self._right:
                 over_ms = min(over_ms, ended_ms)

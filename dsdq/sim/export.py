@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -76,27 +77,29 @@ def write_rows(option: str, file: Path, rows: Sequence[Row]) -> None:
     files.check(option, file, TABLES)
     found = [jsonable(row) for row in rows]
     columns = list(dict.fromkeys(name for row in found for name in row))
-    with files.writable(option, file):
-        _WRITERS[file.suffix](file, found, columns)
+    files.write_bytes(option, file, _FORMS[file.suffix](found, columns))
 
 
-def _write_csv(file: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+def _csv(rows: Sequence[Row], columns: Sequence[str]) -> bytes:
+    stream = StringIO()
+    writer = csv.DictWriter(stream, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue().encode()
 
 
-def _write_parquet(file: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
+def _parquet(rows: Sequence[Row], columns: Sequence[str]) -> bytes:
     from pyarrow import parquet, table  # noqa: PLC0415 - an extra
 
-    parquet.write_table(table({name: [row.get(name) for row in rows] for name in columns}), file)
+    stream = BytesIO()
+    parquet.write_table(table({name: [row.get(name) for row in rows] for name in columns}), stream)
+    return stream.getvalue()
 
 
-def _write_jsonl(file: Path, rows: Sequence[Row], columns: Sequence[str]) -> None:
+def _jsonl(rows: Sequence[Row], columns: Sequence[str]) -> bytes:
     del columns  # a line says its own
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-_WRITERS = {".csv": _write_csv, ".parquet": _write_parquet, ".jsonl": _write_jsonl}
-TABLES = tuple(_WRITERS)
+_FORMS = {".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl}
+TABLES = tuple(_FORMS)

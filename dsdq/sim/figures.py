@@ -36,7 +36,7 @@ def figures(scenario: Scenario, record: Record) -> dict[str, float]:
     return {
         **_outcomes(measured),
         **_latencies(finished),
-        **_rates(scenario, record, finished, seconds),
+        **_rates(scenario, record, measured, seconds),
         **_drafting(finished),
         **_waits(finished),
         **_cloud(scenario, record, seconds),
@@ -100,14 +100,16 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def _rates(scenario: Scenario, record: Record, finished: Sequence[Request], seconds: float) -> dict[str, float]:
+def _rates(scenario: Scenario, record: Record, measured: Sequence[Request], seconds: float) -> dict[str, float]:
+    """Return rates, and the share of good requests among those that were not given up: who is refused is not served."""
     ended = sum(one.outcome == FINISHED and record.begin_ms <= one.ended_ms < record.end_ms for one in record.requests)
-    good = sum(is_good(scenario, one) for one in finished)
+    asked = [one for one in measured if one.outcome in {FINISHED, REFUSED}]
+    good = sum(one.outcome == FINISHED and is_good(scenario, one) for one in asked)
     return {
         "requests_per_s": ended / seconds,
         "tokens_per_s": record.committed.total() / seconds,
         "good_requests_per_s": good / seconds,
-        "good_share": _share(good, len(finished)),
+        "good_share": _share(good, len(asked)),
     }
 
 
@@ -129,11 +131,11 @@ def _drafting(finished: Sequence[Request]) -> dict[str, float]:
 
 
 def _waits(finished: Sequence[Request]) -> dict[str, float]:
-    """Return what a token was waited for, on average: at the verifier's queue, in its passes, in the network."""
+    """Return what a token was waited for, on average: for a place, in a verifier's queue and passes, in the network."""
     committed = sum(one.committed for one in finished)
     return {
         f"{name}_per_token": _share(sum(getattr(one, name) for one in finished), committed)
-        for name in ("queue_ms", "verify_ms", "network_ms", "draft_ms")
+        for name in ("place_ms", "queue_ms", "verify_ms", "network_ms", "draft_ms")
     }
 
 

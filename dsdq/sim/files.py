@@ -25,10 +25,25 @@ def check(option: str, file: Path | None, suffixes: Sequence[str] = ()) -> None:
         return
     if suffixes and file.suffix not in suffixes:
         raise ConfigError(f"{option}: expected a file that ends in {', '.join(suffixes)}, got {of_file(file.name)}")
-    if not file.parent.is_dir() or file.is_dir():
+    with writable(option, file):
+        fits = file.parent.is_dir() and not file.is_dir()
+    if not fits:
         raise ConfigError(f"{option}: expected a file in a folder that is there, got {of_file(file)}")
     if file.suffix == ".parquet":
         require("pyarrow", option, "sim")
+
+
+def is_there(name: str, file: Path) -> bool:
+    """Say whether there is a file to go on with.
+
+    Raises:
+        ConfigError: that cannot be known, or it is something else.
+    """
+    with readable(name, file):
+        there, fits = file.exists(), file.is_file()
+    if there and not fits:
+        raise ConfigError(f"{name} {of_file(file)}: expected a file that can be read again, got another thing")
+    return there
 
 
 @contextmanager

@@ -80,13 +80,12 @@ class Node:
         draft_ms = times.draft_ms([1])
 
         def _pass_ms(positions: int, length: int) -> float:
-            took_ms = times.step_ms(1, positions, request.prompt + length)
-            return self._figures.between_ms + times.longer(self._luck) * took_ms
+            return times.longer(self._luck) * times.step_ms(1, positions, request.prompt + length)
 
         made = course(
             reading.guesses,
             request.output,
-            Speeds(draft_ms, _pass_ms),
+            Speeds(draft_ms, _pass_ms, self._figures.between_ms),
             targets=self._parallel.targets,
             lookahead=self._parallel.lookahead,
             known_length=reading.known_length,
@@ -98,8 +97,8 @@ class Node:
         """Let every target read a prompt but for its last token; return when that is done."""
         for cached in range(0, prompt - 1, self._figures.prefill_tokens):
             count = min(self._figures.prefill_tokens, prompt - 1 - cached)
-            took_ms = self._times.longer(self._luck) * self._times.step_ms(1, count, cached + count, count)
-            ended_ms = now_ms + self._figures.between_ms + took_ms
+            now_ms += self._figures.between_ms if cached else 0.0
+            ended_ms = now_ms + self._times.longer(self._luck) * self._times.step_ms(1, count, cached + count, count)
             for _ in range(self._parallel.targets):
                 self._record.worked(now_ms, ended_ms, 1, count)
             now_ms = ended_ms

@@ -63,12 +63,9 @@ def ways(run: Runner, scenario: Scenario, objective: str) -> dict[str, Variant]:
 
 
 def served_well(outcomes: Sequence[Outcome]) -> float:
-    """Return the share of good requests, of those that were finished or refused, on average over seeds."""
-    shares = []
-    for one in outcomes:
-        finished, refused = one.figures["finished"], one.figures["refused"]
-        shares.append(one.figures["good_share"] * finished / (finished + refused) if finished else 0.0)
-    return math.fsum(shares) / len(shares)
+    """Return the share of good requests, on average over seeds; where there were none, none was."""
+    shares = [one.figures["good_share"] for one in outcomes]
+    return math.fsum(0.0 if math.isnan(share) else share for share in shares) / len(shares)
 
 
 def enough(run: Runner, variant: Variant, question: Question) -> tuple[int | None, dict[int, list[Outcome]]]:

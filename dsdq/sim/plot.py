@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsdq.sim.files import writable
+from dsdq.sim.files import write_bytes
 from dsdq.sim.report.swept import DEFAULT_FIGURES, groups, over
 from dsdq.sim.results import Result, Way
 from dsdq.sim.wording import label
@@ -35,8 +36,9 @@ def draw(result: Result, file: Path) -> None:
         seeds, left = len(result.seeds), len(result.ways) - shown
         beyond = f" ({left} more of them not drawn)" if left else ""
         figure.suptitle(f"{result.scenario.name}: {result.kind}, {seeds} seed{'s' * (seeds > 1)}{beyond}")
-        with writable("--out", file):
-            figure.savefig(file, dpi=110)
+        picture = BytesIO()
+        figure.savefig(picture, format=file.suffix.removeprefix("."), dpi=110)
+    write_bytes("--out", file, picture.getvalue())
 
 
 def _draw_ways(figure: Figure, result: Result) -> int:

@@ -23,7 +23,8 @@ Log = Callable[..., None]
 class Request:
     """One request, and what became of it. Times in milliseconds on the clock, lengths in tokens.
 
-    ``network_ms``, ``queue_ms`` and ``verify_ms`` are sums over its verdicts of what each was waited for; ``draft_ms``
+    ``place_ms`` is what its session waited for a place, pauses between tries among it. ``network_ms``, ``queue_ms`` and
+    ``verify_ms`` are sums over its verdicts of what each was waited for beside that; ``draft_ms``
     over all that the device ``drafted``; verifiers drafted ``own_drafted`` for it. ``stream_tokens`` were committed
     where the device did not draft. The last ``chosen`` verdicts came under one ``choice``.
     """
@@ -46,6 +47,7 @@ class Request:
     judged: int = 0
     accepted: int = 0
     stream_tokens: int = 0
+    place_ms: float = 0.0
     network_ms: float = 0.0
     queue_ms: float = 0.0
     verify_ms: float = 0.0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dsdq.errors import ConfigError
-from dsdq.sim.files import lines, readable, writable
+from dsdq.sim.files import is_there, lines, readable, writable
 from dsdq.sim.outcome import Outcome, Task, hashed, key
 from dsdq.sim.replications import result, way
 from dsdq.sim.runners import Runner
@@ -104,10 +104,8 @@ def read_cells(file: Path) -> dict[str, Outcome]:
     Raises:
         ConfigError: it cannot be read, or is no such file.
     """
-    if not file.exists():
+    if not is_there("--results", file):
         return {}
-    if not file.is_file():
-        raise ConfigError(f"--results {of_file(file)}: expected a file that can be read again, got another thing")
     with readable("--results", file):
         content = file.read_bytes()
     whole = content.rfind(b"\n") + 1

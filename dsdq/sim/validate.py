@@ -22,21 +22,22 @@ from dsdq.sim.scenario.model import Scenario
 BOUNDS = {"tpot_ms": 0.10, "tokens_per_s": 0.10, "acceptance": 0.10, "ttft_ms": 0.15}
 """By how much each figure may be wrong, in the median over all cells."""
 
-ROUNDS = 20
-"""Round trips that a text has time for beyond its seconds."""
-
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is generated live: texts of each cell and device, and of each so many tokens and seconds at most."""
+    """How much is generated live: texts of each cell and device, and of each so many tokens and seconds at most.
+
+    Far away a text takes longer for as much luck: it has time for so many ``rounds`` beyond its seconds.
+    """
 
     texts: int
     tokens: int
     limit_s: float
+    rounds: int = 20
 
     def limit_at(self, rtt_ms: float) -> float:
-        """Return the seconds that a text may take at a round trip: far away it takes more of them for as much luck."""
-        return self.limit_s + ROUNDS * rtt_ms / 1000
+        """Return the seconds that a text may take at a round trip."""
+        return self.limit_s + self.rounds * rtt_ms / 1000
 
 
 @dataclass(frozen=True, slots=True)

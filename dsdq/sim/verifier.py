@@ -8,7 +8,7 @@ from random import Random
 from dsdq.policies.batching import ORDERS, ROOM_S, Residency, StepBudget, Tenure, fill
 from dsdq.policies.fairness import FairShare
 from dsdq.policies.paging import BLOCK, Paging
-from dsdq.policies.places import Places, Turnover, refusal_ms
+from dsdq.policies.places import Places, Turnover, full_ms, refusal_ms
 from dsdq.policies.routing import moving_row_ms
 from dsdq.policies.steering import NO_DRAFTS, OwnDraft, Steering
 from dsdq.sim.costs import StepTimes
@@ -38,6 +38,7 @@ class Verifier:
         self._between_ms, self._luck = figures.between_ms, luck
         self._places, self._turnover = Places(figures.slots), Turnover(figures.slots)
         self._place_wait_ms, self._inbox_bound = figures.place_wait_ms, scenario.broker.inbox_bound
+        self._settled = 0  # rounds that were answered
         self._paging = Paging(figures.kv_tokens // BLOCK, shares=False)
         self._tenure, self._used_s = Tenure(), dict[str, float]()
         self._fair = FairShare(within=ORDERS[scenario.batching.order], prefill_tokens=figures.prefill_tokens)
@@ -74,7 +75,7 @@ class Verifier:
         place_ms = self._turnover.place_ms([(now_ms - one.opened_ms) / 1000 for one in self.held.values()])
         if later_ms := refusal_ms(self.waiting.turns(tenant), place_ms, self._place_wait_ms):
             return later_ms
-        return 0.0 if self.waiting.add(held) else min(max(place_ms * self._inbox_bound / 16, 5.0), 5000.0)
+        return 0.0 if self.waiting.add(held) else full_ms(self._inbox_bound, self._settled / max(now_ms / 1000, 1e-3))
 
     def _has_place(self, tenant: str) -> bool:
         """Say whether one more session of a tenant has a place; its part of them is its own."""
@@ -88,7 +89,10 @@ class Verifier:
         self.held[held.key] = held
         self._paging.admit(held.key, "")
         held.verifier, held.holding = self, self._paging[held.key]
-        held.fed, held.opened_ms = not held.unfed, self._kernel.now_ms
+        now_ms = self._kernel.now_ms
+        held.fed, held.opened_ms, held.since_ms = not held.unfed, now_ms, now_ms
+        for window in held.pending:  # as live, it is received when there is a place for it
+            window.arrived_ms = now_ms
         held.answer(Opened(self._agreed))
         self._offer(held)
 
@@ -249,6 +253,7 @@ class Verifier:
         """Commit a round and say so."""
         now_ms = self._kernel.now_ms
         verdict = judge(held, verified, step, now_ms)
+        self._settled += 1
         held.length, held.fed = verdict.length, True
         if held.holding is not None:
             held.holding.cached = held.prompt + held.length - 1

@@ -19,6 +19,7 @@ OTHERS = (
     ("bytes_up_per_token", "bytes up per token"),
     ("bytes_down_per_token", "bytes down per token"),
     ("utilisation", "verifiers busy"),
+    ("place_ms_per_token", "wait for a place, ms per token"),
     ("queue_ms_per_token", "queue, ms per token"),
     ("network_ms_per_token", "network, ms per token"),
     ("device_wait_ms", "wait at device, ms"),

@@ -20,7 +20,7 @@ from dsdq.policies.window import Choice, Mode, rates
 from dsdq.policies.window.every import drafting_rates
 from dsdq.policies.window.ways import ALONE, DEPTHS, DRAFTED, OWN, OWN_WINDOWS, WAYS, WINDOWS
 from dsdq.sim.awc.worlds import World, draw
-from dsdq.sim.files import lines, readable
+from dsdq.sim.files import is_there, lines, readable
 from dsdq.sim.record import Record
 from dsdq.sim.run import simulate
 from dsdq.sim.runners import spread
@@ -189,7 +189,7 @@ def _label_all(seed: int, numbers: Iterable[int], jobs: int) -> Iterator[Labelle
 
 
 def _read(path: Path, seed: int) -> dict[int, Labelled]:
-    if not path.is_file():
+    if not is_there("--labels", path):
         return {}
     with readable("--labels", path):
         text = path.read_text("utf-8")

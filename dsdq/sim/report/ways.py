@@ -31,6 +31,7 @@ _TILES = (
     ("cost_per_million", "per 1M tokens"),
 )
 _WAITS = (
+    ("place_ms_per_token", "waits for a place"),
     ("queue_ms_per_token", "waits at the verifier"),
     ("verify_ms_per_token", "is verified"),
     ("network_ms_per_token", "is under way"),

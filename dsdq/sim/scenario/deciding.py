@@ -63,8 +63,8 @@ class Window(Part):
 class Parallel(Part):
     """Speculation parallelism (DSI, arXiv 2405.14105): several targets verify parts of one text at the same time.
 
-    A node makes one text after the other, in the order in which they came: tenants' weights, bounds of inboxes, orders
-    of batches and slots mean nothing to it.
+    A node makes one text after the other, in the order in which they came, however long that takes: tenants' weights,
+    bounds of inboxes, orders of batches, slots, and for how long places are waited for mean nothing to it.
 
     Attributes:
         targets: that work on one text.

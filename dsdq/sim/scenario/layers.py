@@ -1,8 +1,8 @@
 """How a scenario is put together: files on their base, settings on files, and profiles beneath what is given.
 
-Tables are merged field by field, with two exceptions. ``arrivals`` are alternatives, so that one given replaces one
-that was. A link or a workload may be the name of a profile, which replaces a table that was, and which a table of
-fields is laid upon.
+Tables are merged field by field, with these exceptions. ``arrivals`` are alternatives, so that one given replaces one
+that was; so is acceptance by place or from a trace. A link or a workload may be the name of a profile, which replaces a
+table that was, and which a table of fields is laid upon.
 """
 
 from __future__ import annotations
@@ -31,11 +31,18 @@ def laid_upon(under: Document, over: Document) -> Document:
         below = merged.get(key)
         if isinstance(value, dict) and isinstance(below, str):
             below = {"profile": below}
-        if isinstance(value, dict) and key != "arrivals":
+        if isinstance(value, dict) and not _replaces(key, value):
             merged[key] = laid_upon(below if isinstance(below, dict) else {}, value)
         elif value is not None:
             merged[key] = value
     return merged
+
+
+def _replaces(key: str, table: Document) -> bool:
+    """Say whether a table stands for all of what was there before."""
+    if key in {"acceptance", "own_acceptance"}:
+        return "by_place" in table or "trace" in table
+    return key == "arrivals"
 
 
 def with_settings(document: Document, settings: Sequence[str]) -> Document:

@@ -58,7 +58,7 @@ class Acceptance(Part):
     @model_validator(mode="after")
     def _one(self) -> Self:
         instead = [name for name in ("by_place", "trace") if getattr(self, name) is not None]
-        beside = [name for name in ("first", "between", "telling") if getattr(self, name)]
+        beside = ["first"] * (self.first is not None) + [name for name in ("between", "telling") if getattr(self, name)]
         if len(instead) > 1 or (instead and beside):
             msg = f"expected {instead[0]} alone, got {(instead[1:] + beside)[0]}, too"
             raise ValueError(msg)

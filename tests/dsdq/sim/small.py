@@ -39,6 +39,6 @@ def reckoning(figures: Callable[[Scenario], dict[str, float]], asked: list[Scena
         for place, task in reversed(list(enumerate(tasks))):
             if asked is not None:
                 asked.append(task.scenario)
-            yield place, outcome(task.scenario.seed, **figures(task.scenario))
+            yield place, outcome(task.scenario.seed, **{"finished": 1.0, "refused": 0.0} | figures(task.scenario))
 
     return run

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from dsdq.errors import ConfigError
-from dsdq.sim.baselines import baselines, colocated, ladder, oracle, own_draft, target_only
+from dsdq.sim.baselines import baselines, colocated, ladder, oracle, own_draft, score, target_only
 from dsdq.sim.outcome import Task
 from dsdq.sim.runners import here, in_order
 from dsdq.sim.scenario.model import Scenario, Way
-from tests.dsdq.sim.small import SMALL, reckoning, small
+from tests.dsdq.sim.small import SMALL, outcome, reckoning, small
 
 
 def place(scenario: Scenario) -> tuple[int, int]:
@@ -104,3 +104,12 @@ def test_an_objective_that_is_none_is_refused() -> None:
 @pytest.mark.parametrize(("most", "steps"), [(1, (1,)), (4, (1, 2, 4)), (12, (1, 2, 4, 8, 12))])
 def test_windows_to_begin_with_are_powers_of_two(most: int, steps: tuple[int, ...]) -> None:
     assert ladder(most) == steps
+
+
+def test_a_way_is_not_the_better_for_refusing_whom_it_would_serve_late() -> None:
+    served, refusing = (
+        outcome(1, e2e_ms=100.0, finished=10.0, refused=0.0),
+        outcome(1, e2e_ms=80.0, finished=6.0, refused=4.0),
+    )
+    assert score([served], "e2e_ms") > score([refusing], "e2e_ms")
+    assert score([outcome(1, e2e_ms=80.0, finished=0.0, refused=4.0)], "e2e_ms") == -math.inf

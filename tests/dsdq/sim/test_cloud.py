@@ -11,6 +11,7 @@ from dsdq.sim.guesses import Fixed
 from dsdq.sim.held import Held
 from dsdq.sim.kernel import Kernel
 from dsdq.sim.messages import Answer
+from dsdq.sim.places import WaitingRoom
 from dsdq.sim.record import Record
 from dsdq.sim.streams import Streams
 from dsdq.sim.verifier import Verifier
@@ -138,7 +139,9 @@ def test_what_was_refused_before_it_was_taken_in_is_no_queueing(monkeypatch: pyt
     monkeypatch.setattr(Cloud, "open", _open)
     first = record_of(duration_s=0.001, phone={"link": {"rtt_ms": 20.0}}).requests[0]
     assert (first.retries, first.queue_ms, first.outcome) == (4, 0.0, "finished")
-    assert first.network_ms > first.rounds * 20.0  # the pauses between
+    # Pauses of 15 to 45 ms times 1, 2, 3 and 4, the way back and there for each: nothing of that slows the link.
+    assert 4 * 20 + 10 * 15 <= first.place_ms <= 4 * 20 + 10 * 45
+    assert first.network_ms == pytest.approx(first.rounds * 20.0)
 
 
 def test_who_would_wait_too_long_for_a_place_is_told_when_to_come_back() -> None:
@@ -168,3 +171,33 @@ def test_a_device_gives_up_when_no_place_has_become_free_for_too_long() -> None:
         verifiers={"slots": 1, "place_wait_ms": 100.0},
     )
     assert {one.outcome for one in patient.requests} == {"finished"}
+
+
+def test_a_session_that_waits_for_its_place_is_not_taken_for_one_of_a_slow_verifier() -> None:
+    record = record_of(duration_s=0.001, phone={"count": 3, "link": {"rtt_ms": 20.0}}, verifiers={"slots": 1})
+    first, second, third = record.requests
+    assert (first.place_ms, first.queue_ms) == (0.0, 0.0)
+    # The verifier knows of an end when it says it.
+    assert second.place_ms == pytest.approx(first.ended_ms - 10 - 12 - 10)
+    assert third.place_ms == pytest.approx(second.ended_ms - 10 - 12 - 10)
+    for one in record.requests:
+        assert one.queue_ms == 0.0
+        assert one.network_ms == pytest.approx(one.rounds * 20.0)
+
+
+def test_who_is_not_there_is_asked_for_longer_than_who_is_full() -> None:
+    nobody = {"failures_per_hour": 1e6, "return_s": 40.0}
+    waits = record_of(duration_s=1.0, phone={"open_timeout_ms": 10.0}, verifiers=nobody)
+    assert waits.failures
+    assert {one.outcome for one in waits.requests} == {"finished"}
+    ends = record_of(duration_s=1.0, verifiers=nobody | {"return_s": 400.0})
+    late = [one for one in ends.requests if one.outcome == "refused"]
+    assert all(one.ended_ms - one.began_ms < 60_000 for one in late)
+
+
+def test_an_inbox_that_is_full_says_when_a_sixteenth_of_it_is_drained() -> None:
+    _, cloud, (verifier,) = cloud_of(1, slots=1)
+    verifier.waiting = WaitingRoom(2)
+    sessions = [held_of(str(number)) for number in range(4)]
+    assert [cloud.open(one, verifier) for one in sessions[:3]] == [0.0, 0.0, 0.0]
+    assert cloud.open(sessions[3], verifier) == 5000.0  # of 1024 entries, of which none was settled yet

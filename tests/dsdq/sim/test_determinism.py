@@ -144,3 +144,12 @@ def test_the_order_in_which_classes_are_listed_does_not_matter() -> None:
         for requests in (requests_of(), requests_of(devices=turned))
     ]
     assert ends[0] == ends[1]
+
+
+def test_accounts_that_nobody_goes_by_change_nothing() -> None:
+    """A second tenant has its verifiers keep account; that nobody asks for anything in its name, nobody notices."""
+    alone = {"tenants": {"default": {}}, "devices": {"phone": BUSY["devices"]["phone"]}}
+    plain = {"batching": {"lingers": False}, "window": {"policy": "static:4", "steered": False, "max_depth": 1}}
+    verifiers = {"verifiers": BUSY["verifiers"] | {"draft": None}}
+    both = alone | {"tenants": {"default": {}, "nobody": {}}}
+    assert digest_of(**alone | plain | verifiers) == digest_of(**both | plain | verifiers)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from dsdq.policies.window import Observation
 from dsdq.policies.window.simple import Backoff
-from dsdq.sim.run import simulate
+from dsdq.sim.device import Generation
+from dsdq.sim.run import begin, simulate
 from tests.dsdq.sim.worlds import scenario_of
 
 
@@ -29,5 +32,28 @@ def test_a_round_trip_to_redis_is_the_messages_way_up_and_a_small_reply(up_share
 
     simulate(scenario, load=lambda _, offer: Watched(offer))
     wide = [one.link_ms for one in seen if one.drafted == 4 and one.link_ms is not None]
-    assert wide
-    assert wide == pytest.approx([40 + 2 + 100] * len(wide))
+    assert len(wide) > 1
+    # The first one went along with the opening, whose prompt is a token of 2.5 bytes.
+    assert wide == pytest.approx([40 + 2 + 102.5] + [40 + 2 + 100] * (len(wide) - 1))
+
+
+@pytest.mark.parametrize("policy", ["static:4", "static:4:2", "optimal", "target-only"])
+def test_a_text_that_is_over_is_not_kept_by_anybody(policy: str) -> None:
+    """No collector runs in a simulation: what held itself would be there until its end."""
+    scenario = scenario_of(
+        duration_s=5.0,
+        phone={"count": 3, "leave": 0.3, "arrivals": {"think_s": 0.0}, "open_timeout_ms": 100.0},
+        verifiers={"slots": 1, "place_wait_ms": 0.0},
+        workload={"output": {"mean": 20}},
+        window={"policy": policy, "max_depth": 2},
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        world = begin(scenario)
+        world.kernel.run()
+        left = sum(isinstance(one, Generation) for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert {one.outcome for one in world.record.requests} == {"finished", "refused", "left"}
+    assert left == 0

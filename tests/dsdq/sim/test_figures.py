@@ -4,6 +4,7 @@ import pytest
 
 from dsdq.sim.figures import figures
 from dsdq.sim.run import simulate
+from dsdq.sim.scenario.model import Slo
 from tests.dsdq.sim.worlds import scenario_of
 
 
@@ -33,3 +34,14 @@ def test_fairness_is_of_what_tenants_got_while_it_is_measured() -> None:
     record = simulate(both)
     assert {one.tenant for one in record.requests if one.committed} == {"default", "late"}
     assert figures(both, record)["fairness"] == pytest.approx(0.5)
+
+
+def test_who_is_refused_is_not_served_well() -> None:
+    scenario = scenario_of(
+        duration_s=3.0,
+        phone={"count": 8, "open_timeout_ms": 1000.0, "arrivals": {"think_s": 0.0}},
+        verifiers={"slots": 1, "place_wait_ms": 100.0},
+    ).model_copy(update={"slo": Slo(ttft_ms=1e9, tpot_ms=1e9)})
+    found = figures(scenario, simulate(scenario))
+    assert found["refused"] > 0
+    assert found["good_share"] == pytest.approx(found["finished"] / (found["finished"] + found["refused"]))

@@ -14,8 +14,8 @@ from dsdq.sim import files
 def test_what_cannot_be_written_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files.check("--json", None)
     files.check("--json", tmp_path / "found.json")
-    for file in (tmp_path, tmp_path / "none" / "found.json"):
-        with pytest.raises(ConfigError, match="--json: expected a file"):
+    for file in (tmp_path, tmp_path / "none" / "found.json", tmp_path / ("a" * 300)):
+        with pytest.raises(ConfigError, match=r"--json.*: expected a file"):
             files.check("--json", file)
     with pytest.raises(ConfigError, match=r"--out: expected a file that ends in \.html, got page\.pdf"):
         files.check("--out", tmp_path / "page.pdf", (".html",))
@@ -75,3 +75,12 @@ def test_json_that_is_no_table_is_told(tmp_path: Path, content: bytes) -> None:
 def test_a_file_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"one\\ntwo: expected a file that can be read, got: No such file"):
         files.read_json("--engine", tmp_path / "one\ntwo", "figures")
+
+
+def test_a_file_to_go_on_with_is_a_file_or_not_there(tmp_path: Path) -> None:
+    (tmp_path / "kept").touch()
+    assert files.is_there("--results", tmp_path / "kept")
+    assert not files.is_there("--results", tmp_path / "new")
+    for file in (tmp_path, tmp_path / ("a" * 300)):
+        with pytest.raises(ConfigError, match=r"--results.*expected a file that can be read"):
+            files.is_there("--results", file)

@@ -56,6 +56,7 @@ def test_passes_vary_and_programs_take_time_as_a_verifiers_do() -> None:
         played(verifiers=verifiers, duration_s=20.0) for verifiers in ({}, {"between_ms": 5.0}, {"variation": 0.3})
     )
     assert slower.requests[0].first_ms == pytest.approx(plain.requests[0].first_ms + 5.0)
+    assert slower.busy_ms < plain.busy_ms  # what lies between passes is none
     took_ms = [[one.first_ms - one.began_ms for one in record.requests] for record in (plain, varied)]
     assert max(took_ms[0]) == pytest.approx(min(took_ms[0]))
     assert len(set(took_ms[1])) == len(took_ms[1]) > 5

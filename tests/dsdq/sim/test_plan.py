@@ -84,9 +84,8 @@ def test_a_real_fleet_needs_more_verifiers_for_more_devices() -> None:
     assert 1 <= counts[0] < counts[1] <= 32
 
 
-def test_refused_requests_were_not_served_well() -> None:
-    assert served_well([outcome(1, finished=6.0, refused=2.0, good_share=1.0)]) == 0.75
-    assert served_well([outcome(1, finished=0.0, refused=2.0, good_share=math.nan)]) == 0
+def test_nobody_is_served_well_where_nobody_is() -> None:
+    assert served_well([outcome(1, good_share=0.75), outcome(2, good_share=math.nan)]) == 0.375
 
 
 def test_only_drafting_on_devices_has_a_break_even() -> None:

@@ -21,6 +21,15 @@ def test_other_arrivals_replace_those_that_were() -> None:
     assert with_settings(under, ["devices.a.arrivals.think_s=1"]) == {"devices": {"a": {"arrivals": {"think_s": 1}}}}
 
 
+def test_acceptance_by_place_or_from_a_trace_replaces_what_was_said_of_it() -> None:
+    under = {"workloads": {"a": {"output": {"mean": 9}, "acceptance": {"mean": 0.7, "telling": 0.2}}}}
+    for name, text, value in (("trace", "x.jsonl", "x.jsonl"), ("by_place", "[0.9, 0.5]", [0.9, 0.5])):
+        full = with_settings(under, [f"workloads.a.acceptance.{name}={text}"])
+        assert full["workloads"]["a"] == {"output": {"mean": 9}, "acceptance": {name: value}}
+    full = with_settings(under, ["workloads.a.acceptance.mean=0.5"])
+    assert full["workloads"]["a"]["acceptance"] == {"mean": 0.5, "telling": 0.2}
+
+
 def test_a_profile_lies_beneath_what_is_given() -> None:
     full = with_profiles({"devices": {"a": {"profile": "phone", "draft_ms": 5}}, "verifiers": {"profile": "lab"}})
     assert full["devices"]["a"] == {**profiles()["phone"].fields, "profile": "phone", "draft_ms": 5}
