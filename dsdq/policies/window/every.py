@@ -69,9 +69,7 @@ def _with_slopes(speeds: rates.Speeds) -> tuple[Floats, Floats]:
 def drafting_rates(speeds: Sequence[rates.Speeds]) -> Floats:
     """Return the rates of the device's ways, ``[speeds, DRAFTED]``."""
     found = np.empty((len(speeds), len(WINDOWS), len(DEPTHS)))
-    each = [one for one in speeds for _ in WINDOWS]
-    found[:, :, 0] = rates.sequential_rates(each, np.tile(_FLAT, len(speeds))).reshape(len(speeds), -1)
-    each = [one for one in speeds for _ in _WIDE]
-    deep = rates.pipelined_rates(each, np.tile(_WIDE, len(speeds)), np.tile(_DEEP, len(speeds)))
+    found[:, :, 0] = rates.sequential_rates(speeds, np.tile(_FLAT, len(speeds))).reshape(len(speeds), -1)
+    deep = rates.pipelined_rates(speeds, np.tile(_WIDE, len(speeds)), np.tile(_DEEP, len(speeds)))
     found[:, :, 1:] = deep.reshape(len(speeds), len(WINDOWS), len(DEPTHS) - 1)
     return found.reshape(len(speeds), DRAFTED)

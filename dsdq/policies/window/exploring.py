@@ -30,6 +30,7 @@ TRIAL_TOKENS = {Mode.TARGET_ONLY: 2, Mode.COLOCATED: 12}
 _TRIAL_ROUNDS = 1
 _FIRST_ROUNDS = 3
 _CREDIT_ROUNDS = 1
+_HOPED_EVERY = 4
 ROUND_TRIPS = 2.0
 """A grant's last half lasts for so many: one until the next is there, one in which a verdict may wait to be read."""
 
@@ -87,6 +88,7 @@ class Explorer:
         self._rate = 0.0
         self._planner, self._hoping = plans, hopes
         self._plans: dict[Mode, Plan] | None = None  # since the last observation
+        self._unhoped = 0  # verdicts since a try was last considered
 
     def observe(self, observation: Observation) -> None:
         """Take in what a verdict showed; decide anew."""
@@ -192,7 +194,14 @@ class Explorer:
         self._consider_trial(mode, pause_ms, tried)
 
     def _consider_trial(self, mode: Mode, pause_ms: float, tried: Mode | None) -> None:
-        """Try a mode that may well be better, if the account allows; what was ``tried`` just now goes on at once."""
+        """Try a mode that may well be better, if the account allows; what was ``tried`` just now goes on at once.
+
+        Hopes hardly change from one verdict to the next, and reckoning them costs as much as the plans themselves.
+        """
+        self._unhoped += 1
+        if tried is None and self._unhoped < _HOPED_EVERY:
+            return
+        self._unhoped = 0
         credit_ms = _CREDIT_ROUNDS * (pause_ms + self._known.forward.ms(1))
         allowed_ms = credit_ms + _TRIES_SHARE * (self._now_ms - self._began_ms) - self._spent_ms
         if allowed_ms <= 0:

@@ -84,8 +84,11 @@ def expected_tokens(acceptance: Floats | float, windows: Floats, first: Floats |
 
 
 def sequential_rates(speeds: Speeds | Sequence[Speeds], windows: Floats) -> Floats:
-    """Return committed tokens per second for every window, one in flight, all at the same speeds or each at its own."""
-    each = _Lanes.of(speeds)
+    """Return committed tokens per second for every window, one in flight.
+
+    All are at the same speeds; or as many windows in turn at each of several speeds.
+    """
+    each = _Lanes.of(speeds, len(windows))
     waits = each.network_ms + each.queue_ms + each.step_ms + each.position_ms * (windows + 1)
     tokens = expected_tokens(each.acceptance, windows, each.first)
     result: Floats = 1000 * tokens / (windows * each.draft_ms + waits)
@@ -94,7 +97,7 @@ def sequential_rates(speeds: Speeds | Sequence[Speeds], windows: Floats) -> Floa
 
 def pipelined_rates(speeds: Speeds | Sequence[Speeds], windows: Floats, depths: NDArray[np.int64]) -> Floats:
     """Return committed tokens per second for every pair of a window and a depth of at least 2, likewise."""
-    each = _Lanes.of(speeds)
+    each = _Lanes.of(speeds, len(windows))
     alpha = each.acceptance
     reads = _reads(each, windows, depths)
     places = np.arange(HORIZON)[:, None]
@@ -107,7 +110,7 @@ def pipelined_rates(speeds: Speeds | Sequence[Speeds], windows: Floats, depths: 
 
 @dataclass(frozen=True, slots=True)
 class _Lanes:
-    """The fields of :class:`Speeds`, each of one value for all pairs or one for each."""
+    """The fields of :class:`Speeds`, each of one value for all windows or one for each."""
 
     acceptance: Floats
     draft_ms: Floats
@@ -119,10 +122,12 @@ class _Lanes:
     first: Floats
 
     @classmethod
-    def of(cls, speeds: Speeds | Sequence[Speeds]) -> _Lanes:
-        """Take speeds that all pairs share, or those of each."""
-        each = [speeds] if isinstance(speeds, Speeds) else speeds
-        return cls(*np.asarray([one.values() for one in each], dtype=np.float64).T)
+    def of(cls, speeds: Speeds | Sequence[Speeds], windows: int) -> _Lanes:
+        """Take speeds that all of so many windows share, or each of several as many in turn."""
+        if isinstance(speeds, Speeds):
+            return cls(*np.asarray([speeds.values()], dtype=np.float64).T)
+        values = np.asarray([one.values() for one in speeds], dtype=np.float64)
+        return cls(*np.repeat(values, windows // len(speeds), axis=0).T)
 
 
 def _tail(speeds: _Lanes, windows: Floats, depths: NDArray[np.int64], reads: Floats) -> Floats:
