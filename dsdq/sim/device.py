@@ -353,8 +353,7 @@ class Generation:
         Some tokens in a row are guessed now and then; what is guessed behind a mistake is nobody's guess of this text.
         """
         now_ms = self._kernel.now_ms
-        draftless = not self._policy.uses_guesses
-        if draftless or length < self._guess_from + GUESSED_TOKENS or now_ms < self._guess_free_ms:
+        if not self._policy.uses_guesses or length < self._guess_from + GUESSED_TOKENS or now_ms < self._guess_free_ms:
             return 0, 0
         right = self._guesses.run(self._guess_from, GUESSED_TOKENS)
         self._guess_from = max(self._guess_from + GUESS_EVERY_TOKENS, length)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,30 +46,22 @@ def is_there(name: str, file: Path) -> bool:
     return there
 
 
-@contextmanager
-def readable(name: str, file: Path) -> Iterator[None]:
+def readable(name: str, file: Path) -> AbstractContextManager[None]:
     """Run a block that does nothing but read a file.
 
     Raises:
         ConfigError: the file cannot be read.
     """
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise _unfit(name, file, "read", error) from None
+    return _fit(name, file, "read")
 
 
-@contextmanager
-def writable(name: str, file: Path) -> Iterator[None]:
-    """Run a block that does nothing but write a file.
+def writable(name: str, file: Path) -> AbstractContextManager[None]:
+    """Run a block that does nothing but write a file, or ask whether it may be.
 
     Raises:
         ConfigError: the file cannot be written.
     """
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise _unfit(name, file, "written", error) from None
+    return _fit(name, file, "written")
 
 
 def read_json(name: str, file: Path, expected: str) -> dict[str, Any]:
@@ -119,7 +111,7 @@ def lines(name: str, file: Path, *, append: bool = False) -> Iterator[Write]:
         stream = file.open("a" if append else "w", encoding="utf-8", buffering=1 if append else -1)
 
     def _write(line: str) -> None:
-        try:
+        try:  # no block of its own: there may be a million lines
             stream.write(line + "\n")
         except OSError as error:
             raise _unfit(name, file, "written", error) from None
@@ -129,6 +121,14 @@ def lines(name: str, file: Path, *, append: bool = False) -> Iterator[Write]:
     finally:
         with writable(name, file):
             stream.close()
+
+
+@contextmanager
+def _fit(name: str, file: Path, done: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise _unfit(name, file, done, error) from None
 
 
 def _unfit(name: str, file: Path, done: str, error: OSError | ValueError) -> ConfigError:

@@ -1,4 +1,4 @@
-"""A Redis whose users may have selectors, with a file to keep them in; a disk that is full."""
+"""A Redis whose users may have selectors, with a file to keep them in; a disk that is full; no extra installed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dsdq import extras
 from dsdq.bus.embedded import EmbeddedRedis
 from tests.conftest import TICKS_OFTEN, newest_server
 
@@ -20,6 +21,12 @@ def full() -> Path:
     if not FULL.is_char_device():
         pytest.skip(f"{FULL} is no device here")
     return FULL
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be found of what extras bring."""
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
 
 
 @pytest.fixture(scope="session")

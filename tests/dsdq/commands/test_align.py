@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dsdq import cli, extras
+from dsdq import cli
 from dsdq.alignment import sides
 from dsdq.testing.tiny import make_tiny, make_tokenizer
 
@@ -152,10 +152,8 @@ def test_bad_input_is_one_line_and_exit_code_2(refuse: Refuse, arguments: tuple[
     assert expected in refuse(*arguments)
 
 
-def test_without_matplotlib_a_picture_is_refused_before_anything_is_measured(
-    refuse: Refuse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+@pytest.mark.usefixtures("bare")
+def test_without_matplotlib_a_picture_is_refused_before_anything_is_measured(refuse: Refuse) -> None:
     assert "dsdq[plot]" in refuse("builtin/nothing", "builtin/draft", "--plot", "fit.png")
 
 

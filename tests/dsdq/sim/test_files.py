@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dsdq import extras
 from dsdq.errors import ConfigError
 from dsdq.sim import files
 
 
-def test_what_cannot_be_written_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_written_is_told_before(tmp_path: Path) -> None:
     files.check("--json", None)
     files.check("--json", tmp_path / "found.json")
     for file in (tmp_path, tmp_path / "none" / "found.json", tmp_path / ("a" * 300)):
@@ -19,7 +18,10 @@ def test_what_cannot_be_written_is_told_before(tmp_path: Path, monkeypatch: pyte
             files.check("--json", file)
     with pytest.raises(ConfigError, match=r"--out: expected a file that ends in \.html, got page\.pdf"):
         files.check("--out", tmp_path / "page.pdf", (".html",))
-    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+
+
+@pytest.mark.usefixtures("bare")
+def test_what_writes_a_file_is_installed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"install dsdq\[sim\]"):
         files.check("--requests", tmp_path / "rows.parquet")
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from dsdq import extras
 from dsdq.commands.sim import awc_train, sim
 from dsdq.errors import ConfigError
 
@@ -18,7 +17,7 @@ def test_nowhere_to_write_is_said_before_an_hour_of_work(tmp_path: Path) -> None
         awc_train(out=tmp_path / "nowhere" / "awc.safetensors")
 
 
-def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+@pytest.mark.usefixtures("bare")
+def test_without_torch_it_says_what_to_install() -> None:
     with pytest.raises(ConfigError, match=r"install dsdq\[torch\]"):
         awc_train()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from dsdq import extras
 from dsdq.sim.scenario import to_toml
 from dsdq.sim.scenario.model import Scenario
 from tests.dsdq.commands.sim.conftest import HERE, Simulate, read
@@ -94,9 +93,6 @@ def test_a_full_disk_is_one_line(dsdq: Simulate, fleet: str, full: Path, option:
 
 
 @pytest.mark.parametrize("option", ["--parquet", "--requests"])
-@pytest.mark.usefixtures("fleet")
-def test_what_is_not_installed_is_told_before_anything_is_simulated(
-    dsdq: Simulate, monkeypatch: pytest.MonkeyPatch, option: str
-) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+@pytest.mark.usefixtures("fleet", "bare")
+def test_what_is_not_installed_is_told_before_anything_is_simulated(dsdq: Simulate, option: str) -> None:
     assert "install dsdq[sim]" in dsdq("run", "small.toml", option, "a.parquet", code=2)

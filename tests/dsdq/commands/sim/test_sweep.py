@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from dsdq import extras
 from tests.dsdq.commands.sim.conftest import HERE, ROOT, Simulate, read
 
 
@@ -56,11 +55,8 @@ def test_bad_input_is_one_line_and_exit_code_2(dsdq: Simulate, arguments: tuple[
     assert expected in dsdq("sweep", *arguments, code=2)
 
 
-@pytest.mark.usefixtures("fleet")
-def test_what_is_not_installed_is_told_before_anything_is_simulated(
-    dsdq: Simulate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+@pytest.mark.usefixtures("fleet", "bare")
+def test_what_is_not_installed_is_told_before_anything_is_simulated(dsdq: Simulate) -> None:
     assert "install dsdq[ray]" in dsdq("sweep", "small.toml", "--on", "ray", code=2)
 
 
