@@ -1,6 +1,6 @@
 """Far from the verifier: what each way to work comes to over a slow link, and whether ``optimal`` finds the best one.
 
-    python bench/wan.py [--quick] [--variants NAME ...] [--rtt MS ...] [--json FILE] [--plot FILE]
+    python bench/wan.py [--quick] [--variants NAME ...] [--rtt MS ...] [--texts N] [--json FILE] [--plot FILE]
 
 Redis and the verifier run on one core, the device in a process on the other; between them is the delay proxy of
 ``dsdq.testing``, with round trips of 0 to 200 ms, a tenth of that as jitter, and 10 Mbit/s. Every text is generated in
@@ -159,11 +159,13 @@ def main() -> int:
     parser = options(__doc__, quick="two variants, three round trips, one shorter text", plot="wan.png")
     parser.add_argument("--variants", nargs="+", choices=[one.name for one in VARIANTS])
     parser.add_argument("--rtt", nargs="+", type=int, metavar="MS", help="round trip times")
+    parser.add_argument("--texts", type=int, metavar="N", help="of each way (3; quick: 1)")
     arguments = parser.parse_args()
     names = arguments.variants or (QUICK_VARIANTS if arguments.quick else [one.name for one in VARIANTS])
     variants = [one for one in VARIANTS if one.name in names]
     rtts_ms = arguments.rtt or (QUICK_RTTS_MS if arguments.quick else RTTS_MS)
-    result = run(measure(variants, rtts_ms, QUICK_EFFORT if arguments.quick else EFFORT))
+    effort = QUICK_EFFORT if arguments.quick else EFFORT
+    result = run(measure(variants, rtts_ms, replace(effort, texts=arguments.texts or effort.texts)))
     write(result, arguments.json)
     if arguments.plot:
         draw(result, arguments.plot)
