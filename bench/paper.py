@@ -78,16 +78,14 @@ def measure(run: Runner, variants: Mapping[str, Variant], seeds: int) -> dict[st
 
 def show(title: str, found: Mapping[str, Any]) -> None:
     """Print a group."""
-    print(f"\n{title}\n{'':<34}" + "".join(f"{name:>27}" for name in SHOWN))
+    print(f"\n{title}\n{'':<24}" + "".join(f"{name:>30}" for name in SHOWN))
     for name, one in found.items():
         cells = []
         for figure in SHOWN:
             against = one["against_first"][figure]
             low, high = against["ratio_interval"] or (float("nan"), float("nan"))
-            cells.append(
-                f"{one['figures'][figure]:>10,.1f} {against['ratio']:.3f} ({low:.3f}-{high:.3f})"[:27].rjust(27)
-            )
-        print(f"{name:<34}" + "".join(cells), flush=True)
+            cells.append(f"{one['figures'][figure]:>11,.1f} {against['ratio']:.3f} ({low:.3f}-{high:.3f})")
+        print(f"{name:<24}" + "".join(cells), flush=True)
 
 
 def main() -> int:

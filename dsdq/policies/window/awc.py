@@ -78,8 +78,8 @@ class Learned:
     """Rates by the formulas, corrected by a network."""
 
     def __init__(self, network: Network, offer: Offer) -> None:
-        self._network, self._formulas = network, Every()
-        self._depths = min(offer.max_depth, len(DEPTHS))
+        windows, self._depths = bisect_right(WINDOWS, offer.max_window), min(offer.max_depth, len(DEPTHS))
+        self._network, self._formulas = network, Every(windows, self._depths)
         self._own = bisect_right(OWN_WINDOWS, offer.max_window)
 
     def plans(self, view: View) -> dict[Mode, Plan]:

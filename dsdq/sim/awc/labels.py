@@ -109,7 +109,7 @@ def _measure(world: World, way: int) -> float:
 def _candidates(world: World, luck: np.random.Generator) -> list[int]:
     """Return the ways to begin with."""
     speeds = _speeds(world)
-    drafting = drafting_rates([speeds])[0].reshape(len(WINDOWS), len(DEPTHS))
+    drafting = drafting_rates([speeds])[0]
     promising = np.argsort(-drafting, axis=None)[:_PROMISING].tolist()
     flat = int(drafting[:, 0].argmax())
     flats = [len(DEPTHS) * min(max(flat + step, 0), len(WINDOWS) - 1) for step in (-2, 0, 2)]

@@ -9,7 +9,7 @@ from dsdq.policies.window import Mode, Observation, rates
 from dsdq.policies.window.estimates import Estimates
 from dsdq.policies.window.every import Every
 from dsdq.policies.window.exploring import View
-from dsdq.policies.window.ways import ALONE, DRAFTED, OWN, OWN_WINDOWS, WAYS
+from dsdq.policies.window.ways import ALONE, DEPTHS, DRAFTED, OWN, OWN_WINDOWS, WAYS, WINDOWS
 
 SPEEDS = rates.Speeds(0.8, 2.0, 40.0, 5.0, 20.0, 0.4, 1.0, 0.5)
 
@@ -70,3 +70,14 @@ def test_what_moved_far_is_searched_for_anew() -> None:
     every, far = Every(), replace(SPEEDS, network_ms=150.0, acceptance=0.5)
     every.logs(view(SPEEDS, drafted()))
     assert every.logs(view(far, drafted())).tolist() == Every().logs(view(far, drafted())).tolist()
+
+
+def test_what_is_not_on_offer_is_not_reckoned() -> None:
+    everything = Every().logs(view(SPEEDS, drafted(), own()))
+    for windows, depths in ((5, 2), (1, 1), (len(WINDOWS), len(DEPTHS))):
+        found = Every(windows, depths).logs(view(SPEEDS, drafted(), own()))
+        assert found[ALONE:].tolist() == everything[ALONE:].tolist()
+        one, all_ = (logs[:DRAFTED].reshape(len(WINDOWS), len(DEPTHS)) for logs in (found, everything))
+        assert one[:windows, :depths] == pytest.approx(all_[:windows, :depths])
+        assert not one[windows:].any()
+        assert not one[:, depths:].any()
