@@ -56,7 +56,7 @@ def _with_streams(view: View, drafting: Floats) -> Floats:
     known, found = view.known, np.zeros(len(WAYS))
     windows, depths = drafting.shape
     found[:DRAFTED].reshape(len(WINDOWS), len(DEPTHS))[:windows, :depths] = drafting
-    found[ALONE] = np.log(rates.target_only_rate(known.alone_speeds()))
+    found[ALONE] = np.log(rates.target_only_rate(view.speeds))
     if known.seen[Mode.COLOCATED]:
         acceptance, first = view.server
         found[OWN:] = np.log(rates.colocated_rates(known.own_speeds(), acceptance, 0.0, _OWN_WINDOWS, first))

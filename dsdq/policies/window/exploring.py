@@ -123,16 +123,17 @@ class Explorer:
     def view(self) -> View:
         """Return how things are, as far as is known."""
         known = self._known
-        return View(self._offer.modes, known, known.speeds(), known.server_acceptance.parts(), self._widest)
+        return View(self._offer.modes, known, known.speeds(), known.drafters()[1].parts(), self._widest)
 
     def _hopes(self, mode: Mode) -> dict[Mode, Plan]:
         """Return the same for all but one mode, with everything that is not certain as good as it may well be."""
         known, now_ms = self._known, self._now_ms
         # What a device that guesses along sees of its acceptance costs nothing: no need to pay for it.
         hope = 0.0 if known.guesses else _HOPE
-        acceptance, first = known.acceptance.parts(hope, (now_ms - known.acceptance_ms) / _HALF_LIFE_MS)
+        device, verifier = known.drafters()
+        acceptance, first = device.parts(hope, (now_ms - known.acceptance_ms) / _HALF_LIFE_MS)
         network_ms = known.network_ms.mean * 0.5 ** ((now_ms - known.heard_ms) / _HALF_LIFE_MS)
-        server = known.server_acceptance.parts(_HOPE, (now_ms - known.server_ms) / _HALF_LIFE_MS)
+        server = verifier.parts(_HOPE, (now_ms - known.server_ms) / _HALF_LIFE_MS)
         hoped = replace(known.speeds(), acceptance=acceptance, first=first, network_ms=network_ms)
         return self._hoping.plans(View(self._offer.modes - {mode}, known, hoped, server, self._widest))
 
@@ -202,7 +203,7 @@ class Explorer:
         if tried is None and self._unhoped < _HOPED_EVERY:
             return
         self._unhoped = 0
-        credit_ms = _CREDIT_ROUNDS * (pause_ms + self._known.forward.ms(1))
+        credit_ms = _CREDIT_ROUNDS * (pause_ms + self._known.passes.ms(1))
         allowed_ms = credit_ms + _TRIES_SHARE * (self._now_ms - self._began_ms) - self._spent_ms
         if allowed_ms <= 0:
             return

@@ -54,7 +54,7 @@ class Formulas:
         if Mode.SPECULATE in view.modes:
             plans[Mode.SPECULATE] = self._drafting.plan(speeds, view.widest)
         if Mode.TARGET_ONLY in view.modes:
-            rate = rates.target_only_rate(known.alone_speeds())
+            rate = rates.target_only_rate(speeds)
             plans[Mode.TARGET_ONLY] = stream(Mode.TARGET_ONLY, 0, rate, speeds)
         if Mode.COLOCATED in view.modes and known.seen[Mode.COLOCATED]:
             acceptance, first = view.server

@@ -22,6 +22,9 @@ _ENOUGH = 8
 _SURPRISING = 21.0
 """Of χ² with two degrees of freedom: one in forty thousand. A false alarm costs all that was known."""
 
+_SURELY_NOT = 500.0
+"""Of a logarithm of odds, beyond which its exponential overflows."""
+
 Counts = tuple[float, float]
 """Hits and trials."""
 
@@ -100,13 +103,27 @@ class Accuracy:
         behind, first = (one.leaning_on(self.mean, _ALIKE) for one in (self._behind, self._first))
         return behind.hoped(deviations, silent), first.hoped(deviations, silent)
 
-    def taken_over(self, trials: float) -> Accuracy:
-        """Return it as known from so many trials at most, to begin another one with."""
-        result = Accuracy(self.mean, min(self._all.trials, trials))
-        for ours, theirs in ((self._first, result._first), (self._behind, result._behind)):
-            kept = min(ours.trials, _ALIKE)
-            theirs.add(ours.mean * kept if kept else 0.0, kept)
+    def leaning_on(self, other: Accuracy) -> Accuracy:
+        """Return it as known from another one's drafts too, each counted as likely as both are of the same drafter."""
+        likely = self.alike(other)
+        result = Accuracy(0.0, 0.0)
+        for ours, theirs, both in zip(self._shares(), other._shares(), result._shares(), strict=True):
+            both.hits, both.trials = ours.hits + likely * theirs.hits, ours.trials + likely * theirs.trials
         return result
+
+    def alike(self, other: Accuracy) -> float:
+        """Return how likely the same drafter made both drafts; before any, as likely as not.
+
+        By Bayes' rule, for shares of which any is as likely as another: one drafter's are the same in both.
+        """
+        odds = 0.0  # against it, as a logarithm
+        for ours, theirs in ((self._first, other._first), (self._behind, other._behind)):
+            odds += _evidence(ours.hits, ours.trials) + _evidence(theirs.hits, theirs.trials)
+            odds -= _evidence(ours.hits + theirs.hits, ours.trials + theirs.trials)
+        return 1 / (1 + math.exp(min(odds, _SURELY_NOT)))
+
+    def _shares(self) -> tuple[Share, Share, Share]:
+        return self._all, self._first, self._behind
 
     def _take_in(self, draft: tuple[Counts, Counts]) -> None:
         first, behind = draft
@@ -169,3 +186,8 @@ def _likelihood_ratio(hits: float, trials: float, share: float) -> float:
     misses = trials - hits
     ratio = hits * math.log(hits / trials / share) if hits > 0 else 0.0
     return ratio + (misses * math.log(misses / trials / (1 - share)) if misses > 0 else 0.0)
+
+
+def _evidence(hits: float, trials: float) -> float:
+    """Return how likely such trials are, in their order, if any share is as likely as another: as a logarithm."""
+    return math.lgamma(hits + 1) + math.lgamma(trials - hits + 1) - math.lgamma(trials + 2)

@@ -1,44 +1,9 @@
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from dsdq.policies.window import Mode, Observation
-from dsdq.policies.window.estimates import Estimates, Level, Pass
-
-
-def test_a_level_ignores_one_that_is_late_and_believes_two() -> None:
-    level = Level()
-    for number in range(30):
-        level.add(10 + number % 2)
-    level.add(100)
-    assert level.mean < 15
-    level.add(10)
-    level.add(100)
-    level.add(100)
-    assert level.mean == 100
-
-
-@pytest.mark.parametrize(("step_ms", "position_ms"), [(10, 0.7), (20, 0.05), (5, 0.0)])
-def test_a_pass_is_told_apart_into_what_is_fixed_and_what_a_position_takes(step_ms: float, position_ms: float) -> None:
-    forward, rng = Pass(), random.Random(3)
-    for _ in range(60):
-        positions = rng.choice([1, 5, 9, 13])
-        forward.add(positions, step_ms + position_ms * positions)
-    assert forward.ms(1) == pytest.approx(step_ms + position_ms, rel=0.03)
-    assert forward.ms(13) == pytest.approx(step_ms + 13 * position_ms, rel=0.03)
-
-
-def test_load_that_makes_all_passes_longer_is_believed_after_two() -> None:
-    forward = Pass()
-    for _ in range(30):
-        forward.add(5, 15)
-        forward.add(1, 11)
-    forward.add(5, 60)
-    forward.add(5, 60)
-    assert forward.ms(5) == pytest.approx(60, rel=0.05)
-    assert forward.ms(1) == pytest.approx(44, rel=0.1)
+from dsdq.policies.window.estimates import Estimates
 
 
 def seen(**changes: float | Mode | None) -> Observation:
@@ -97,10 +62,23 @@ def test_a_stream_shows_what_the_verifiers_own_drafter_takes_however_it_is_read(
     assert speeds.stream_ms == pytest.approx(0.5)
 
 
-def test_until_a_stream_has_shown_it_the_verifier_drafts_as_fast_as_the_device() -> None:
+def test_the_first_pass_of_a_text_which_feeds_its_prompt_is_forgotten() -> None:
     known = Estimates()
+    known.observe(seen(verify_ms=400))
+    assert known.speeds().pass_ms(5) == pytest.approx(400)
     known.observe(seen())
-    assert known.own_speeds().position_ms == known.forward.position_ms + known.draft_ms.mean
+    assert known.speeds().pass_ms(5) == pytest.approx(10)
+
+
+def test_two_drafters_that_do_alike_are_known_from_each_others_drafts() -> None:
+    known = Estimates()
+    for _ in range(6):
+        known.observe(seen(drafted=8, accepted=7))
+    alone = known.acceptance.parts()[0]
+    known.observe(seen(mode=Mode.COLOCATED, drafted=2, accepted=2))
+    device, verifier = (one.parts()[0] for one in known.drafters())
+    assert device == known.speeds().acceptance == pytest.approx(alone, abs=0.03)
+    assert verifier == pytest.approx(device, abs=0.05)
 
 
 def test_a_device_whose_drafter_had_nothing_to_say_was_wrong() -> None:

@@ -43,7 +43,7 @@ def test_each_drafted_way_has_the_rate_of_its_formula(way: int) -> None:
 def test_streams_have_the_rates_of_theirs() -> None:
     seen = view(SPEEDS, drafted(), own())
     found = np.exp(Every().logs(seen))
-    assert found[ALONE] == pytest.approx(rates.target_only_rate(seen.known.alone_speeds()))
+    assert found[ALONE] == pytest.approx(rates.target_only_rate(SPEEDS))
     windows = np.asarray(OWN_WINDOWS, dtype=np.float64)
     assert found[OWN:] == pytest.approx(rates.colocated_rates(seen.known.own_speeds(), 0.7, 0.0, windows, 0.6))
 

@@ -89,13 +89,28 @@ def test_what_changes_changes_for_both() -> None:
     assert max(accuracy.parts()) < 0.5
 
 
-def test_another_drafter_begins_with_what_is_known_and_learns_faster() -> None:
-    device = Accuracy(0.6, 4.0)
-    drafts(device, 0.9, 0.3, 200)
-    server = device.taken_over(20.0)
-    assert server.parts() == pytest.approx(device.parts(), abs=0.2)
+def made_by(behind: float, first: float, count: int) -> Accuracy:
+    accuracy = Accuracy(0.6, 4.0)
+    drafts(accuracy, behind, first, count)
+    return accuracy
+
+
+def test_drafts_that_hit_alike_are_likely_one_drafters_and_those_that_do_not_are_not() -> None:
+    model = made_by(0.8, 0.8, 60)
+    assert Accuracy(0.6, 4.0).alike(Accuracy(0.3, 9.0)) == 0.5
+    assert model.alike(made_by(0.8, 0.8, 60)) > 0.8
+    assert model.alike(made_by(0.4, 0.4, 60)) < 0.05
+    assert made_by(0.9, 0.3, 60).alike(made_by(0.3, 0.9, 60)) < 0.05  # they hit equally often
+    assert model.alike(made_by(0.4, 0.4, 60)) == made_by(0.4, 0.4, 60).alike(model)
+    assert made_by(0.98, 0.98, 5000).alike(made_by(0.0, 0.0, 5000)) == pytest.approx(0.0)
+
+
+def test_what_is_little_known_leans_on_what_may_be_of_the_same_drafter() -> None:
+    device, server = made_by(0.9, 0.3, 200), made_by(0.9, 0.3, 2)
+    for alone, leaning, known in zip(server.parts(), server.leaning_on(device).parts(), device.parts(), strict=True):
+        assert abs(leaning - known) < abs(alone - known)
     drafts(server, 0.3, 0.9, 60)
-    assert server.parts() == pytest.approx((0.3, 0.9), abs=0.15)
+    assert server.leaning_on(device).parts() == pytest.approx((0.3, 0.9), abs=0.15)
 
 
 @given(st.floats(0, 1), st.floats(0.5, 30), st.floats(0, 1), st.floats(8, 500))
