@@ -14,8 +14,10 @@ all ways, in turns:
     awc          the learned policy, with all of the modes above on offer
     optimal      dsdq's adaptive policy, likewise
 
-The first four are given their own best fixed window (and depth): the best by the formulas and those beside it are
-measured on the first text, the fastest goes on. All run on dsdq's engine, so that only the strategy differs.
+A device has made a short text under each adaptive policy before, as one that is in use has: ``awc`` and ``optimal``
+begin with what that showed. The first four are given their own best fixed window (and depth): the best by the formulas
+and those beside it are measured on the first text, the fastest goes on. All run on dsdq's engine, so that only the
+strategy differs.
 
 Variants: ``pair`` is the built-in pair as it is. The others are the hash model with stated times, which do not depend
 on this machine: 30 ms for a pass and 0.3 ms for each of its positions, and a drafter that is right by chance.
@@ -42,7 +44,9 @@ from typing import Any
 from bench.options import options, write
 from bench.wan_picture import draw
 from bench.wan_world import (
+    ADAPTIVE,
     CALIBRATION,
+    LEARNED,
     PEERS,
     RTTS_MS,
     WARM_UP_ROUNDS,
@@ -91,8 +95,9 @@ class Bench:
     async def _text(self, rtt_ms: int, text: int, ways: Sequence[Way]) -> tuple[float, Repeat]:
         """Let a device generate one text in the given ways; return the link's round trip too."""
         policies = [way.policy for way in ways]
+        learning = [one for one in policies if one in {ADAPTIVE, LEARNED}]
         link_ms, found = await self._world.texts(
-            rtt_ms, text, policies, self._effort.tokens, self._effort.limit_at(rtt_ms)
+            rtt_ms, text, policies, self._effort.tokens, self._effort.limit_at(rtt_ms), learning
         )
         return link_ms, {way: runs[0] for way, runs in zip(ways, found, strict=True)}
 

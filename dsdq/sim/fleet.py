@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dsdq.policies.window import Mode, Offer, WindowPolicy, load_policy
+from dsdq.policies.window import Experience, Mode, Offer, WindowPolicy, load_policy
 from dsdq.sim.device import Generation
 from dsdq.sim.held import UNKNOWN
 from dsdq.sim.links import RoundTrip
@@ -55,6 +55,7 @@ class Fleet:
         self._trip = RoundTrip(self._figures.link)
         self._until_ms = 1000 * scenario.duration_s
         self._policy, self._offer, self._load = _policy(scenario), _offer(scenario), load
+        self._experience = Experience(self._figures.count)
         self._queues: dict[int, deque[tuple[Request, Text, tuple[int, ...]]]] = {}
         self._arrivals = self._traced(trace) if self._figures.arrivals.trace else self._drawn()
         self._thoughts = dict[int, Iterator[float]]()
@@ -147,6 +148,8 @@ class Fleet:
             Reading(setting, request, device, text.guesses[1], _done, leaves_at).begin(nodes)
             return
         policy = self._load(self._policy, self._offer)
+        if figures.remembers:
+            policy = self._experience.begin(policy, request.device)
         Generation(setting, request, policy, device, text.guesses, _done, leaves_at).begin()
 
     def _looks(self, device: int) -> bool:

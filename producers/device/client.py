@@ -18,7 +18,7 @@ from dsdq.contract import Contract, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
 from dsdq.keys import fresh_name
 from dsdq.policies.routing import POLICIES, prefix_of
-from dsdq.policies.window import WindowPolicy
+from dsdq.policies.window import Experience, WindowPolicy
 from dsdq.receipts import Receipt
 from dsdq.settings import Settings
 from dsdq.tasks import run_all
@@ -33,6 +33,9 @@ from producers.device.rounds import Prepared
 from producers.device.way import Way
 from producers.drafters import Drafter, model_of
 
+MOST_REMEMBERED = 16
+"""So many kinds of text, by policy, target and drafters, begin with what the last of their kind has learned."""
+
 
 class DeviceClient:
     """See :class:`dsdq.client.Client`."""
@@ -44,6 +47,7 @@ class DeviceClient:
         self._route = POLICIES[self._settings.routing](self._rng)
         self._directory: Directory | None = None
         self._models = models or Models()
+        self._experience = Experience(MOST_REMEMBERED)
         self._generations: weakref.WeakSet[DeviceGeneration] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
@@ -124,7 +128,11 @@ class DeviceClient:
             link = self._link(found, beginning, stats, deadline_s)
             fixed = partial(terms, seed=_seed(seed), version=found.version)
             drafts = draft if isinstance(draft, Sequence) and not isinstance(draft, str) else (draft,)
-            return await self._prepare(found, prompt, drafts, fixed, choosing.policy(found.worker, drafts), link)
+            # Of an object's name there may be another by now: what a policy then begins with is a worse guess.
+            drafters = tuple(one if isinstance(one, str) else id(one) for one in drafts)
+            about = (choosing, found.worker.model, drafters)
+            policy = self._experience.begin(choosing.policy(found.worker, drafts), about)
+            return await self._prepare(found, prompt, drafts, fixed, policy, link)
 
         generation = DeviceGeneration(_prepare, self._doubt, self._keep)
         self._generations.add(generation)

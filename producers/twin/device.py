@@ -39,6 +39,8 @@ class Job:
         tokens: to generate under each policy.
         limit_s: a text that takes longer ends there.
         policies: one after the other.
+        acquainted: those under which each device makes a short text first, and learns what that shows,
+        before: of these prompts.
         rtt_ms: the link's round trip, without
         jitter_ms: what it takes longer than that, on average.
         core: where to run, None for anywhere.
@@ -51,6 +53,8 @@ class Job:
     tokens: int
     limit_s: float
     policies: list[str]
+    acquainted: list[str]
+    before: list[str] | list[list[int]]
     rtt_ms: float
     jitter_ms: float
     core: int | None
@@ -74,14 +78,16 @@ async def link_ms(url: str) -> float:
         await redis.aclose()
 
 
-async def generate(client: RedisClient, job: Job, device: int, policy: str, tokens: int) -> Observed:
-    """Generate a device's text under ``policy`` and say how it came; what comes behind the limit is left out.
+async def generate(
+    client: RedisClient, job: Job, device: int, policy: str, tokens: int, *, before: bool = False
+) -> Observed:
+    """Generate a device's text under ``policy``, or the one ``before`` it, and say how it came, up to the limit.
 
-    Who serves is looked up before, so that no text pays for that by how long the one before it took.
+    Who serves is looked up first, so that no text pays for that by how long another one took.
     """
     await client.workers()
     generation = client.generate(
-        job.prompts[device],
+        job.before[device] if before else job.prompts[device],
         draft=job.draft,
         window=WIDEST,
         depth=DEEPEST,
@@ -115,7 +121,8 @@ async def run(job: Job) -> None:
     say(json.dumps(await link_ms(job.url)))
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(RedisClient(job.url)) for _ in devices]
-        await asyncio.gather(*(generate(clients[one], job, one, "static:4:2", warm_up) for one in devices))
+        for policy in ("static:4:2", *job.acquainted):
+            await asyncio.gather(*(generate(clients[one], job, one, policy, warm_up, before=True) for one in devices))
         for policy in job.policies:
             texts = (generate(clients[one], job, one, policy, job.tokens) for one in devices)
             for text in await asyncio.gather(*texts):

@@ -29,6 +29,9 @@ BYTES_PER_S = 1_250_000
 JITTER = 0.1
 """Of a mean round trip: so much may one take longer than another."""
 
+BEFORE = 1000
+"""The text that devices make before another is that of so much higher a number: of the texts that count it is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -103,9 +106,17 @@ class World:
     pinned: bool
 
     async def texts(
-        self, rtt_ms: float, text: int, policies: Sequence[str], tokens: int, limit_s: float
+        self,
+        rtt_ms: float,
+        text: int,
+        policies: Sequence[str],
+        tokens: int,
+        limit_s: float,
+        acquainted: Sequence[str] = (),
     ) -> tuple[float, list[list[Observed]]]:
         """Let the devices generate a text each under every policy, one policy after the other, over one link.
+
+        Those are new to the service but for the policies that they are ``acquainted`` with, by a short text.
 
         Returns:
             the link's round trip as it was measured, in milliseconds; and for each policy each device's text.
@@ -123,6 +134,8 @@ class World:
                 tokens=tokens,
                 limit_s=limit_s,
                 policies=list(policies),
+                acquainted=list(acquainted),
+                before=variant.prompts(text + BEFORE),
                 rtt_ms=rtt_ms - jitter_ms(rtt_ms),
                 jitter_ms=jitter_ms(rtt_ms),
                 core=DEVICE_CORE if self.pinned else None,

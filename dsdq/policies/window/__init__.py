@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dsdq.policies.window.cap import Acceptance, DraftCost, StepCost, best_window, paying_window, widest_window
+from dsdq.policies.window.experience import Experience
 from dsdq.policies.window.protocol import MAX_DEPTH, Choice, Mode, Observation, Offer, WindowPolicy, far_from
 from dsdq.policies.window.registry import DEFAULT_POLICY, POLICIES, load_policy
 from dsdq.policies.window.simple import Static, Streaming
@@ -17,6 +18,7 @@ __all__ = [
     "Acceptance",
     "Choice",
     "DraftCost",
+    "Experience",
     "Mode",
     "Observation",
     "Offer",

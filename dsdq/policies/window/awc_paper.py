@@ -10,6 +10,8 @@ Weights are trained by the simulator (``dsdq sim awc-train``), beside those of `
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,16 @@ def trained(path: Path = WEIGHTS) -> Network:
     return Network.load(path, len(FEATURES), 1)
 
 
+@dataclass(slots=True)
+class _State:
+    """The smoothed window, what else is looked at, and for how many rounds predictions spoke against the mode."""
+
+    window: float
+    smoothed: Smoothed = field(default_factory=Smoothed)
+    fused: bool = False
+    against: int = 0
+
+
 class PaperAwc:
     """See the module. Its state belongs to one drafter and one target, as the paper asks."""
 
@@ -73,24 +85,28 @@ class PaperAwc:
     def __init__(self, network: Network, offer: Offer, fused: Mode = Mode.TARGET_ONLY) -> None:
         self._network, self._offer = network, offer
         self._fused_mode = fused
-        self._smooth = float(min(4, offer.max_window))
-        self._fused, self._against = False, 0
-        self._smoothed = Smoothed()
+        self.state = _State(float(min(4, offer.max_window)))
+
+    def go_on_from(self, before: object) -> None:
+        """Begin with the state of the device's text before."""
+        if isinstance(before, PaperAwc):
+            self.state = deepcopy(before.state)
 
     def observe(self, observation: Observation) -> None:
         """Take in a verdict; predict."""
-        self._smoothed.observe(observation)
-        predicted = float(self._network.predict(self._smoothed.features(self._smooth))[0])
+        state = self.state
+        state.smoothed.observe(observation)
+        predicted = float(self._network.predict(state.smoothed.features(state.window))[0])
         clamped = min(max(predicted, NARROWEST), WIDEST)
-        self._smooth += NEW_WEIGHS * (clamped - self._smooth)
-        self._against = self._against + 1 if (predicted <= FUSES_AT) is not self._fused else 0
-        if self._against >= ROUNDS_TO_FUSE and self._fused_mode in self._offer.modes:
-            self._fused, self._against = not self._fused, 0
+        state.window += NEW_WEIGHS * (clamped - state.window)
+        state.against = state.against + 1 if (predicted <= FUSES_AT) is not state.fused else 0
+        if state.against >= ROUNDS_TO_FUSE and self._fused_mode in self._offer.modes:
+            state.fused, state.against = not state.fused, 0
 
     def choose(self) -> Choice:
         """Return the smoothed window, or a grant while fused."""
-        window = max(1, min(round(self._smooth), self._offer.max_window))
-        if not self._fused:
+        window = max(1, min(round(self.state.window), self._offer.max_window))
+        if not self.state.fused:
             return Choice(window)
         return Choice(window if self._fused_mode is Mode.COLOCATED else 0, 1, self._fused_mode, _BUDGET)
 

@@ -10,6 +10,11 @@ from dsdq.policies.window.protocol import Mode, Observation
 from dsdq.policies.window.rates import Speeds
 from dsdq.policies.window.shares import Accuracy
 
+_CARRIED_TRIALS = 24.0
+"""A drafter's acceptance differs between texts by 0.05 to 0.1, as if that many trials had shown it."""
+
+_CARRIED_TIMES = 4
+
 
 @dataclass(slots=True)
 class Estimates:
@@ -33,18 +38,18 @@ class Estimates:
     guesses: bool = False
     seen: dict[Mode, int] = field(default_factory=lambda: dict.fromkeys(Mode, 0))
     _off_link: Level = field(default_factory=Level)
+    _begun: bool = False
+    _by_prompt: bool = False
     _speeds: Speeds | None = field(default=None, compare=False)
     _drafters: tuple[Accuracy, Accuracy] | None = field(default=None, compare=False)
 
     def observe(self, seen: Observation) -> None:
         """Take in a verdict. A drafter that had nothing more to say is wrong there too: n-grams often have not."""
         self._speeds = self._drafters = None
-        if sum(self.seen.values()) == 1:  # a text's first pass fed its prompt: it says nothing of later ones
-            self.passes = Passes()
         self.seen[seen.mode] += 1
         self.rows.add(seen.batch_rows)
         self._hear(seen)
-        self.passes.add(seen.drafted + 1, seen.verify_ms, seen.drafted if seen.mode is Mode.COLOCATED else 0)
+        self._passed(seen)
         self._network(seen)
         if seen.mode is Mode.SPECULATE:
             self._drafted(seen)
@@ -53,6 +58,35 @@ class Estimates:
             self._streamed(seen)
         if seen.mode is Mode.COLOCATED:
             self._server_drafted(seen)
+
+    def carried(self) -> Estimates:
+        """Return what of it holds for this device's next text, which may be another: it is believed less firmly."""
+        return Estimates(
+            acceptance=self.acceptance.carried(_CARRIED_TRIALS),
+            server_acceptance=self.server_acceptance.carried(_CARRIED_TRIALS),
+            draft_ms=self.draft_ms.carried(_CARRIED_TIMES),
+            network_ms=self.network_ms.carried(_CARRIED_TIMES),
+            queue_ms=self.queue_ms.carried(_CARRIED_TIMES),
+            stream_ms=self.stream_ms.carried(_CARRIED_TIMES),
+            passes=self.passes.carried(),
+            rows=self.rows.carried(_CARRIED_TIMES),
+            acceptance_ms=self.acceptance_ms,
+            server_ms=self.server_ms,
+            heard_ms=self.heard_ms,
+            guesses=self.guesses,
+            seen=dict(self.seen),
+            _off_link=self._off_link.carried(_CARRIED_TIMES),
+        )
+
+    def _passed(self, seen: Observation) -> None:
+        """Take in a pass. A text's first fed its prompt, and says nothing of others: it serves until there is one."""
+        first, self._begun = not self._begun, True
+        if first and self.passes.known:
+            return
+        if self._by_prompt:
+            self.passes = Passes()
+        self._by_prompt = first
+        self.passes.add(seen.drafted + 1, seen.verify_ms, seen.drafted if seen.mode is Mode.COLOCATED else 0)
 
     def _drafted(self, seen: Observation) -> None:
         # Behind a window that was in flight, a draft goes on with a run of right tokens.

@@ -22,6 +22,7 @@ from dsdq.policies.window.protocol import Choice, Mode, Observation, Offer
 
 _STREAMS = (Mode.TARGET_ONLY, Mode.COLOCATED)
 _GAIN = 0.01
+_CLEARLY = 1.3
 _AMORTISED_MS = 20_000.0
 _TRIES_SHARE = 0.015
 _HOPE = 1.5
@@ -78,17 +79,35 @@ class Explorer:
 
     def __init__(self, offer: Offer, plans: Planner, hopes: Planner, beginning: Sequence[Choice]) -> None:
         self._offer = offer
-        self._known = Estimates()
-        self._widest = offer.max_window
-        self._untried = list(beginning)
-        self._trial: _Trial | None = None
-        self._spent_ms, self._began_ms, self._now_ms = 0.0, -1.0, 0.0
-        self._current = self._untried[0]
-        self._try(self._current, _FIRST_ROUNDS)
-        self._rate = 0.0
         self._planner, self._hoping = plans, hopes
-        self._plans: dict[Mode, Plan] | None = None  # since the last observation
+        self._widest = offer.max_window
+        self._beginning = beginning
+        self._spent_ms, self._began_ms, self._now_ms = 0.0, -1.0, 0.0
+        self._rate = 0.0
         self._unhoped = 0  # verdicts since a try was last considered
+        self._begin(Estimates())
+
+    def go_on_from(self, before: object) -> None:
+        """Begin with what a policy of this kind has learned from the device's text before, if it is one."""
+        if isinstance(before, Explorer):
+            self._begin(before.learned())
+
+    def learned(self) -> Estimates:
+        """Return what the next text's policy may begin with."""
+        return self._known.carried()
+
+    def _begin(self, known: Estimates) -> None:
+        """Begin a text: try what was never seen, or else work the best known way."""
+        self._known = known
+        self._plans: dict[Mode, Plan] | None = None  # since the last observation
+        self._untried = [one for one in self._beginning if not known.seen[one.mode]]
+        self._trial: _Trial | None = None
+        if self._untried:
+            self._current = self._untried[0]
+            self._try(self._current, _FIRST_ROUNDS)
+        else:
+            best = max(self.plans().values(), key=lambda one: one.rate)
+            self._current, self._rate = best.choice, best.rate
 
     def observe(self, observation: Observation) -> None:
         """Take in what a verdict showed; decide anew."""
@@ -101,7 +120,7 @@ class Explorer:
         self._widest = max(1, min(self._offer.max_window, seen.max_window))
         self._narrow_trial()
         tried = self._follow_trial(seen)
-        if self._trial is None or self._proves_best(seen):
+        if self._trial is None or self._proves_best(seen) or self._proves_worse(seen):
             self._decide(tried)
 
     def choose(self) -> Choice:
@@ -173,6 +192,22 @@ class Explorer:
         if seen.mode not in plans or max(plans, key=lambda one: plans[one].rate) is not seen.mode:
             return False
         self._trial, self._current = None, plans[seen.mode].choice
+        return True
+
+    def _proves_worse(self, seen: Observation) -> bool:
+        """End the trial of the target alone where drafts are clearly better: two passes say what it comes to.
+
+        How often a device's drafts are right has to be seen by then, from guesses along with the stream.
+        """
+        known, trial = self._known, self._trial
+        if trial is None or not trial.choice.mode is seen.mode is Mode.TARGET_ONLY or not known.guesses:
+            return False
+        plans = self.plans()
+        if known.seen[Mode.TARGET_ONLY] < 2 or Mode.TARGET_ONLY not in plans:
+            return False
+        if max(plan.rate for plan in plans.values()) < _CLEARLY * plans[Mode.TARGET_ONLY].rate:
+            return False
+        self._trial = None
         return True
 
     def opening(self, choice: Choice) -> Choice:

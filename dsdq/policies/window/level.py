@@ -12,6 +12,12 @@ class Level:
         self._deviation = 0.0
         self._off: float | None = None
 
+    def carried(self, count: int) -> Level:
+        """Return the same mean, as if it were known from so many values at most."""
+        result = Level(self._weight, self._tolerance)
+        result.mean, result.count, result._deviation = self.mean, min(self.count, count), self._deviation
+        return result
+
     def add(self, value: float) -> bool:
         """Take in a value; say whether it is far off."""
         self.count += 1

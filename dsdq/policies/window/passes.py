@@ -67,6 +67,16 @@ class Passes:
         middle_ms, position_ms, own_ms = self._state
         return max(middle_ms + position_ms * (positions - _MIDDLE), 0.2 * middle_ms) + own_ms * own
 
+    def carried(self) -> Passes:
+        """Return the same, for another text's passes: a little less sure."""
+        result = Passes()
+        result._state = list(self._state)
+        result._spread = [
+            [one + _SINGLE**2 * (row == column) for column, one in enumerate(line)]
+            for row, line in enumerate(self._spread)
+        ]
+        return result
+
     def _begin(self, parts: Sequence[float], verify_ms: float) -> None:
         """Divide the first pass by what is expected; where that is wrong of one part, it is of the others too."""
         middle_ms = verify_ms / max(sum(share * part for share, part in zip(_SHARES, parts, strict=True)), 0.5)

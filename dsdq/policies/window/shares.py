@@ -55,6 +55,10 @@ class Share:
         """Return what was known before the latest trials."""
         return max(self.hits - hits, 0.0), max(self.trials - trials, 0.0)
 
+    def less(self, kept: float) -> Share:
+        """Return it as known from a part of its trials."""
+        return Share(kept * self.hits, kept * self.trials)
+
     def leaning_on(self, share: float, trials: float) -> Share:
         """Return it as if so many more trials had hit as often as ``share`` says."""
         return Share(self.hits + share * trials, self.trials + trials)
@@ -103,12 +107,20 @@ class Accuracy:
         behind, first = (one.leaning_on(self.mean, _ALIKE) for one in (self._behind, self._first))
         return behind.hoped(deviations, silent), first.hoped(deviations, silent)
 
+    def carried(self, trials: float) -> Accuracy:
+        """Return it as known from so many trials at most: for a text that need not be like the one before."""
+        result, kept = Accuracy(0.0, 0.0), min(1.0, trials / self._all.trials)
+        result._all, result._first, result._behind = (one.less(kept) for one in self._shares())
+        return result
+
     def leaning_on(self, other: Accuracy) -> Accuracy:
         """Return it as known from another one's drafts too, each counted as likely as both are of the same drafter."""
         likely = self.alike(other)
         result = Accuracy(0.0, 0.0)
-        for ours, theirs, both in zip(self._shares(), other._shares(), result._shares(), strict=True):
-            both.hits, both.trials = ours.hits + likely * theirs.hits, ours.trials + likely * theirs.trials
+        result._all, result._first, result._behind = (
+            Share(ours.hits + likely * theirs.hits, ours.trials + likely * theirs.trials)
+            for ours, theirs in zip(self._shares(), other._shares(), strict=True)
+        )
         return result
 
     def alike(self, other: Accuracy) -> float:

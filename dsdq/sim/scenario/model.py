@@ -167,6 +167,8 @@ class Devices(Part):
         arrivals: when they ask.
         leave: share of texts in whose middle the device goes away for good.
         open_timeout_ms: how long it asks for a place while every verifier is full, before it gives up.
+        remembers: whether its program lives on between texts, so that a window policy begins with what the one of the
+            text before has learned.
         profile: name of the profile that the fields not given come from.
     """
 
@@ -185,6 +187,7 @@ class Devices(Part):
     arrivals: Arrivals = Arrivals(think_s=0.0)
     leave: Share = 0.0
     open_timeout_ms: Positive = live("open_timeout_ms")
+    remembers: bool = True
     profile: Name | None = None
 
     @model_validator(mode="after")

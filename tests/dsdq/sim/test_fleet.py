@@ -8,7 +8,7 @@ from dsdq.errors import ConfigError
 from dsdq.sim.run import simulate
 from dsdq.sim.scenario import Scenario
 from dsdq.sim.scenario.traces import Arrival, read_traces, write_arrivals
-from tests.dsdq.sim.worlds import scenario_of
+from tests.dsdq.sim.worlds import record_of, scenario_of
 
 CAME = [
     Arrival(at_s=0.0, prompt=3, output=20, device=1),
@@ -57,3 +57,18 @@ def test_a_trace_names_only_who_is_there(came: Arrival, expected: str, tmp_path:
     write_arrivals(file, [came])
     with pytest.raises(ConfigError, match=expected):
         read_traces(traced(file, count=1))
+
+
+def test_a_device_that_remembers_begins_its_next_text_the_way_it_found() -> None:
+    """Without memory each text is opened by a stream, to find out what drafts are worth."""
+
+    def streamed(*, remembers: bool) -> list[int]:
+        phone = {"draft_ms": 1.0, "arrivals": {"think_s": 0.1}, "remembers": remembers}
+        record = record_of(duration_s=15.0, phone=phone, window={"policy": "awc"})
+        return [one.stream_tokens for one in record.requests]
+
+    forgetful, remembering = streamed(remembers=False), streamed(remembers=True)
+    assert len(forgetful) > 2 < len(remembering)
+    assert all(forgetful)
+    assert remembering[0]
+    assert not any(remembering[1:])

@@ -97,3 +97,17 @@ def test_where_the_verifiers_drafter_had_nothing_to_say_it_was_wrong() -> None:
         known.observe(seen(mode=Mode.COLOCATED, drafted=2, accepted=2, wanted=4))
         known.observe(seen(mode=Mode.COLOCATED, drafted=0, accepted=0, wanted=4))
     assert known.server_acceptance.mean == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_next_text_begins_with_what_this_one_has_shown_and_believes_it_less() -> None:
+    known = Estimates()
+    for _ in range(60):
+        known.observe(seen())
+    carried = known.carried()
+    assert carried.speeds().values() == pytest.approx(known.speeds().values(), rel=0.15)
+    carried.observe(seen(verify_ms=400))  # it feeds a prompt again
+    assert carried.speeds().pass_ms(5) == pytest.approx(10)
+    for _ in range(12):
+        carried.observe(seen(drafted=4, accepted=0))
+        known.observe(seen(drafted=4, accepted=0))
+    assert carried.speeds().first < known.speeds().first  # type: ignore[operator] - always known here

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from dsdq.policies.window.exploring import Explorer, View
 from dsdq.policies.window.planner import Plan
 from dsdq.policies.window.protocol import Choice, Mode, Observation, Offer
@@ -28,3 +32,32 @@ def test_plans_are_made_once_a_verdict_and_anew_for_the_next() -> None:
     policy.observe(verdict)
     assert policy.plans()[Mode.SPECULATE].choice == policy.choose() == Choice(2)
     assert planner.asked == 2
+
+
+class Saying:
+    """Plans these rates."""
+
+    def __init__(self, alone: float, drafting: float) -> None:
+        self._plans = {
+            Mode.TARGET_ONLY: Plan(Choice(0, 1, Mode.TARGET_ONLY, 32), alone),
+            Mode.SPECULATE: Plan(Choice(8), drafting),
+        }
+
+    def plans(self, view: View) -> dict[Mode, Plan]:
+        return {mode: plan for mode, plan in self._plans.items() if mode in view.modes}
+
+
+@pytest.mark.parametrize(("drafting", "guessed", "mode"), [
+    (60.0, 4, Mode.SPECULATE),
+    (31.0, 4, Mode.TARGET_ONLY),
+    (60.0, 0, Mode.TARGET_ONLY),
+])  # fmt: skip
+def test_a_first_stream_ends_as_soon_as_drafts_are_clearly_better(drafting: float, guessed: int, mode: Mode) -> None:
+    planner = Saying(30.0, drafting)
+    offer = Offer(32, 1, frozenset({Mode.SPECULATE, Mode.TARGET_ONLY}))
+    policy = Explorer(offer, planner, planner, [Choice(0, 1, Mode.TARGET_ONLY, 16)])
+    verdict = Observation(0, 0, 0.0, 40.0, 0.0, 33.0, mode=Mode.TARGET_ONLY)
+    policy.observe(verdict)
+    assert policy.choose().mode is Mode.TARGET_ONLY
+    policy.observe(replace(verdict, part=1, guessed=guessed, guessed_right=guessed, guess_ms=4.0, time_ms=33.0))
+    assert policy.choose().mode is mode
