@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 from dsdq.bus.inbox import Entry
@@ -125,6 +125,12 @@ class Held:
         self.turnaround.asked(pending.received_s)
         self.pending.append(pending)
         return left
+
+    def go_on(self, now_s: float) -> None:
+        """Have a stream wait from now on: the rest of its grant, or the next one, which came while it was answered."""
+        self.pending = deque(
+            replace(one, received_s=now_s) if isinstance(one.message, Decode) else one for one in self.pending
+        )
 
     def in_flight(self) -> list[Pending]:
         """Return every round that waits."""

@@ -7,6 +7,8 @@ errors; what was not heard of for long moves towards the best possible). A try i
 What tries lost is kept account of: no more than 1.5 % of the time that has gone by, and one round. A device that
 guesses along with streams and measures its link sees acceptance and network without a try
 (:mod:`dsdq.policies.window.protocol`), so its acceptance is no reason for one.
+
+A text that follows another begins the best way that one has found (:mod:`dsdq.policies.window.experience`).
 """
 
 from __future__ import annotations

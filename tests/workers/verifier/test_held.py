@@ -10,7 +10,7 @@ from dsdq.bus.sessions import Owned
 from dsdq.contract import Contract
 from dsdq.session import SessionState, Transcript
 from dsdq.stopping import StopFinder
-from dsdq.wire import Draft, pack_contract
+from dsdq.wire import Decode, Draft, pack_contract
 from workers.verifier.held import Held, Pending
 
 PROMPT = (5, 9, 12, 7)
@@ -121,3 +121,13 @@ def test_a_device_is_awaited_once_its_rejected_windows_are_gone() -> None:
     held.state.branch = 1
     assert held.answer(1) == [first.entry, second.entry]
     assert held.turnaround.answered_s > 0
+
+
+def test_a_stream_that_goes_on_by_its_next_grant_waits_from_then_on() -> None:
+    """The next grant comes while the one before it is answered: it waits for no step that is not its session's."""
+    held, entry = holding(), Entry("w1", "acme", "1-0", b"")
+    draft = a_round(3, (1, 2))
+    held.pending.extend([Pending(entry, Decode("s1", 0, 2, len(PROMPT), b"", 8), 5.0), draft])
+    held.go_on(7.0)
+    assert [one.received_s for one in held.pending] == [7.0, 0.0]
+    assert held.pending[1] is draft
