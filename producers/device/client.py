@@ -128,15 +128,17 @@ class DeviceClient:
             link = self._link(found, beginning, stats, deadline_s)
             fixed = partial(terms, seed=_seed(seed), version=found.version)
             drafts = draft if isinstance(draft, Sequence) and not isinstance(draft, str) else (draft,)
-            # Of an object's name there may be another by now: what a policy then begins with is a worse guess.
-            drafters = tuple(one if isinstance(one, str) else id(one) for one in drafts)
-            about = (choosing, found.worker.model, drafters)
-            policy = self._experience.begin(choosing.policy(found.worker, drafts), about)
-            return await self._prepare(found, prompt, drafts, fixed, policy, link)
+            return await self._prepare(found, prompt, drafts, fixed, self._policy(choosing, found, drafts), link)
 
         generation = DeviceGeneration(_prepare, self._doubt, self._keep)
         self._generations.add(generation)
         return generation
+
+    def _policy(self, choosing: Choosing, found: Found, drafts: Sequence[str | Drafter]) -> WindowPolicy:
+        """Return a text's policy, which begins with what the last one of its kind has learned."""
+        # Another object may have an old one's id by now: what a policy then begins with is a worse guess, no more.
+        drafters = tuple(one if isinstance(one, str) else id(one) for one in drafts)
+        return self._experience.begin(choosing.policy(found.worker, drafts), (choosing, found.worker.model, drafters))
 
     async def _prepare(
         self,

@@ -126,11 +126,18 @@ class Held:
         self.pending.append(pending)
         return left
 
-    def go_on(self, now_s: float) -> None:
-        """Have a stream wait from now on: the rest of its grant, or the next one, which came while it was answered."""
-        self.pending = deque(
-            replace(one, received_s=now_s) if isinstance(one.message, Decode) else one for one in self.pending
-        )
+    def go_on(self, now_s: float, *, final: bool) -> None:
+        """Take note of a verdict, which may be not the ``final`` one of its grant.
+
+        A stream waits from now on: for the rest of its grant, or for the next one, which came while it was answered.
+        """
+        first = self.pending[0]
+        if not final:
+            self.pending[0] = replace(first, entry=replace(first.entry, passed=True))
+        if isinstance(first.message, Decode):
+            self.pending = deque(
+                replace(one, received_s=now_s) if isinstance(one.message, Decode) else one for one in self.pending
+            )
 
     def in_flight(self) -> list[Pending]:
         """Return every round that waits."""

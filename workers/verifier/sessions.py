@@ -338,11 +338,7 @@ class Sessions:
         held.stops.extend(verdict.tokens)
         # A rejected draft leaves keys and values behind it, which the next row overwrites.
         self._planner.computed(held.key, held.state.transcript.tokens, verdict.base + verdict.accepted)
-        rest = outcome.ready.rounds[0]
-        if not outcome.final:
-            held.pending[0] = replace(rest, entry=replace(rest.entry, passed=True))
-        if isinstance(rest.message, Decode):
-            held.go_on(monotonic())
+        held.go_on(monotonic(), final=outcome.final)
 
     # Closing
 

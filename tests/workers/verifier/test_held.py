@@ -128,6 +128,7 @@ def test_a_stream_that_goes_on_by_its_next_grant_waits_from_then_on() -> None:
     held, entry = holding(), Entry("w1", "acme", "1-0", b"")
     draft = a_round(3, (1, 2))
     held.pending.extend([Pending(entry, Decode("s1", 0, 2, len(PROMPT), b"", 8), 5.0), draft])
-    held.go_on(7.0)
+    held.go_on(7.0, final=False)
+    assert held.pending[0].entry.passed
     assert [one.received_s for one in held.pending] == [7.0, 0.0]
     assert held.pending[1] is draft
