@@ -105,8 +105,11 @@ def _rounded(value: Any) -> Any:  # noqa: ANN401 - a document
 
 
 def at_terms(scenario: Scenario, text: Observed) -> Scenario:
-    """Return a calibrated scenario with a text's own terms: its link, where that is known, policy and bounds."""
-    devices = scenario.devices[DEVICES]
+    """Return a calibrated scenario with a text's own terms: its link, where that is known, policy and bounds.
+
+    Recorded texts are taken to be their devices' first ones: policies had nothing to remember.
+    """
+    devices = scenario.devices[DEVICES].model_copy(update={"remembers": False})
     if text.rtt_ms is not None:
         link = devices.link.model_copy(update={"rtt_ms": text.rtt_ms, "jitter_ms": text.jitter_ms})
         devices = devices.model_copy(update={"link": link})

@@ -102,8 +102,6 @@ def seen(cell: Cell) -> Figures:
 def predicted(scenario: Scenario, cell: Cell) -> Figures:
     """Return what a calibrated scenario says of a cell, of which it takes nothing but the terms."""
     terms = at_terms(scenario, cell.texts[0])
-    forgetful = {name: one.model_copy(update={"remembers": False}) for name, one in terms.devices.items()}
-    terms = terms.model_copy(update={"devices": forgetful})  # live, each text has a process of its own
     return figures_of(simulate(terms), len({one.device for one in cell.texts}), 1000 * cell.limit_s)
 
 

@@ -75,6 +75,7 @@ class Estimates:
             heard_ms=self.heard_ms,
             guesses=self.guesses,
             seen=dict(self.seen),
+            _by_prompt=self._by_prompt,
             _off_link=self._off_link.carried(_CARRIED_TIMES),
         )
 

@@ -124,11 +124,12 @@ def test_a_device_is_awaited_once_its_rejected_windows_are_gone() -> None:
 
 
 def test_a_stream_that_goes_on_by_its_next_grant_waits_from_then_on() -> None:
-    """The next grant comes while the one before it is answered: it waits for no step that is not its session's."""
+    """The next grant comes while the one before it is answered: until then it waits for its own session's step."""
     held, entry = holding(), Entry("w1", "acme", "1-0", b"")
+    grants = [Pending(entry, Decode("s1", 0, number, len(PROMPT), b"", 8 * number), 3.0 + number) for number in (1, 2)]
     draft = a_round(3, (1, 2))
-    held.pending.extend([Pending(entry, Decode("s1", 0, 2, len(PROMPT), b"", 8), 5.0), draft])
+    held.pending.extend([*grants, draft])
     held.go_on(7.0, final=False)
-    assert held.pending[0].entry.passed
-    assert [one.received_s for one in held.pending] == [7.0, 0.0]
-    assert held.pending[1] is draft
+    assert [one.received_s for one in held.pending] == [7.0, 7.0, 0.0]
+    assert [one.entry.passed for one in held.pending] == [True, False, False]
+    assert held.pending[2] is draft

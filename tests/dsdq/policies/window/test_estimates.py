@@ -99,6 +99,15 @@ def test_where_the_verifiers_drafter_had_nothing_to_say_it_was_wrong() -> None:
     assert known.server_acceptance.mean == pytest.approx(0.5, abs=0.05)
 
 
+def test_the_prompt_of_a_text_that_ended_at_once_is_forgotten_by_the_next() -> None:
+    known = Estimates()
+    known.observe(seen(verify_ms=400))
+    carried = known.carried()
+    for verify_ms in (300, 10):
+        carried.observe(seen(verify_ms=verify_ms))
+    assert carried.speeds().pass_ms(5) == pytest.approx(10)
+
+
 def test_the_next_text_begins_with_what_this_one_has_shown_and_believes_it_less() -> None:
     known = Estimates()
     for _ in range(60):
