@@ -1,6 +1,6 @@
 """The evaluation of DSD (arXiv 2511.21669), simulated: windows, routing, batching; 20 targets, 600 or 1,000 devices.
 
-    python -m bench.paper [--quick] [--seeds N] [--jobs N] [--json FILE]
+    python -m bench.paper [--quick] [--only windows|stack] [--seeds N] [--jobs N] [--json FILE]
 
 - **Windows**: for both presets, round trips of 10 and 30 ms and three workloads: a fixed window of 4 (the paper's
   baseline), a threshold of confidence, and AWC; every device asks again as soon as its text has ended, so that
@@ -93,19 +93,22 @@ def main() -> int:
     parser = options(__doc__, quick="one cell and half of the stacks, shorter, 3 seeds")
     parser.add_argument("--seeds", type=int, default=0, help="replications (10; quick: 3)")
     parser.add_argument("--jobs", type=int, default=cores(), help="processes")
+    parser.add_argument("--only", choices=("windows", "stack"), help="one of the two parts")
     arguments = parser.parse_args()
     seeds = arguments.seeds or (3 if arguments.quick else 10)
     effort = QUICK if arguments.quick else CLOSED
     cells = [(PRESETS[0], 10, "gsm8k")] if arguments.quick else list(product(PRESETS, RTTS_MS, WORKLOADS))
-    result: dict[str, Any] = {"windows": {}, "seeds": seeds, "claims": CLAIMS}
+    routes = QUICK_ROUTES if arguments.quick else ROUTES
+    result: dict[str, Any] = {"seeds": seeds, "claims": CLAIMS, "windows": {}, "stack": {}}
     print(CLAIMS)
     with processes(arguments.jobs) as run:
-        for cell in cells:
+        for cell in cells if arguments.only != "stack" else ():
             title = "{}, {} ms, {}".format(*cell)
             result["windows"][title] = found = measure(run, windows_of(*cell, effort), seeds)
             show(title, found)
-        result["stacks"] = found = measure(run, stacks(effort, QUICK_ROUTES if arguments.quick else ROUTES), seeds)
-        show("routing, batching, window", found)
+        if arguments.only != "windows":
+            result["stack"] = found = measure(run, stacks(effort, routes), seeds)
+            show("routing, batching, window", found)
     result["machine"] = f"{platform.machine()}, {os.cpu_count()} CPUs"
     write(result, arguments.json)
     return 0

@@ -9,7 +9,8 @@
 - **Processes**: the same scenario under several seeds, in one process and in one for each core.
 
 Times are processor time of the process itself, medians of several runs; ``events_per_s`` and ``requests_per_s`` of the
-JSON are those of 20 x 600.
+JSON are those of 20 x 600. What is measured is the ``dsdq`` that Python finds: ``make compiled`` makes one in C, and
+``PYTHONSAFEPATH=1 PYTHONPATH=build/compiled:.`` puts it first.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 import simpy
 
 from bench.options import options, write
+from dsdq.sim import kernel
 from dsdq.sim.run import simulate
 from dsdq.sim.runners import cores
 from dsdq.sim.scenario.model import Scenario
@@ -82,8 +84,8 @@ def one_core(*, quick: bool) -> dict[str, float]:
         found["events_per_s"].append(record.events / taken_s)
         found["requests_per_s"].append(len(record.requests) / taken_s)
         rounds = sum(one.rounds for one in record.requests) / len(record.requests)
-        for name, kernel in (("heap", bare_heap), ("simpy", bare_simpy)):
-            taken_s, _ = timed(lambda kernel=kernel, events=record.events: kernel(events))
+        for name, bare in (("heap", bare_heap), ("simpy", bare_simpy)):
+            taken_s, _ = timed(lambda bare=bare, events=record.events: bare(events))
             found[name].append(record.events / taken_s)
     result = {name: median(values) for name, values in found.items()}
     return {
@@ -146,6 +148,8 @@ def main() -> int:
     arguments = options(__doc__, quick="shorter simulations").parse_args()
     many = crowd(quick=arguments.quick)  # first, while this process is small
     found = one_core(quick=arguments.quick)
+    compiled = not str(kernel.__file__).endswith(".py")
+    print(f"dsdq                  {'compiled' if compiled else 'as it is, in Python':>10}")
     print(
         f"20 x 600, static:4    {found['requests_per_s']:>10,.0f} requests/s, {found['events_per_s']:,.0f} events/s; "
         f"{found['rounds_per_request']:.1f} rounds a request"
@@ -159,7 +163,8 @@ def main() -> int:
     spread = processes(quick=arguments.quick)
     print("processes             " + ", ".join(f"{key} {value:,.2f}" for key, value in spread.items()))
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
-    write({**found, "crowd": many, "processes": spread, "machine": machine}, arguments.json)
+    result = {"compiled": compiled, **found, "crowd": many, "processes": spread, "machine": machine}
+    write(result, arguments.json)
     return 0
 
 

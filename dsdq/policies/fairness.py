@@ -98,7 +98,8 @@ class FairShare:
 
         A tenant has its part of the step by weight, whatever the number of its sessions: those of a crowd draft less.
         """
-        return waiting[tenant] * sum(self.weight(one) for one in waiting) / self.weight(tenant)
+        weights: float = sum(self.weight(one) for one in waiting)
+        return waiting[tenant] * weights / self.weight(tenant)
 
     def _lift(self, tenants: Iterable[str]) -> None:
         """Let nobody who was away, or had no need to wait, be further below the others than its credit."""

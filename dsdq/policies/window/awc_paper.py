@@ -13,6 +13,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -80,7 +81,8 @@ class _State:
 class PaperAwc:
     """See the module. Its state belongs to one drafter and one target, as the paper asks."""
 
-    uses_confidence, uses_guesses = False, True
+    uses_confidence: ClassVar[bool] = False
+    uses_guesses: ClassVar[bool] = True
 
     def __init__(self, network: Network, offer: Offer, fused: Mode = Mode.TARGET_ONLY) -> None:
         self._network, self._offer = network, offer

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from dsdq.policies.window import rates
 from dsdq.policies.window.estimates import Estimates
@@ -77,7 +77,8 @@ class Explorer:
     In the ``beginning`` some ways are tried, at least one of them, whatever the planners say.
     """
 
-    uses_confidence, uses_guesses = False, True
+    uses_confidence: ClassVar[bool] = False
+    uses_guesses: ClassVar[bool] = True
 
     def __init__(self, offer: Offer, plans: Planner, hopes: Planner, beginning: Sequence[Choice]) -> None:
         self._offer = offer

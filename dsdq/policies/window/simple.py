@@ -97,7 +97,8 @@ class Backoff:
     drafter, then none.
     """
 
-    uses_confidence, uses_guesses = False, True
+    uses_confidence: ClassVar[bool] = False
+    uses_guesses: ClassVar[bool] = True
 
     def __init__(self, offer: Offer, depth: int = 1) -> None:
         self._offer, self._depth = offer, depth
