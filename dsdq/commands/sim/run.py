@@ -10,6 +10,7 @@ from rich.console import Console
 
 from dsdq.commands.sim.options import Csv, Jobs, Json, Objective, Parquet, ScenarioName, Seeds, Sets, working
 from dsdq.commands.sim.tables import say, show_ways
+from dsdq.errors import ConfigError
 from dsdq.sim import export, files
 from dsdq.sim.baselines import DEFAULT_OBJECTIVE, baselines, check_objective
 from dsdq.sim.outcome import Outcome, Task
@@ -46,6 +47,8 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of a command
     files.check("--requests", requests, export.TABLES)
     files.check("--events", events)
     check_objective(objective)
+    if no_baselines and objective != DEFAULT_OBJECTIVE:
+        raise ConfigError("--objective: baselines are chosen by it, so expected none beside --no-baselines")
     asked = load_scenario(scenario, sets or ())
     with working(jobs) as runner:
         own = _own(runner, asked, seeds, events, requests=requests is not None)
@@ -53,7 +56,8 @@ def run(  # noqa: PLR0913, PLR0917 - the flags of a command
         found = replicate(runner, {name: variant.scenario for name, variant in others.items()}, seeds)
     ways = {asked.way.value: way(Variant({}, asked), own)}
     ways |= {name: way(variant, found[name]) for name, variant in others.items()}
-    document = result("run", asked, seeds, objective=objective, events=own[0].events, ways=ways)
+    chosen_by = None if no_baselines else objective
+    document = result("run", asked, seeds, objective=chosen_by, events=own[0].events, ways=ways)
     console = Console()
     show_ways(console, as_read(document))
     if own[0].events is not None:

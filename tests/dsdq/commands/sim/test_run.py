@@ -75,6 +75,7 @@ def test_a_table_ends_as_its_option_says(dsdq: Simulate, fleet: str) -> None:
             "scenario small.toml: devices.tablets: expected one of phones",
         ),
         (("small.toml", "--objective", "beauty"), "--objective"),
+        (("small.toml", "--objective", "ttft_ms", "--no-baselines"), "none beside --no-baselines"),
         (("small.toml", "--json", "none/a.json"), "--json"),
         (("small.toml", "--csv", "a.parquet"), "--csv: expected a file that ends in .csv"),
         (("small.toml", "--requests", "rows.xml"), "--requests"),
