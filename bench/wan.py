@@ -170,7 +170,10 @@ def main() -> int:
     variants = [one for one in VARIANTS if one.name in names]
     rtts_ms = arguments.rtt or (QUICK_RTTS_MS if arguments.quick else RTTS_MS)
     effort = QUICK_EFFORT if arguments.quick else EFFORT
-    result = run(measure(variants, rtts_ms, replace(effort, texts=arguments.texts or effort.texts)))
+    effort = replace(effort, texts=arguments.texts or effort.texts)
+    for variant in variants:
+        variant.check(effort.texts)
+    result = run(measure(variants, rtts_ms, effort))
     write(result, arguments.json)
     if arguments.plot:
         draw(result, arguments.plot)

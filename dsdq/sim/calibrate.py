@@ -6,6 +6,7 @@ programs'. What the simulation does not explain of the time to a first token is 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import numpy as np
 from dsdq.errors import ConfigError
 from dsdq.policies.window import Mode
 from dsdq.sim.figures import figures
-from dsdq.sim.fitting import Pass, StepFit, fit_steps
+from dsdq.sim.fitting import LEAST_STEP_MS, Pass, StepFit, fit_steps
 from dsdq.sim.learning import acceptance_of
 from dsdq.sim.observed import Answer, Observed
 from dsdq.sim.run import simulate
@@ -134,7 +135,7 @@ def engine_passes(engine: Mapping[str, Any]) -> list[Pass]:
         ConfigError: the document is not that benchmark's.
     """
     try:
-        return [
+        passes = [
             Pass(float(rows), float(rows) * float(window), float(spent["step"]))
             for name, spent in engine["ms"].items()
             for rows, window in [name.split("x")]
@@ -142,6 +143,11 @@ def engine_passes(engine: Mapping[str, Any]) -> list[Pass]:
     except (KeyError, TypeError, ValueError, AttributeError):
         msg = "engine: expected the JSON of bench/engine.py with steps as ms.ROWSxWINDOW.step, got something else"
         raise ConfigError(msg) from None
+    if not all(
+        math.isfinite(value) and value > 0 for one in passes for value in (one.rows, one.positions, one.took_ms)
+    ):
+        raise ConfigError("engine: expected rows, windows and milliseconds above 0 in ms.ROWSxWINDOW.step")
+    return passes
 
 
 def _passes(texts: Sequence[Observed]) -> list[Pass]:
@@ -159,7 +165,7 @@ def _verifiers(texts: Sequence[Observed], steps: StepFit) -> Verifiers:
         row_ms=steps.row_ms,
         position_ms=steps.position_ms,
         prefill_ms=_prefill_ms(texts, steps),
-        variation=min(steps.error_ms / steps.mean_ms, MOST_VARIATION),
+        variation=min(steps.error_ms / max(steps.mean_ms, LEAST_STEP_MS), MOST_VARIATION),
         between_ms=_between_ms(texts),
         draft=_own_draft(texts, steps),
     )
@@ -182,10 +188,14 @@ def _prefill_ms(texts: Sequence[Observed], steps: StepFit) -> float | None:
 
 
 def _own_draft(texts: Sequence[Observed], steps: StepFit) -> OwnDraft | None:
-    """Return what the verifier's own drafter takes: what co-located steps take beyond the pass itself."""
+    """Return what the verifier's own drafter takes: what co-located steps take beyond the pass itself.
+
+    One that has drafted nothing behind a text's first pass is there all the same; what it takes is not known.
+    """
     own = [one for one in _later(texts) if one.mode is Mode.COLOCATED and one.judged]
     if not own:
-        return None
+        drafts = any(answer.mode is Mode.COLOCATED for one in texts for answer in one.answers)
+        return OwnDraft(step_ms=0.0) if drafts else None
     spare_ms = sum(
         one.verify_ms - steps.step_ms - one.rows * (steps.row_ms + steps.position_ms * (one.judged + 1)) for one in own
     )

@@ -70,7 +70,7 @@ class Generation:
         self._opened, self._over = False, False
         self._granted, self._asked_ms, self._last_grant = 0, 0.0, Choice(0)
         self._link_ms: float | None = None
-        self._guess_from, self._guess_free_ms = 0, 0.0
+        self._read_ms, self._guess_from, self._guess_free_ms = 0.0, 0, 0.0
         self._watched, self._repeated_ms, self._look_ms = False, 0.0, 0.0
         self._timeout = AnswerTimeout(LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS)
         self._luck: Random | None = None
@@ -92,8 +92,13 @@ class Generation:
         if choice.mode is not Mode.SPECULATE:
             self._opening.ask(self._next_grant(choice))
             return
-        self._draft(choice, self._device.prompt_ms * self._request.prompt)
+        self._read_prompt()
+        self._draft(choice)
         self._kernel.after(self._device.round_trip_ms, self._open_alone)
+
+    def _read_prompt(self) -> None:
+        """Let the drafter read the prompt, before it drafts or guesses anything."""
+        self._read_ms = self._kernel.now_ms + self._device.prompt_ms * self._request.prompt
 
     def _open_alone(self, _: object) -> None:
         if not self._opening.asked:
@@ -122,7 +127,7 @@ class Generation:
         choice = self._policy.choose()
         return PAUSE if not self._widest and choice.mode is Mode.SPECULATE else choice
 
-    def _draft(self, choice: Choice, reading_ms: float = 0.0) -> None:
+    def _draft(self, choice: Choice) -> None:
         """Draft a window behind all that is in flight, as wide as policy, verifier and text allow."""
         size = min(choice.window, self._widest, self._told - self._next - 1)
         if size <= 0:
@@ -137,7 +142,8 @@ class Generation:
         window = Window(self._number, self._branch, self._next, size, choice, size * self._device.draft_ms)
         window.confidences = confidences
         self._drafting = window
-        self._kernel.after(reading_ms + window.draft_ms + self._device.round_ms, self._drafted, window)
+        begins_ms = max(self._kernel.now_ms, self._read_ms)
+        self._kernel.at(begins_ms + window.draft_ms + self._device.round_ms, self._drafted, window)
 
     def _told_apart(self, size: int) -> tuple[float, ...]:
         """Return the confidences of the tokens that the policy wants, of so many; none if there are none."""
@@ -150,6 +156,10 @@ class Generation:
     def _drafted(self, window: Window) -> None:
         """Publish a window, with the opening if that has not been sent; keep it while that is on its way."""
         if window is not self._drafting or self._over:
+            return
+        if window.end <= self._length:  # a verdict that came meanwhile has committed all of it
+            self._drafting, self._next = None, self._length
+            self._go_on()
             return
         asked = self._opening.asked
         if asked and not self._opened:
@@ -178,6 +188,7 @@ class Generation:
         fresh = self._granted <= self._length
         if fresh:
             self._asked_ms = self._kernel.now_ms
+            self._begin_guessing()
         self._granted = min(max(self._granted, self._length + choice.budget), self._told)
         self._last_grant = choice
         if self._setting.repeats:
@@ -252,6 +263,9 @@ class Generation:
         self._opened = True
         self._widest = opened.max_window
         self._count_waiting()
+        if self._granted:
+            self._read_prompt()
+            self._begin_guessing()
         if self._made is not None:
             window = self._made
             self._launch(window)
@@ -292,21 +306,21 @@ class Generation:
             return
         self._asked_ms = self._kernel.now_ms
         choice, left = self._choice(), self._granted - self._length
-        if choice.mode is not Mode.SPECULATE and left < self._told - self._length:
-            granted = self._last_grant
-            other = verdict.choice is granted and far_from(choice.window, granted.window)
-            if other or (left <= RENEW * choice.budget and choice is not PAUSE):
-                self._publish_grant(choice)
-                return
         if left <= 0:
             self._go_on()
+        elif choice.mode is not Mode.SPECULATE:
+            granted = self._last_grant
+            other = verdict.choice is granted and far_from(choice.window, granted.window)
+            renew = 0 if choice is PAUSE else RENEW * choice.budget
+            if other or left <= min(renew, self._told - self._length - 1):
+                self._publish_grant(choice)
 
     def _take_in(self, verdict: Verdict, since_ms: float, *, ahead: bool = False) -> None:
         """Take note of a verdict, let the policy know, and end with the text."""
         now_ms = self._kernel.now_ms
         waited_ms = now_ms - since_ms
         self._setting.record.read(self._request, verdict, waited_ms, now_ms)
-        self._widest = verdict.max_window
+        widest, self._widest = self._widest, verdict.max_window
         if self._setting.repeats:
             if since_ms > self._repeated_ms:  # what was repeated tells nothing
                 self._timeout.observe(waited_ms)
@@ -317,10 +331,10 @@ class Generation:
             self._setting.cloud.abandon(self._held)
             self._end(LEFT)
         elif self._learns:
-            self._policy.observe(self._observation(verdict, waited_ms, ahead=ahead))
+            self._policy.observe(self._observation(verdict, waited_ms, widest, ahead=ahead))
 
-    def _observation(self, verdict: Verdict, waited_ms: float, *, ahead: bool) -> Observation:
-        """Return what a verdict shows the policy."""
+    def _observation(self, verdict: Verdict, waited_ms: float, widest: int, *, ahead: bool) -> Observation:
+        """Return what a verdict shows the policy; ``widest`` is what the verifier asked for before it."""
         windows, device = verdict.windows, self._device
         link_ms, self._link_ms = self._link_ms, None
         guessed, right = (int(ahead), int(ahead and verdict.keeps)) if windows else self._guessed(verdict.length)
@@ -344,8 +358,14 @@ class Generation:
             guessed=guessed,
             guessed_right=right,
             guess_ms=0.0 if windows else guessed * device.draft_ms,
-            wanted=verdict.drafted,
+            # As live, what the verifier was asked to draft and did not counts as not known.
+            wanted=verdict.drafted if windows else min(verdict.most, widest),
         )
+
+    def _begin_guessing(self) -> None:
+        """Guess what is committed from now on, as the device has nothing else to do."""
+        self._guess_from = self._length
+        self._guess_free_ms = max(self._kernel.now_ms, self._read_ms) + GUESSED_TOKENS * self._device.draft_ms
 
     def _guessed(self, length: int) -> tuple[int, int]:
         """Return how many tokens of a stream were guessed by now, along with it, and how many of them right.

@@ -62,7 +62,7 @@ def fit_steps(passes: Sequence[Pass]) -> StepFit:
         float(found[2]),
         float(np.mean(took)),
         float(np.sqrt(np.mean(missed**2))),
-        float(np.mean(np.abs(missed)) / np.mean(took)),
+        float(np.mean(np.abs(missed)) / max(np.mean(took), LEAST_STEP_MS)),
         len(passes),
     )
 

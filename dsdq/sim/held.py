@@ -22,13 +22,13 @@ UNKNOWN = 1 << 30
 class Round:
     """What a session wants of a step: windows to be judged together, or, with none, the next tokens of a grant.
 
-    ``drafted`` positions are judged; those of a grant the verifier is to draft itself.
+    ``drafted`` positions are judged; those of a grant the verifier is to draft itself, where ``most`` were granted.
     """
 
-    __slots__ = ("drafted", "windows")
+    __slots__ = ("drafted", "most", "windows")
 
-    def __init__(self, windows: tuple[Window, ...], drafted: int) -> None:
-        self.windows, self.drafted = windows, drafted
+    def __init__(self, windows: tuple[Window, ...], drafted: int, most: int = 0) -> None:
+        self.windows, self.drafted, self.most = windows, drafted, most
 
     @property
     def wanted(self) -> int:
@@ -129,10 +129,11 @@ class Held:
     def receive(self, message: Window | Grant, now_ms: float) -> None:
         """Take a round in; one that is decided, waits already or was given up is nothing new."""
         if isinstance(message, Grant):
-            if message.end <= max(self.grant_end, self.length):
+            if message.end <= self.length or message.end < self.grant_end:
                 return
             if not self.granted:
                 self.since_ms = now_ms
+                self.turnaround.asked(now_ms / 1000)
                 self.part = 0 if message.fresh else self.part
             self.grant_end, self.grant_choice = message.end, message.choice
             return

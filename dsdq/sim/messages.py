@@ -45,7 +45,8 @@ class Verdict:
     """What became of some rounds.
 
     ``keeps`` says that what is drafted behind them stands: all was accepted, and so is the guess of the target's own
-    token. ``part`` counts the verdicts of a stream, ``windows`` are those that it answers.
+    token. ``part`` counts the verdicts of a stream, ``windows`` are those that it answers; of a grant that it answers
+    the verifier might have drafted ``most`` tokens.
     """
 
     choice: Choice
@@ -60,6 +61,7 @@ class Verdict:
     max_window: int = 0
     keeps: bool = False
     part: int = 0
+    most: int = 0
     windows: tuple[Window, ...] = ()
 
 

@@ -77,6 +77,7 @@ def judge(held: Held, verified: Round, step: Step, now_ms: float) -> Verdict:
         batch_rows=step.verified,
         finished=length + committed >= held.output,
         part=held.part,
+        most=verified.most,
     )
 
 

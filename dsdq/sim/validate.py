@@ -112,7 +112,7 @@ def figures_of(record: Record, devices: int, limit_ms: float) -> Figures:
     behind_first = sum(one.committed - 1 for one in ended)
     tpot_ms = sum(one.ended_ms - one.first_ms for one in ended) / behind_first if behind_first else math.nan
     whole = fmean(one.committed for one in ended)
-    tokens = min(whole, 1 + max(limit_ms - ttft_ms, 0.0) / tpot_ms) if behind_first else whole
+    tokens = min(whole, 1 + max(limit_ms - ttft_ms, 0.0) / tpot_ms) if tpot_ms > 0 else whole
     total_ms = ttft_ms + (tokens - 1) * tpot_ms if behind_first else ttft_ms
     acceptance = _share(sum(one.accepted for one in ended), sum(one.judged for one in ended))
     return Figures(ttft_ms, tpot_ms, 1000 * devices * tokens / total_ms, acceptance)

@@ -41,7 +41,11 @@ class Verifier:
         self._settled = 0  # rounds that were answered
         self._paging = Paging(figures.kv_tokens // BLOCK, shares=False)
         self._tenure, self._used_s = Tenure(), dict[str, float]()
-        self._fair = FairShare(within=ORDERS[scenario.batching.order], prefill_tokens=figures.prefill_tokens)
+        self._fair = FairShare(
+            within=ORDERS[scenario.batching.order],
+            prefill_tokens=figures.prefill_tokens,
+            credit_positions=figures.step_tokens,
+        )
         self._fair.weights = {name: tenant.weight for name, tenant in scenario.tenants.items()}
         self._shared = len(scenario.tenants) > 1
         # A tenant that has nobody beside it has its works in that order, whatever it got so far.
@@ -210,10 +214,10 @@ class Verifier:
             several = len(held.pending) > 1
             windows = held.next_windows(self._merged_window(held, asking) if several else 0)
             return Round(windows, windows[-1].end - held.length)
-        wanted = min(held.grant_choice.window, self._agreed, min(held.grant_end, held.told) - held.length - 1)
-        if wanted > 0:
-            wanted = min(wanted, self._steering.own_window(held.own_acceptance, asking))
-        return Round((), max(wanted, 0))
+        most = min(held.grant_choice.window, self._agreed, min(held.grant_end, held.told) - held.length - 1)
+        if most <= 0:
+            return Round((), 0)
+        return Round((), min(most, self._steering.own_window(held.own_acceptance, asking)), most)
 
     def _merged_window(self, held: Held, asking: int) -> int:
         """Return how many tokens of several windows go into one step: no more than there is room for at all."""
@@ -262,6 +266,8 @@ class Verifier:
             held.answered(verified.windows, now_ms)
         else:
             held.branch, held.part, held.since_ms = held.branch + 1, held.part + 1, now_ms
+            if not held.granted:
+                held.turnaround.answered_s = now_ms / 1000
             if verified.wanted:
                 step.own[held.key] = OwnDraft(verdict.drafted, verdict.accepted, verdict.committed)
         if self._accounts:

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 
 import dsdq
-from dsdq.client import DEFAULT_DRAFT
-from dsdq.contract import MAX_WINDOW, Biases, Rule, Sampling
+from dsdq.client import DEFAULT_DRAFT, Generation
+from dsdq.contract import MAX_WINDOW, Biases, FinishReason, Rule, Sampling
 from dsdq.errors import ConfigError, PromptError
 from dsdq.policies.window import MAX_DEPTH
 from dsdq.settings import settings
@@ -110,14 +110,18 @@ async def _run(
         else:
             typer.echo("" if stream else "".join(token.text for token in tokens))
     if recorder is not None and trace is not None:
-        observed.append_observed(trace, recorder.observed(**_terms(options)))
+        observed.append_observed(trace, recorder.observed(**_terms(options, generation)))
 
 
-def _terms(options: dict[str, Any]) -> dict[str, Any]:
-    """Return what a trace says of the terms that a text was generated under."""
+def _terms(options: dict[str, Any], generation: Generation) -> dict[str, Any]:
+    """Return what a trace says of the terms that a text was generated under.
+
+    A bound that it did not reach says nothing of its length.
+    """
+    ended = generation.finish_reason is not FinishReason.LENGTH
     chosen = Choosing.of(options["policy"], options["window"], options["depth"], options["rule"])
     bounds = {"max_window": chosen.max_window, "max_depth": chosen.max_depth}
-    return {"policy": chosen.name, "max_tokens": options["max_tokens"], **bounds}
+    return {"policy": chosen.name, "max_tokens": None if ended else options["max_tokens"], **bounds}
 
 
 def _biases(given: Sequence[str] | None) -> Biases:

@@ -26,10 +26,12 @@ def measure(names: Sequence[str], rtts_ms: Sequence[float], effort: Effort, watc
         watch: takes a sentence for people.
 
     Raises:
-        ConfigError: a variant is not known.
+        ConfigError: a variant is not known, or has not so many texts.
         DsdqError: a process ended too early.
     """
     variants = [_named(name) for name in dict.fromkeys(names)] or list(ALL)
+    for variant in variants:
+        variant.check(max(first for _, _, first in halves(rtts_ms, effort.texts)) + effort.texts)
     return run(_measure(variants, rtts_ms, effort, watch))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dsdq.bus.embedded import EmbeddedRedis
-from dsdq.errors import DsdqError
+from dsdq.errors import ConfigError, DsdqError
 from dsdq.models.names import HASH_TARGET
 from dsdq.models.prompts import builtin_prompts
 from dsdq.processes import spawn
@@ -29,8 +29,11 @@ BYTES_PER_S = 1_250_000
 JITTER = 0.1
 """Of a mean round trip: so much may one take longer than another."""
 
-BEFORE = 1000
-"""The text that devices make before another is that of so much higher a number: of the texts that count it is none."""
+_BEFORE = 1000
+"""Of stated times, the text that devices make before another has so much higher a number."""
+
+_KEPT = 16
+"""So many of the built-in pair's prompts are for texts before others: of the texts that count none has one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,28 @@ class Variant:
         """Say whether the times are stated ones."""
         return self.step_ms > 0
 
+    def check(self, texts: int) -> None:
+        """Return if there are so many texts with prompts of their own.
+
+        Raises:
+            ConfigError: there are not.
+        """
+        most = (len(builtin_prompts()) - _KEPT) // self.devices
+        if not self.emulated and texts > most:
+            raise ConfigError(f"--texts: expected at most {most} at all round trips of {self.name}, got {texts}")
+
     def prompts(self, text: int) -> list[str] | list[list[int]]:
-        """Return a prompt for each device; another text has others."""
+        """Return a prompt for each device; another text has others, as far as :meth:`check` says."""
         if self.emulated:
             return [[1 + text, 2 + device, 3] for device in range(self.devices)]
-        known = builtin_prompts()
-        return [known[(text * self.devices + device) % len(known)] for device in range(self.devices)]
+        known, first = builtin_prompts()[_KEPT:], text * self.devices
+        return list(known[first : first + self.devices])
+
+    def prompts_before(self, text: int) -> list[str] | list[list[int]]:
+        """Return a prompt for each device's text before another, which does not count."""
+        if self.emulated:
+            return self.prompts(_BEFORE + text)
+        return [builtin_prompts()[(text * self.devices + device) % _KEPT] for device in range(self.devices)]
 
 
 VARIANTS = (
@@ -135,7 +154,7 @@ class World:
                 limit_s=limit_s,
                 policies=list(policies),
                 acquainted=list(acquainted),
-                before=variant.prompts(text + BEFORE),
+                before=variant.prompts_before(text),
                 rtt_ms=rtt_ms - jitter_ms(rtt_ms),
                 jitter_ms=jitter_ms(rtt_ms),
                 core=DEVICE_CORE if self.pinned else None,

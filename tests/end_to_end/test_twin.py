@@ -49,14 +49,21 @@ async def test_generate_appends_what_came_to_a_trace(serve: Serve, redis_url: st
         str(file),
         "--max-tokens",
         "24",
+        "--json",
     ]
     async with serve("testing/hash"):
         for policy in ("static:4:1", "target-only"):
             run = [*command, "--draft", "hash:0.5", "--policy", policy, "--window", "4", "once"]
             done = await asyncio.to_thread(subprocess.run, run, capture_output=True, text=True, check=False, timeout=60)
             assert done.returncode == 0, done.stderr
-    drafted, streamed = read_observed(file)
-    assert (drafted.policy, drafted.max_window, drafted.tokens) == ("static:4:1", 4, 24)
+        ids = json.loads(done.stdout)["ids"]
+        stopped = [*command, "--draft", "hash:0.5", "--stop-id", str(ids[4]), "once"]
+        await asyncio.to_thread(subprocess.run, stopped, check=True, timeout=60)
+    drafted, streamed, brief = read_observed(file)
+    assert (brief.tokens, brief.max_tokens) == (1 + ids.index(ids[4]), None), (
+        "a bound that it did not reach says nothing"
+    )
+    assert (drafted.policy, drafted.max_window, drafted.tokens, drafted.max_tokens) == ("static:4:1", 4, 24, 24)
     assert {one.mode for one in drafted.answers[:-1]} == {Mode.SPECULATE}
     assert drafted.judged >= drafted.accepted > 0
     assert (streamed.policy, streamed.kinds, streamed.drafted) == ("target-only", "t" * 24, 0)

@@ -41,6 +41,10 @@ class Smoothed:
         """Return the network's features ``[5]``, the previous window among them."""
         return np.asarray((self._utilisation, self._acceptance, self._rtt_ms, self._tpot_ms, window), dtype=np.float32)
 
+    def pause(self) -> None:
+        """Let the time until the next verdict be nobody's: it is another text's."""
+        self._last_ms = None
+
     def observe(self, seen: Observation) -> None:
         """Take in a verdict."""
         trials, hits = (
@@ -93,6 +97,7 @@ class PaperAwc:
         """Begin with the state of the device's text before."""
         if isinstance(before, PaperAwc):
             self.state = deepcopy(before.state)
+            self.state.smoothed.pause()
 
     def observe(self, observation: Observation) -> None:
         """Take in a verdict; predict."""

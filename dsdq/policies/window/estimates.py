@@ -47,6 +47,7 @@ class Estimates:
         """Take in a verdict. A drafter that had nothing more to say is wrong there too: n-grams often have not."""
         self._speeds = self._drafters = None
         self.seen[seen.mode] += 1
+        self.seen[Mode.SPECULATE] += seen.silent
         self.rows.add(seen.batch_rows)
         self._hear(seen)
         self._passed(seen)
@@ -97,7 +98,7 @@ class Estimates:
             self.draft_ms.add(seen.draft_token_ms or seen.draft_ms / seen.drafted)
 
     def _guessed(self, seen: Observation) -> None:
-        if seen.mode is Mode.TARGET_ONLY and seen.wanted:
+        if seen.silent:
             self.acceptance.add(0, 1)
         elif seen.guessed:
             self.guesses = True
@@ -115,12 +116,14 @@ class Estimates:
             self.stream_ms.add(seen.queue_ms)
 
     def _hear(self, seen: Observation) -> None:
-        if seen.mode is Mode.SPECULATE or seen.guessed:
-            self.acceptance_ms = seen.time_ms
-        if seen.mode is Mode.COLOCATED:
-            self.server_ms = seen.time_ms
-        if not seen.part or seen.link_ms is not None:
-            self.heard_ms = seen.time_ms
+        """Take note of when it was that something showed; what nothing has shown yet is silent from the beginning."""
+        now_ms = seen.time_ms
+        if seen.mode is Mode.SPECULATE or seen.guessed or seen.silent or not self.acceptance_ms:
+            self.acceptance_ms = now_ms
+        if seen.mode is Mode.COLOCATED or not self.server_ms:
+            self.server_ms = now_ms
+        if not seen.part or seen.link_ms is not None or not self.heard_ms:
+            self.heard_ms = now_ms
 
     def _network(self, seen: Observation) -> None:
         """A request shows network and queue; what its device measured of the link tells of the network in between."""

@@ -167,7 +167,7 @@ class Explorer:
         trial = self._trial
         if trial is None:
             return None
-        ours = seen.mode is trial.choice.mode
+        ours = seen.mode is trial.choice.mode or (seen.silent and trial.choice.mode is Mode.SPECULATE)
         if ours:
             trial.left = max(0, trial.left - 1)
             trial.unread -= seen.committed

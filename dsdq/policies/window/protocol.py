@@ -131,6 +131,11 @@ class Observation:
     drafter: int = 0
     wanted: int = 0
 
+    @property
+    def silent(self) -> bool:
+        """Say whether it answers a device that was to draft and knew nothing: the target decoded alone."""
+        return self.mode is Mode.TARGET_ONLY and self.wanted > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:

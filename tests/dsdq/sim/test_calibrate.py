@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from dsdq.errors import ConfigError
 from dsdq.sim.calibrate import DEVICES, at_terms, calibrate, engine_passes
 from dsdq.sim.figures import figures
-from dsdq.sim.fitting import Pass
+from dsdq.sim.fitting import LEAST_STEP_MS, Pass
 from dsdq.sim.observed import Observed
 from dsdq.sim.run import simulate
 from dsdq.sim.scenario.model import Scenario
@@ -146,3 +148,24 @@ def test_the_notes_say_how_well_it_fits(trace: list[Observed]) -> None:
     notes = " ".join(calibrate(trace).notes)
     assert f"{len(trace)} texts" in notes
     assert "off by 0.0% on average" in notes
+
+
+@pytest.mark.parametrize("step", [math.nan, math.inf, 0.0, -1.0])
+def test_steps_of_an_engine_benchmark_take_their_time(step: float) -> None:
+    with pytest.raises(ConfigError, match="expected rows, windows and milliseconds above 0"):
+        engine_passes({"ms": {"1x4": {"step": step}}})
+
+
+def test_a_verifier_that_drafted_once_drafts_in_the_simulation_too(trace: list[Observed]) -> None:
+    streamed = next(one for one in trace if one.policy.startswith("co-located"))
+    answers = [streamed.answers[0], *(one.model_copy(update={"judged": 0}) for one in streamed.answers[1:])]
+    brief = streamed.model_copy(update={"answers": tuple(answers)})
+    drafted = next(one for one in trace if one.policy.startswith("static"))
+    assert calibrate([brief, drafted]).scenario.verifiers.draft is not None
+
+
+def test_passes_that_took_no_time_are_no_division_by_it(trace: list[Observed]) -> None:
+    drafted = next(one for one in trace if one.policy.startswith("static"))
+    answers = tuple(one.model_copy(update={"verify_ms": 0.0}) for one in drafted.answers)
+    found = calibrate([drafted.model_copy(update={"answers": answers})]).scenario.verifiers
+    assert (found.step_ms, found.variation) == (LEAST_STEP_MS, 0.0)

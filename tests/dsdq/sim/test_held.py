@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dsdq.policies.window import Choice, Mode
 from dsdq.sim.guesses import Fixed
 from dsdq.sim.held import Held, Round
@@ -121,3 +123,23 @@ def test_a_grant_reaches_as_far_as_the_furthest_that_came() -> None:
     assert not held.asks
     held.receive(Grant(30, GRANT, fresh=True), 9.0)
     assert (held.asks, held.since_ms, held.part) == (True, 9.0, 0)
+
+
+def test_a_grant_that_reaches_as_far_as_the_one_before_brings_its_window() -> None:
+    held = held_of(length=3)
+    held.receive(Grant(10, Choice(8, 1, Mode.COLOCATED, 8), fresh=True), 5.0)
+    held.part = 2
+    held.receive(Grant(10, Choice(2, 1, Mode.COLOCATED, 8), fresh=False), 6.0)
+    assert (held.grant_choice.window, held.since_ms, held.part) == (2, 5.0, 2)
+
+
+def test_a_session_is_not_due_while_it_streams_and_what_it_streamed_is_no_turnaround() -> None:
+    held = held_of()
+    for number in range(1, 5):
+        held.receive(window(number, held.length, branch=held.branch), 100.0 * number)
+        held.length, held.branch = held.length + 1, held.branch + 1
+        held.answered((held.pending[0],), 100.0 * number + 50)
+    assert held.turnaround.due_s(0.46) is not None
+    held.receive(Grant(90, GRANT, fresh=True), 500.0)
+    assert held.turnaround.due_s(0.46) is None
+    assert held.turnaround.mean_s == pytest.approx(0.05)

@@ -82,6 +82,10 @@ def test_a_limit_cuts_a_simulation_s_texts_where_it_cuts_the_live_ones() -> None
     assert cut.tokens_per_s == pytest.approx(2 * 1000 * 51 / 600)
 
 
+def test_texts_of_one_verdict_are_cut_by_no_limit() -> None:
+    assert figures_of(recorded(finished(50.0, 0.0, 2)), 1, limit_ms=100.0).tokens_per_s == pytest.approx(2000 / 50)
+
+
 def test_texts_that_were_refused_do_not_count() -> None:
     refused = Request(1, "live", 0, "default", 0.0, 3, 9, outcome=REFUSED)
     assert figures_of(recorded(finished(50.0, 10.0, 11), refused), 1, 1e9).ttft_ms == 50.0

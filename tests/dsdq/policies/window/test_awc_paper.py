@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -63,3 +65,14 @@ def test_it_feeds_what_the_paper_says() -> None:
     for number in range(1, 60):
         policy.observe(Observation(4, 3, 4, 50, 5, 15, committed=4, time_ms=60.0 * number))
     assert fed[-1] == pytest.approx([0.25, 0.75, 30, 15, 4], rel=0.01)
+
+
+@pytest.mark.parametrize("pause_ms", [0.0, 60_000.0])
+def test_the_time_between_two_texts_is_no_time_of_a_token(pause_ms: float) -> None:
+    before, after = PaperAwc(always(5.0), OFFER), PaperAwc(always(5.0), OFFER)
+    for number in range(1, 9):
+        before.observe(replace(SEEN, time_ms=54.0 * number))
+    after.go_on_from(before)
+    for number in range(2):
+        after.observe(replace(SEEN, time_ms=54.0 * (9 + number) + pause_ms))
+    assert after.state.smoothed.features(4)[FEATURES.index("tpot_ms")] == pytest.approx(54 / 4)

@@ -120,3 +120,11 @@ def test_the_next_text_begins_with_what_this_one_has_shown_and_believes_it_less(
         carried.observe(seen(drafted=4, accepted=0))
         known.observe(seen(drafted=4, accepted=0))
     assert carried.speeds().first < known.speeds().first  # type: ignore[operator] - always known here
+
+
+def test_what_nothing_has_shown_is_silent_from_the_first_verdict_on_whatever_the_clock_says() -> None:
+    known = Estimates()
+    known.observe(seen(mode=Mode.TARGET_ONLY, part=1, time_ms=1e8))
+    assert (known.acceptance_ms, known.server_ms, known.heard_ms) == (1e8, 1e8, 1e8)
+    known.observe(seen(mode=Mode.TARGET_ONLY, part=2, time_ms=1e8 + 50))
+    assert (known.acceptance_ms, known.server_ms, known.heard_ms) == (1e8, 1e8, 1e8)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dsdq.policies.window.exploring import Explorer, View
+from dsdq.policies.window.optimal import Optimal
 from dsdq.policies.window.planner import Plan
 from dsdq.policies.window.protocol import Choice, Mode, Observation, Offer
 
@@ -61,3 +62,17 @@ def test_a_first_stream_ends_as_soon_as_drafts_are_clearly_better(drafting: floa
     assert policy.choose().mode is Mode.TARGET_ONLY
     policy.observe(replace(verdict, part=1, guessed=guessed, guessed_right=guessed, guess_ms=4.0, time_ms=33.0))
     assert policy.choose().mode is mode
+
+
+def test_a_drafter_that_knows_nothing_ends_its_trial_and_is_left_for_the_target_alone() -> None:
+    """Each of its rounds lets the target decode one token, for a whole round trip."""
+    policy = Optimal(Offer(32, 1, frozenset({Mode.SPECULATE, Mode.TARGET_ONLY})))
+    silent = Observation(0, 0, 0.0, 230.0, 0.0, 30.0, mode=Mode.TARGET_ONLY, wanted=8)
+    drafting = [policy.choose().mode is Mode.SPECULATE]
+    for number in range(1, 400):
+        streams = policy.choose().mode is not Mode.SPECULATE
+        told = replace(silent, wanted=0, part=1, round_trip_ms=30.0) if streams else silent
+        policy.observe(replace(told, time_ms=1e8 + 230.0 * number))
+        drafting.append(policy.choose().mode is Mode.SPECULATE)
+    assert drafting[0]
+    assert 0 < sum(drafting) < 20
