@@ -24,11 +24,12 @@ from dsdq.sim.variations import Variant, varied
 
 TARGET_ONLY, COLOCATED, ORACLE = Way.TARGET_ONLY.value, Way.COLOCATED.value, "oracle"
 
+COST = "cost_per_million"
 OBJECTIVES = {
     "e2e_ms": -1,
     "ttft_ms": -1,
     "tpot_ms": -1,
-    "cost_per_million": -1,
+    COST: -1,
     "requests_per_s": 1,
     "tokens_per_s": 1,
     "good_requests_per_s": 1,
@@ -66,23 +67,33 @@ def _served(outcome: Outcome) -> float:
     return finished / (finished + refused) if finished else math.nan
 
 
-def check_objective(objective: str) -> None:
-    """Return if there is such an objective.
+def check_objective(objective: str, scenario: Scenario | None = None) -> None:
+    """Return if there is such an objective, and it tells ways of a scenario apart.
 
     Raises:
-        ConfigError: there is not.
+        ConfigError: there is not, or it does not: nothing costs anything.
     """
     if objective not in OBJECTIVES:
         raise ConfigError(f"--objective: expected one of {', '.join(OBJECTIVES)}, got {objective!r}")
+    if objective == COST and scenario is not None and not _costs(scenario):
+        raise ConfigError(
+            f"--objective {COST}: expected a scenario with verifiers.per_hour, or verifiers.watts and prices.per_kwh"
+        )
+
+
+def _costs(scenario: Scenario) -> bool:
+    verifiers = scenario.verifiers
+    powered = scenario.prices.per_kwh * (verifiers.watts + verifiers.idle_watts)
+    return verifiers.per_hour > 0 or powered > 0
 
 
 def baselines(run: Runner, scenario: Scenario, objective: str = DEFAULT_OBJECTIVE) -> dict[str, Variant]:
     """Return what a scenario is compared with, by name, but not what it is itself.
 
     Raises:
-        ConfigError: there is no such objective.
+        ConfigError: there is no such objective, or it tells nothing apart.
     """
-    check_objective(objective)
+    check_objective(objective, scenario)
     found = {}
     if scenario.way is not Way.TARGET_ONLY:
         found[TARGET_ONLY] = target_only(scenario)

@@ -127,7 +127,7 @@ class Cloud:
 
     def _fail(self, verifier: Verifier) -> None:
         """Let a verifier die: its lease lapses, others take its sessions over, and it comes back as another one."""
-        self._record.failures += 1
+        self._record.failures += self._record.measures(self._kernel.now_ms)
         orphans = verifier.fail()
         self._kernel.after(self._figures.lease_ms, self._lapse, (verifier, orphans))
         self._kernel.after(1000 * self._figures.return_s, self._start)
@@ -146,5 +146,5 @@ class Cloud:
         if not serving:
             self._homeless.append(held)
             return
-        self._record.takeovers += 1
+        self._record.takeovers += self._record.measures(self._kernel.now_ms)
         min(serving, key=lambda verifier: verifier.sessions).admit(held)

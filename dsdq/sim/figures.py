@@ -28,9 +28,10 @@ def figures(scenario: Scenario, record: Record) -> dict[str, float]:
     """Return all figures by name; units are in the names, shares are of 1. What there is nothing of is NaN.
 
     ``tpot_ms`` is the time between a text's first token and its last, for each token behind the first;
-    ``good_requests_per_s`` counts requests that kept to the scenario's SLO.
+    ``good_requests_per_s`` counts those of ``requests_per_s`` that kept to the scenario's SLO, ``good_share`` what
+    part such requests are of those that came in what is measured.
     """
-    measured = [one for one in record.requests if record.begin_ms <= one.arrival_ms < record.end_ms]
+    measured = [one for one in record.requests if record.measures(one.arrival_ms)]
     finished = [one for one in measured if one.outcome == FINISHED]
     seconds = (record.end_ms - record.begin_ms) / 1000
     return {
@@ -102,13 +103,13 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
 
 def _rates(scenario: Scenario, record: Record, measured: Sequence[Request], seconds: float) -> dict[str, float]:
     """Return rates, and the share of good requests among those that were not given up: who is refused is not served."""
-    ended = sum(one.outcome == FINISHED and record.begin_ms <= one.ended_ms < record.end_ms for one in record.requests)
+    ended = [one for one in record.requests if one.outcome == FINISHED and record.measures(one.ended_ms)]
     asked = [one for one in measured if one.outcome in {FINISHED, REFUSED}]
     good = sum(one.outcome == FINISHED and is_good(scenario, one) for one in asked)
     return {
-        "requests_per_s": ended / seconds,
+        "requests_per_s": len(ended) / seconds,
         "tokens_per_s": record.committed.total() / seconds,
-        "good_requests_per_s": good / seconds,
+        "good_requests_per_s": sum(is_good(scenario, one) for one in ended) / seconds,
         "good_share": _share(good, len(asked)),
     }
 
@@ -152,8 +153,12 @@ def _cloud(scenario: Scenario, record: Record, seconds: float) -> dict[str, floa
 
 
 def _fairness(scenario: Scenario, record: Record) -> dict[str, float]:
-    """Return Jain's index over tenants of the tokens that each got in what is measured, by weight; 1 is even."""
-    shares = [record.committed[name] / tenant.weight for name, tenant in scenario.tenants.items()]
+    """Return Jain's index over tenants of the tokens that each got in what is measured, by weight; 1 is even.
+
+    It tells of shares where all want more than theirs: who asks for little gets little. Who asks for nothing is not in.
+    """
+    asking = {one.tenant for one in record.requests}
+    shares = [record.committed[name] / one.weight for name, one in scenario.tenants.items() if name in asking]
     squares = sum(share * share for share in shares)
     return {"fairness": sum(shares) ** 2 / (len(shares) * squares) if squares else float("nan")}
 

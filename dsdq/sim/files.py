@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -44,6 +45,29 @@ def is_there(name: str, file: Path) -> bool:
     if there and not fits:
         raise ConfigError(f"{name} {of_file(file)}: expected a file that can be read again, got another thing")
     return there
+
+
+def whole_lines(name: str, file: Path, begins: bytes) -> list[bytes]:
+    """Return the lines of a file that is to be gone on with, none if there is no file; cut off a last one that is torn.
+
+    Each ``begins`` alike: that tells one that was torn from what is somebody else's.
+
+    Raises:
+        ConfigError: it cannot be read or cut, or ends in something else.
+    """
+    if not is_there(name, file):
+        return []
+    with readable(name, file):
+        content = file.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    torn = content[whole:]
+    if not torn.startswith(begins[: len(torn)]):
+        expected = f"expected a last line that begins with {begins.decode()}"
+        raise ConfigError(f"{name} {of_file(file)}: {expected}, got something else; give another file")
+    if torn:
+        with writable(name, file):
+            os.truncate(file, whole)
+    return content[:whole].splitlines()
 
 
 def readable(name: str, file: Path) -> AbstractContextManager[None]:

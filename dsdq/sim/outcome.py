@@ -6,14 +6,15 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from hashlib import blake2b
-from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import dsdq
 from dsdq.sim.figures import figures, is_good, tpot_ms, windows
 from dsdq.sim.files import lines, readable
 from dsdq.sim.record import FINISHED, SLICES, Log, Record, Request, digesting
@@ -25,6 +26,7 @@ QUANTILES = 101
 """Of each latency: 0 %, 1 %, … 100 %."""
 
 _KEY_BYTES = 16
+_PARTS, _SUFFIXES = ("sim", "policies"), {".py", ".safetensors"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +101,27 @@ def hashed(trace: str) -> bytes:
 
 
 def key(scenario: Scenario, hashed: Callable[[str], bytes] = hashed) -> str:
-    """Return what tells a simulation from any other: a hash of dsdq's version, the scenario, and its traces.
+    """Return what tells a simulation from any other: a hash of what simulates, the scenario, and its traces.
 
     ``hashed`` gives a trace's hash; who asks for many keys has each trace read once by keeping what it gave.
 
     Raises:
         ConfigError: a trace cannot be read.
     """
-    found = blake2b(version("dsdq").encode(), digest_size=_KEY_BYTES)
+    found = blake2b(_program(), digest_size=_KEY_BYTES)
     found.update(scenario.model_dump_json().encode())
     for trace in _traces(scenario):
         found.update(hashed(trace))
     return found.hexdigest()
+
+
+@cache
+def _program() -> bytes:
+    """Return the hash of all that an outcome depends on beside the scenario: the simulator, policies, their weights."""
+    found, package = blake2b(), Path(dsdq.__file__).parent
+    for file in sorted(one for part in _PARTS for one in (package / part).rglob("*") if one.suffix in _SUFFIXES):
+        found.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    return found.digest()
 
 
 def _traces(scenario: Scenario) -> list[str]:

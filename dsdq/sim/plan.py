@@ -49,11 +49,11 @@ def ways(run: Runner, scenario: Scenario, objective: str) -> dict[str, Variant]:
     """Return the ways that are planned for: the scenario's own, the cloud alone, and drafting in the cloud.
 
     Raises:
-        ConfigError: devices do not draft in this scenario, or there is no such objective.
+        ConfigError: devices do not draft in this scenario, or there is no such objective, or it tells nothing apart.
     """
     if scenario.way is not Way.DISTRIBUTED:
         raise ConfigError(f"way: expected {DISTRIBUTED}, which the others are held against, got {scenario.way}")
-    check_objective(objective)
+    check_objective(objective, scenario)
     drafting = colocated(run, scenario, objective)
     return {
         DISTRIBUTED: Variant({}, scenario),

@@ -26,7 +26,7 @@ class Request:
     ``place_ms`` is what its session waited for a place, pauses between tries among it. ``network_ms``, ``queue_ms`` and
     ``verify_ms`` are sums over its verdicts of what each was waited for beside that; ``draft_ms``
     over all that the device ``drafted``; verifiers drafted ``own_drafted`` for it. ``stream_tokens`` were committed
-    where the device did not draft. The last ``chosen`` verdicts came under one ``choice``.
+    where the device did not draft. The last ``chosen`` verdicts of what is measured came under one ``choice``.
     """
 
     number: int
@@ -61,7 +61,7 @@ class Request:
 
 
 class Record:
-    """Keeps what is asked for later. Between ``begin_ms`` and ``end_ms`` rates and utilisation are measured.
+    """Keeps what is asked for later. Between ``begin_ms`` and ``end_ms`` all is measured but what becomes of requests.
 
     ``committed`` counts tokens of that time, by tenant. ``by_slice`` counts them in :data:`SLICES` equal parts of the
     time until ``end_ms``; what rounding puts behind the last of them comes into one more.
@@ -77,6 +77,10 @@ class Record:
         self.steps, self.rows, self.positions, self.busy_ms = 0, 0, 0, 0.0
         self.evictions, self.takeovers, self.failures = 0, 0, 0
         self.events = 0
+
+    def measures(self, now_ms: float) -> bool:
+        """Say whether what happens then is measured."""
+        return self.begin_ms <= now_ms < self.end_ms
 
     def asked(self, request: Request) -> None:
         """Take note of a request that has come."""
@@ -106,21 +110,20 @@ class Record:
         request.verify_ms += verdict.verify_ms
         beyond_ms = waited_ms - verdict.queue_ms - verdict.verify_ms
         request.network_ms = max(request.network_ms + beyond_ms, 0.0)  # negative by rounding alone
-        if verdict.choice is request.choice:
-            request.chosen += 1
-        else:
+        if verdict.choice is not request.choice:
             self._chose(request)
-            request.choice, request.chosen = verdict.choice, 1
+            request.choice, request.chosen = verdict.choice, 0
         if now_ms < self.end_ms:
             self.by_slice[int(now_ms * self._slices_per_ms)] += verdict.committed
             if now_ms >= self.begin_ms:
                 self.committed[request.tenant] += verdict.committed
+                request.chosen += 1
         if self.log is not None:
             self.log(now_ms, "verdict", request.number, verdict.length, verdict.accepted, verdict.drafted)
 
     def _chose(self, request: Request) -> None:
         """Count the verdicts in turn that came under one choice."""
-        if request.choice is not None:
+        if request.choice is not None and request.chosen:
             self.choices[request.choice] += request.chosen
 
     def worked(self, started_ms: float, ended_ms: float, rows: int, positions: int) -> None:

@@ -7,7 +7,6 @@ it. What the file has is not simulated again; a last line that was torn is simul
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dsdq.errors import ConfigError
-from dsdq.sim.files import is_there, lines, readable, writable
+from dsdq.sim.files import lines, whole_lines
 from dsdq.sim.outcome import Outcome, Task, hashed, key
 from dsdq.sim.replications import result, way
 from dsdq.sim.runners import Runner
@@ -26,6 +25,7 @@ from dsdq.sim.variations import Variant, assigned, parts, seeded
 
 MOST_CELLS = 100_000
 AS_IT_IS = "as it is"
+_BEGINS = b'{"key": "'
 
 Load = Callable[[Sequence[str]], Scenario]
 """Reads the scenario with some settings, ``field=value`` each."""
@@ -104,16 +104,8 @@ def read_cells(file: Path) -> dict[str, Outcome]:
     Raises:
         ConfigError: it cannot be read, or is no such file.
     """
-    if not is_there("--results", file):
-        return {}
-    with readable("--results", file):
-        content = file.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    cells = [_cell(file, number, line) for number, line in enumerate(content[:whole].splitlines(), 1)]
-    if whole < len(content):
-        with writable("--results", file):
-            os.truncate(file, whole)
-    return dict(cells)
+    rows = whole_lines("--results", file, _BEGINS)
+    return dict(_cell(file, number, line) for number, line in enumerate(rows, 1))
 
 
 def _cell(file: Path, number: int, line: bytes) -> tuple[str, Outcome]:

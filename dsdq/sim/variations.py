@@ -77,11 +77,12 @@ def with_devices(scenario: Scenario, count: int) -> Scenario:
     classes = scenario.devices
     if count < len(classes):
         raise ConfigError(f"--devices: expected at least one for each of {', '.join(classes)}, got {count}")
-    total, left, devices = sum(one.count for one in classes.values()), count, {}
+    total, before, given, devices = sum(one.count for one in classes.values()), 0, 0, {}
     for number, (name, one) in enumerate(classes.items(), 1):
-        spare = len(classes) - number
-        share = max(1, min(round(count * one.count / total), left - spare)) if spare else left
-        left -= share
+        before += one.count
+        # Up to here in proportion, with one for each class that is still to come.
+        share = max(1, min(round(count * before / total), count - len(classes) + number) - given)
+        given += share
         devices[name] = one.model_copy(update={"count": share, "arrivals": _scaled(one, share / one.count)})
     return _with_devices(scenario, devices)
 

@@ -195,7 +195,8 @@ class Verifier:
         works = [held.work(rounds.get(key)) for key, held in ready.items()]
         room = Residency(self._paging, self._used_s, self._tenure, now_s)
         shares = fill(self._order(works), self._budget, room)
-        self._record.evictions += len(room.evicted)
+        if room.evicted and self._record.measures(self._kernel.now_ms):
+            self._record.evictions += len(room.evicted)
         rows = [(ready[one.session], one.prefill, rounds[one.session] if one.verify else None) for one in shares]
         if not rows:
             return None

@@ -40,7 +40,7 @@ def awc_train(
     """
     require("torch", "dsdq sim awc-train", "torch")
     kept = labels or out.with_suffix(".labels.jsonl")
-    files.check("--out", out)
+    files.check("--out", out, (".safetensors",))
     files.check("--labels", kept)
     from dsdq.sim.awc.recipe import Recipe, make  # noqa: PLC0415 - torch takes seconds, and need not be there
 

@@ -20,13 +20,14 @@ from dsdq.policies.window import Choice, Mode, rates
 from dsdq.policies.window.every import drafting_rates
 from dsdq.policies.window.ways import ALONE, DEPTHS, DRAFTED, OWN, OWN_WINDOWS, WAYS, WINDOWS
 from dsdq.sim.awc.worlds import World, draw
-from dsdq.sim.files import is_there, lines, readable
+from dsdq.sim.files import lines, whole_lines
 from dsdq.sim.record import Record
 from dsdq.sim.run import simulate
 from dsdq.sim.runners import spread
 
 _PROMISING, _BY_CHANCE = 3, 1
 _CLIMBS = 3
+_BEGINS = b'{"seed": '
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,20 +190,17 @@ def _label_all(seed: int, numbers: Iterable[int], jobs: int) -> Iterator[Labelle
 
 
 def _read(path: Path, seed: int) -> dict[int, Labelled]:
-    if not is_there("--labels", path):
-        return {}
-    with readable("--labels", path):
-        text = path.read_text("utf-8")
     done = {}
-    for line in text.splitlines():
+    for line in whole_lines("--labels", path, _BEGINS):
         try:
             found = json.loads(line)
-            one = Labelled.of_json(found)
+            one, theirs = Labelled.of_json(found), found["seed"]
         except (ValueError, TypeError, KeyError):
-            msg = f"{path.name}: expected labels of awc-train, got {line[:40]!r}; give another --labels file"
+            got = line[:40].decode(errors="replace")
+            msg = f"{path.name}: expected labels of awc-train, got {got!r}; give another --labels file"
             raise ConfigError(msg) from None
-        if found["seed"] != seed:
-            msg = f"{path.name}: expected labels of seed {seed}, got seed {found['seed']}; give another --labels file"
+        if theirs != seed:
+            msg = f"{path.name}: expected labels of seed {seed}, got seed {theirs}; give another --labels file"
             raise ConfigError(msg)
         done[one.number] = one
     return done

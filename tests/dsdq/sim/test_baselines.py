@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from dsdq.errors import ConfigError
-from dsdq.sim.baselines import baselines, colocated, ladder, oracle, own_draft, score, target_only
+from dsdq.sim.baselines import baselines, check_objective, colocated, ladder, oracle, own_draft, score, target_only
 from dsdq.sim.outcome import Task
 from dsdq.sim.runners import here, in_order
 from dsdq.sim.scenario.model import Scenario, Way
@@ -99,6 +99,13 @@ def test_target_only_drafts_nothing() -> None:
 def test_an_objective_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match="--objective: expected one of e2e_ms"):
         baselines(here, SMALL, "beauty")
+
+
+def test_where_nothing_costs_anything_no_way_is_the_cheapest() -> None:
+    with pytest.raises(ConfigError, match="expected a scenario with verifiers"):
+        baselines(here, SMALL, "cost_per_million")
+    check_objective("cost_per_million", small(verifiers__per_hour=2.0))
+    check_objective("cost_per_million", small(verifiers__watts=400.0, prices__per_kwh=0.3))
 
 
 @pytest.mark.parametrize(("most", "steps"), [(1, (1,)), (4, (1, 2, 4)), (12, (1, 2, 4, 8, 12))])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dsdq.sim.figures import figures
+from dsdq.sim.figures import figures, windows
 from dsdq.sim.run import simulate
 from dsdq.sim.scenario.model import Slo
 from tests.dsdq.sim.worlds import scenario_of
@@ -45,3 +45,35 @@ def test_who_is_refused_is_not_served_well() -> None:
     found = figures(scenario, simulate(scenario))
     assert found["refused"] > 0
     assert found["good_share"] == pytest.approx(found["finished"] / (found["finished"] + found["refused"]))
+
+
+def test_goodput_is_never_more_than_throughput() -> None:
+    """What came while it was measured may be served long after; nobody else asks then."""
+    scenario = scenario_of(
+        duration_s=4.0,
+        phone={"count": 8, "arrivals": {"per_s": 8.0}},
+        verifiers={"slots": 1, "place_wait_ms": 1e6},
+        broker={"inbox_bound": 1000},
+    ).model_copy(update={"slo": Slo(ttft_ms=1e9, tpot_ms=1e9)})
+    found = figures(scenario, simulate(scenario))
+    assert found["finished"] > 2 * found["requests_per_s"] * 4
+    assert found["good_requests_per_s"] == found["requests_per_s"] > 0
+    assert found["good_share"] == 1
+
+
+def test_who_asks_for_nothing_is_not_treated_unfairly() -> None:
+    scenario = scenario_of(tenants={"default": {}, "absent": {}})
+    assert figures(scenario, simulate(scenario))["fairness"] == 1
+
+
+def test_warming_up_and_running_out_are_in_no_window_and_no_count() -> None:
+    scenario = scenario_of(
+        duration_s=30.0,
+        warm_up_s=29.999,
+        phone={"count": 4, "arrivals": {"think_s": 0.0}},
+        verifiers={"count": 2, "failures_per_hour": 3000.0, "return_s": 0.5},
+    )
+    record = simulate(scenario)
+    found = figures(scenario, record)
+    assert (found["failures"], found["takeovers"]) == (0, 0)
+    assert sum(windows(record).values()) <= 4

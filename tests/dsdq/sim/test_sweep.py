@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsdq.errors import ConfigError
+from dsdq.sim import outcome
 from dsdq.sim.outcome import Outcome, Task
 from dsdq.sim.runners import here
 from dsdq.sim.scenario.model import Scenario
@@ -76,7 +77,7 @@ def test_a_wider_grid_takes_over_what_is_finished(cells: Path) -> None:
     assert len(asked) == 4
 
 
-@pytest.mark.parametrize("torn", [b'{"key": "ab', b"\xff", b'{"key": "x", "seed": 1}'])
+@pytest.mark.parametrize("torn", [b'{"key": "ab', b"{", b'{"key": "x", "seed": 1}'])
 def test_a_torn_last_line_is_simulated_again(cells: Path, torn: bytes) -> None:
     variants = grid(load, VARY, 1).variants
     found = sweep(reckoning(rtt), variants, 1, cells)
@@ -94,6 +95,23 @@ def test_a_file_that_is_no_sweeps_is_left_alone(cells: Path, line: str) -> None:
     with pytest.raises(ConfigError, match=r"line 1: expected a finished cell"):
         sweep(reckoning(rtt), grid(load, [], 1).variants, 1, cells)
     assert cells.read_text() == line + "\n"
+
+
+@pytest.mark.parametrize("content", [b'{"precious": 1}', b"\xff", b'{"key": 3'])
+def test_somebody_elses_last_line_is_no_torn_one(cells: Path, content: bytes) -> None:
+    cells.write_bytes(content)
+    with pytest.raises(ConfigError, match=r'expected a last line that begins with {"key": "'):
+        sweep(reckoning(rtt), grid(load, [], 1).variants, 1, cells)
+    assert cells.read_bytes() == content
+
+
+def test_a_cell_of_another_program_is_simulated_again(cells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variants = grid(load, VARY, 1).variants
+    sweep(reckoning(rtt), variants, 1, cells)
+    monkeypatch.setattr(outcome, "_program", lambda: b"another")
+    asked: list[Scenario] = []
+    sweep(reckoning(rtt, asked), variants, 1, cells)
+    assert len(asked) == len(variants)
 
 
 def test_a_trace_of_many_cells_is_hashed_once(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

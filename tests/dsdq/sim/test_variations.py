@@ -57,6 +57,20 @@ def test_devices_are_scaled_in_proportion_and_ask_as_often() -> None:
         with_devices(two, 1)
 
 
+@pytest.mark.parametrize(("classes", "count", "expected"), [
+    ([100] * 10, 14, {1, 2}),
+    ([1, 1000], 2, {1}),
+    ([1000, 1, 1], 3, {1}),
+    ([500, 500, 500], 1500, {500}),
+])  # fmt: skip
+def test_no_class_has_more_than_its_part(classes: list[int], count: int, expected: set[int]) -> None:
+    phones = SMALL.devices["phones"]
+    devices = {f"class-{number}": phones.model_copy(update={"count": one}) for number, one in enumerate(classes)}
+    found = with_devices(SMALL.model_copy(update={"devices": devices}), count).devices
+    assert sum(one.count for one in found.values()) == count
+    assert {one.count for one in found.values()} == expected
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("a", ["a"]), ("a,b", ["a", "b"]), ("[1, 2],{x = 1, y = 2},3", ["[1, 2]", "{x = 1, y = 2}", "3"]), ("", [""])],

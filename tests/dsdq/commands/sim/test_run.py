@@ -41,7 +41,7 @@ def test_a_run_stands_beside_its_baselines(dsdq: Simulate, fleet: str) -> None:
 
 
 def test_what_went_wrong_is_shown_where_it_did(dsdq: Simulate, fleet: str) -> None:
-    failing = ("--set", "verifiers.failures_per_hour=3000", "--set", "verifiers.count=2")
+    failing = ("--set", "verifiers.failures_per_hour=1000", "--set", "verifiers.count=2", "--set", "duration_s=8")
     said = dsdq("run", fleet, "--no-baselines", *HERE, *failing)
     rows = {"sessions taken over", "verifiers failed"}
     assert {row for row in rows if row in said} == rows

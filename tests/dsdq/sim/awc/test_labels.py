@@ -61,10 +61,25 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     assert made == [1, 3]
 
 
+def test_a_torn_last_line_is_labelled_again(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    whole = labelled(path, 5, 2, 1)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert labelled(path, 5, 2, 1) == whole
+    assert len(path.read_text().splitlines()) == 2
+
+
 @pytest.mark.parametrize("line", ['{"seed": 4}', "no json", "[]"])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, line: str) -> None:
     path = tmp_path / "labels.jsonl"
     path.write_text(line + "\n")
+    with pytest.raises(ConfigError, match="expected labels of awc-train"):
+        labelled(path, 5, 4, 1)
+
+
+def test_labels_of_no_seed_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text(json.dumps(label(5, 0).to_json()) + "\n")
     with pytest.raises(ConfigError, match="expected labels of awc-train"):
         labelled(path, 5, 4, 1)
 
