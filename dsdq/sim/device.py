@@ -70,6 +70,7 @@ class Generation:
         self._opened, self._over = False, False
         self._granted, self._asked_ms, self._last_grant = 0, 0.0, Choice(0)
         self._link_ms: float | None = None
+        self._draft_from_ms = 0.0
         self._read_ms, self._guess_from, self._guess_free_ms = 0.0, 0, 0.0
         self._watched, self._repeated_ms, self._look_ms = False, 0.0, 0.0
         self._timeout = AnswerTimeout(LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS)
@@ -98,7 +99,9 @@ class Generation:
 
     def _read_prompt(self) -> None:
         """Let the drafter read the prompt, before it drafts or guesses anything."""
-        self._read_ms = self._kernel.now_ms + self._device.prompt_ms * self._request.prompt
+        reading_ms = self._device.prompt_ms * self._request.prompt
+        self._read_ms = self._kernel.now_ms + reading_ms
+        self._request.drafter_ms += reading_ms
 
     def _open_alone(self, _: object) -> None:
         if not self._opening.asked:
@@ -116,7 +119,7 @@ class Generation:
         choice = self._choice()
         if choice.mode is not Mode.SPECULATE:
             if self._granted <= self._length:
-                self._drafting = None
+                self._drop()
                 if not self._flight:
                     self._publish_grant(choice)
         elif self._granted <= self._length and self._drafting is None and len(self._flight) < choice.depth:
@@ -142,8 +145,15 @@ class Generation:
         window = Window(self._number, self._branch, self._next, size, choice, size * self._device.draft_ms)
         window.confidences = confidences
         self._drafting = window
-        begins_ms = max(self._kernel.now_ms, self._read_ms)
-        self._kernel.at(begins_ms + window.draft_ms + self._device.round_ms, self._drafted, window)
+        self._draft_from_ms = max(self._kernel.now_ms, self._read_ms)
+        self._kernel.at(self._draft_from_ms + window.draft_ms + self._device.round_ms, self._drafted, window)
+
+    def _drop(self) -> None:
+        """Let a draft be that nobody wants any more."""
+        window, self._drafting = self._drafting, None
+        if window is not None and window is not self._made:
+            worked_ms = max(self._kernel.now_ms - self._draft_from_ms, 0.0)
+            self._request.drafter_ms += min(worked_ms, window.draft_ms)
 
     def _told_apart(self, size: int) -> tuple[float, ...]:
         """Return the confidences of the tokens that the policy wants, of so many; none if there are none."""
@@ -157,6 +167,7 @@ class Generation:
         """Publish a window, with the opening if that has not been sent; keep it while that is on its way."""
         if window is not self._drafting or self._over:
             return
+        self._request.drafter_ms += window.draft_ms
         if window.end <= self._length:  # a verdict that came meanwhile has committed all of it
             self._drafting, self._next = None, self._length
             self._go_on()
@@ -290,7 +301,7 @@ class Generation:
         else:
             flight.clear()
             self._branch += 1
-            self._drafting = None
+            self._drop()
         self._length = verdict.length
         if self._drafting is None and not flight:
             self._next = verdict.length
@@ -376,13 +387,15 @@ class Generation:
         if not self._policy.uses_guesses or length < self._guess_from + GUESSED_TOKENS or now_ms < self._guess_free_ms:
             return 0, 0
         right = self._guesses.run(self._guess_from, GUESSED_TOKENS)
+        self._request.drafter_ms += GUESSED_TOKENS * self._device.draft_ms
         self._guess_from = max(self._guess_from + GUESS_EVERY_TOKENS, length)
         self._guess_free_ms = now_ms + GUESSED_TOKENS * self._device.draft_ms
         return min(right + 1, GUESSED_TOKENS), right
 
     def _end(self, outcome: str) -> None:
         """Be over, whatever is still on its way."""
-        self._over, self._drafting = True, None
+        self._drop()
+        self._over = True
         self._held.answer = _unheard  # nor does anything hold on to what is over
         self._opening.close()
         self._setting.record.ended(self._request, outcome, self._kernel.now_ms)

@@ -184,7 +184,7 @@ def _spent(scenario: Scenario, record: Record, finished: Sequence[Request], seco
 def _device_joule(scenario: Scenario, request: Request) -> float:
     devices = scenario.devices[request.devices]
     sent_mb = (request.bytes_up + request.bytes_down) / 1e6
-    return devices.draft_watts * request.draft_ms / 1000 + devices.radio_joule_per_mb * sent_mb
+    return devices.draft_watts * request.drafter_ms / 1000 + devices.radio_joule_per_mb * sent_mb
 
 
 def _book(scenario: Scenario) -> PriceBook:
@@ -201,6 +201,7 @@ def _usage(finished: Sequence[Request]) -> Usage:
         rejected=judged - accepted,
         verified=judged + sum(one.rounds for one in finished),
         prefill=sum(max(one.prompt - 1, 0) for one in finished),
+        kv_token_ms=round(sum(one.kv_token_ms for one in finished)),
     )
 
 

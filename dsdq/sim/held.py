@@ -11,12 +11,14 @@ from dsdq.policies.steering import Turnaround
 from dsdq.policies.window import Acceptance, Choice
 from dsdq.sim.guesses import Guesses
 from dsdq.sim.messages import Answer, Grant, Verdict, Window
+from dsdq.sim.scenario.parts import live
 
 if TYPE_CHECKING:
     from dsdq.policies.paging import Holding
     from dsdq.sim.verifier import Verifier
 
 UNKNOWN = 1 << 30
+KEPT_MS: int = live("kv_grace_ms")
 
 
 class Round:
@@ -54,6 +56,7 @@ class Held:
         "grant_end",
         "guesses",
         "holding",
+        "kept_ms",
         "key",
         "length",
         "opened_ms",
@@ -91,7 +94,7 @@ class Held:
         self.pending: deque[Window] = deque()
         self.ahead: list[Window] = []
         self.grant_end, self.grant_choice, self.part = 0, Choice(0), 0
-        self.since_ms, self.opened_ms = 0.0, 0.0
+        self.since_ms, self.opened_ms, self.kept_ms = 0.0, 0.0, 0.0
         self.fed, self.ended = False, False
         self.acceptance, self.own_acceptance = Acceptance(), Acceptance()
         self.turnaround = Turnaround()
@@ -180,6 +183,14 @@ class Held:
         else:
             self.own_acceptance.add(verdict.drafted, verdict.accepted, verdict.committed)
             self.acceptance.add(0, 0, verdict.committed)
+
+    def keep(self, now_ms: float) -> float:
+        """Return what its keys and values are charged for since they were last, in token-milliseconds.
+
+        As live for :data:`KEPT_MS` at most: whoever is silent for longer may lose them, and costs nobody anything.
+        """
+        took_ms, self.kept_ms = min(now_ms - self.kept_ms, KEPT_MS), now_ms
+        return took_ms * (self.prompt + self.length)
 
     def answered(self, windows: tuple[Window, ...], now_ms: float) -> None:
         """Take out windows that have their verdict, and what it has made stale."""

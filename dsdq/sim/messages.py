@@ -46,7 +46,7 @@ class Verdict:
 
     ``keeps`` says that what is drafted behind them stands: all was accepted, and so is the guess of the target's own
     token. ``part`` counts the verdicts of a stream, ``windows`` are those that it answers; of a grant that it answers
-    the verifier might have drafted ``most`` tokens.
+    the verifier might have drafted ``most`` tokens. ``kv_token_ms`` were kept since the verdict before.
     """
 
     choice: Choice
@@ -62,6 +62,7 @@ class Verdict:
     keeps: bool = False
     part: int = 0
     most: int = 0
+    kv_token_ms: float = 0.0
     windows: tuple[Window, ...] = ()
 
 

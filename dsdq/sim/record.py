@@ -24,9 +24,11 @@ class Request:
     """One request, and what became of it. Times in milliseconds on the clock, lengths in tokens.
 
     ``place_ms`` is what its session waited for a place, pauses between tries among it. ``network_ms``, ``queue_ms`` and
-    ``verify_ms`` are sums over its verdicts of what each was waited for beside that; ``draft_ms``
-    over all that the device ``drafted``; verifiers drafted ``own_drafted`` for it. ``stream_tokens`` were committed
-    where the device did not draft. The last ``chosen`` verdicts of what is measured came under one ``choice``.
+    ``verify_ms`` are sums over its verdicts of what each was waited for beside that; ``draft_ms`` over all windows that
+    the device sent, of ``drafted`` tokens; verifiers drafted ``own_drafted`` for it. For ``drafter_ms`` the device's
+    drafter worked: it read the prompt too, guessed along with streams, and began drafts that verdicts made vain.
+    Verifiers kept ``kv_token_ms`` of text. ``stream_tokens`` were committed where the device did not draft. The last
+    ``chosen`` verdicts of what is measured came under one ``choice``.
     """
 
     number: int
@@ -52,6 +54,8 @@ class Request:
     queue_ms: float = 0.0
     verify_ms: float = 0.0
     draft_ms: float = 0.0
+    drafter_ms: float = 0.0
+    kv_token_ms: float = 0.0
     bytes_up: float = 0.0
     bytes_down: float = 0.0
     repeats: int = 0
@@ -106,6 +110,7 @@ class Record:
         if not verdict.windows:
             request.stream_tokens += verdict.committed
             request.own_drafted += verdict.drafted
+        request.kv_token_ms += verdict.kv_token_ms
         request.queue_ms += verdict.queue_ms
         request.verify_ms += verdict.verify_ms
         beyond_ms = waited_ms - verdict.queue_ms - verdict.verify_ms

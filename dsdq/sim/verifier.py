@@ -94,7 +94,7 @@ class Verifier:
         self._paging.admit(held.key, "")
         held.verifier, held.holding = self, self._paging[held.key]
         now_ms = self._kernel.now_ms
-        held.fed, held.opened_ms, held.since_ms = not held.unfed, now_ms, now_ms
+        held.fed, held.opened_ms, held.since_ms, held.kept_ms = not held.unfed, now_ms, now_ms, now_ms
         for window in held.pending:  # as live, it is received when there is a place for it
             window.arrived_ms = now_ms
         held.answer(Opened(self._agreed))
@@ -260,6 +260,7 @@ class Verifier:
         verdict = judge(held, verified, step, now_ms)
         self._settled += 1
         held.length, held.fed = verdict.length, True
+        verdict.kv_token_ms = held.keep(now_ms)
         if held.holding is not None:
             held.holding.cached = held.prompt + held.length - 1
         if verified.windows:

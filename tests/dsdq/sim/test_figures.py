@@ -4,7 +4,7 @@ import pytest
 
 from dsdq.sim.figures import figures, windows
 from dsdq.sim.run import simulate
-from dsdq.sim.scenario.model import Slo
+from dsdq.sim.scenario.model import Prices, Slo
 from tests.dsdq.sim.worlds import scenario_of
 
 
@@ -77,3 +77,36 @@ def test_warming_up_and_running_out_are_in_no_window_and_no_count() -> None:
     found = figures(scenario, record)
     assert (found["failures"], found["takeovers"]) == (0, 0)
     assert sum(windows(record).values()) <= 4
+
+
+@pytest.mark.parametrize(("policy", "least"), [("optimal", 1.0), ("static:8:4", 1.2)])
+def test_a_device_pays_for_guesses_and_for_drafts_that_a_verdict_cut_off(policy: str, least: float) -> None:
+    """Its drafter never rests while a text is made, or hardly: what it drafted for nothing took its time too."""
+    scenario = scenario_of(
+        phone={"draft_ms": 4.0, "prompt_ms": 2.0, "draft_watts": 5.0, "link": {"rtt_ms": 30.0}},
+        workload={"prompt": {"mean": 51}, "acceptance": {"mean": 0.7}},
+        window={"policy": policy, "max_depth": 4},
+    )
+    record = simulate(scenario)
+    request = record.requests[0]
+    took_ms = request.ended_ms - request.began_ms
+    assert 102 + least * request.draft_ms < request.drafter_ms <= took_ms
+    joule = figures(scenario, record)["device_joule_per_token"]
+    assert joule == pytest.approx(5.0 * request.drafter_ms / 1000 / request.committed)
+
+
+def test_what_is_kept_for_a_text_is_billed_for_as_long_as_it_is() -> None:
+    """One session, two tokens a step of 20 ms; nobody is silent for long."""
+    scenario = scenario_of(
+        phone={"draft_ms": 0.0},
+        workload={"acceptance": {"mean": 1.0}, "output": {"mean": 100, "variation": 0.0}},
+        window={"policy": "static:1"},
+    )
+    priced = scenario.model_copy(update={"prices": Prices(per_million={"kv_token_seconds": 1000.0})})
+    record = simulate(priced)
+    request = record.requests[0]
+    within = 0.02 * sum(1 + 2 * step for step in range(1, 51))
+    assert request.kv_token_ms / 1000 == pytest.approx(within, rel=0.05)
+    assert figures(priced, record)["billed_per_million"] == pytest.approx(
+        1000 * request.kv_token_ms / 1000 / 100, rel=1e-3
+    )
