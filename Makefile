@@ -55,7 +55,7 @@ bench: setup           ## the tables in README.md
 	$(BIN)/python -m bench.paper
 
 # What a simulation spends its time in. Left out of the policies' windows are those that mypyc does not take.
-COMPILED_SIM := cloud costs device guesses held kernel links messages opening places reads record step verifier
+COMPILED_SIM := cloud costs device guesses guessing held kernel links messages opening places reads record step verifier
 COMPILED_POLICIES := batching fairness paging places reading retry routing steering window/cap window/protocol
 
 compiled: setup        ## the simulator in C (a compiler is needed, 5 minutes): PYTHONPATH=build/compiled .venv/bin/dsdq sim ...

@@ -13,8 +13,9 @@ from random import Random
 
 from dsdq.policies.retry import LEAST_TIMEOUT_MS, AnswerTimeout, Backoff
 from dsdq.policies.window import Choice, Mode, Observation, Static, Streaming, WindowPolicy, far_from
-from dsdq.policies.window.protocol import GUESS_EVERY_TOKENS, GUESSED_TOKENS, PAUSE, RENEW
+from dsdq.policies.window.protocol import PAUSE, RENEW
 from dsdq.sim.guesses import Guesses
+from dsdq.sim.guessing import Guessing
 from dsdq.sim.held import UNKNOWN, Held
 from dsdq.sim.messages import Answer, Grant, Opened, Verdict, Window
 from dsdq.sim.opening import Opening
@@ -70,8 +71,8 @@ class Generation:
         self._opened, self._over = False, False
         self._granted, self._asked_ms, self._last_grant = 0, 0.0, Choice(0)
         self._link_ms: float | None = None
-        self._draft_from_ms = 0.0
-        self._read_ms, self._guess_from, self._guess_free_ms = 0.0, 0, 0.0
+        self._read_ms, self._draft_from_ms = 0.0, 0.0
+        self._guessing = Guessing(guesses[0], device.draft_ms)
         self._watched, self._repeated_ms, self._look_ms = False, 0.0, 0.0
         self._timeout = AnswerTimeout(LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS)
         self._luck: Random | None = None
@@ -374,23 +375,17 @@ class Generation:
         )
 
     def _begin_guessing(self) -> None:
-        """Guess what is committed from now on, as the device has nothing else to do."""
-        self._guess_from = self._length
-        self._guess_free_ms = max(self._kernel.now_ms, self._read_ms) + GUESSED_TOKENS * self._device.draft_ms
+        """Guess what is committed from now on, once the prompt is read."""
+        self._guessing.begin(self._length, max(self._kernel.now_ms, self._read_ms))
 
     def _guessed(self, length: int) -> tuple[int, int]:
-        """Return how many tokens of a stream were guessed by now, along with it, and how many of them right.
-
-        Some tokens in a row are guessed now and then; what is guessed behind a mistake is nobody's guess of this text.
-        """
-        now_ms = self._kernel.now_ms
-        if not self._policy.uses_guesses or length < self._guess_from + GUESSED_TOKENS or now_ms < self._guess_free_ms:
+        """Return how many tokens of a stream were guessed by now, along with it, and how many of them right."""
+        if not self._policy.uses_guesses:
             return 0, 0
-        right = self._guesses.run(self._guess_from, GUESSED_TOKENS)
-        self._request.drafter_ms += GUESSED_TOKENS * self._device.draft_ms
-        self._guess_from = max(self._guess_from + GUESS_EVERY_TOKENS, length)
-        self._guess_free_ms = now_ms + GUESSED_TOKENS * self._device.draft_ms
-        return min(right + 1, GUESSED_TOKENS), right
+        guessed, right = self._guessing.judged(length, self._kernel.now_ms)
+        if guessed:
+            self._request.drafter_ms += self._guessing.took_ms
+        return guessed, right
 
     def _end(self, outcome: str) -> None:
         """Be over, whatever is still on its way."""
