@@ -4,7 +4,8 @@
 
 - **Windows**: for both presets, round trips of 10 and 30 ms and three workloads: a fixed window of 4 (the paper's
   baseline), a threshold of confidence, and AWC; every device asks again as soon as its text has ended, so that
-  throughput shows what each is worth.
+  throughput shows what each is worth. A third of the time is measured, behind one for warming up and before one for
+  cooling down, in which texts of ordinary length end under load; texts with long prompts are given more of it.
 - **Stack**: on 20 x 600, GSM8K, 10 ms: routing by random choice, round robin, the shortest queue (JSQ) and the shorter
   of two, each with batches first in, first out (FIFO) and of like lengths (LAB), under a window of 4 and under AWC.
 
@@ -32,8 +33,8 @@ PRESETS, RTTS_MS, WORKLOADS = ("paper-20x600", "paper-20x1000"), (10, 30), ("gsm
 POLICIES = {"static": "static:4", "threshold": "threshold:0.7", "awc": "awc"}
 ROUTES, QUICK_ROUTES = ("random", "round-robin", "jsq", "power-of-two"), ("random", "jsq")
 ORDERS = ("fifo", "length")
-CLOSED = ("devices.*.arrivals={think_s=0}", "duration_s=14", "warm_up_s=4")
-QUICK = (*CLOSED[:1], "duration_s=8", "warm_up_s=3")
+CLOSED = "devices.*.arrivals={think_s=0}"
+THIRD_S, QUICK_THIRD_S = {"gsm8k": 8, "cnn-dailymail": 24, "humaneval": 8}, 3
 SHOWN = ("requests_per_s", "tokens_per_s", "tpot_ms", "ttft_ms")
 CLAIMS = (
     "the paper: +9.7 % throughput over static:4 (GSM8K, 20 x 600, 10 ms), TPOT 40.1 -> 36.2 ms; JSQ, LAB and AWC "
@@ -46,18 +47,24 @@ def variant(preset: str, *sets: str) -> Variant:
     return Variant(dict(one.split("=", 1) for one in sets), load_scenario(preset, sets))
 
 
-def windows_of(preset: str, rtt_ms: int, workload: str, effort: Sequence[str]) -> dict[str, Variant]:
+def effort(workload: str, *, quick: bool) -> tuple[str, ...]:
+    """Return for how long devices ask, and how much of that is measured."""
+    third_s = QUICK_THIRD_S if quick else THIRD_S[workload]
+    return CLOSED, f"duration_s={3 * third_s}", f"warm_up_s={third_s}", f"cool_down_s={third_s}"
+
+
+def windows_of(preset: str, rtt_ms: int, workload: str, *, quick: bool) -> dict[str, Variant]:
     """Return the policies of one cell."""
-    cell = (f"devices.*.link.rtt_ms={rtt_ms}", f"workloads.default={workload}", *effort)
+    cell = (f"devices.*.link.rtt_ms={rtt_ms}", f"workloads.default={workload}", *effort(workload, quick=quick))
     return {name: variant(preset, *cell, f"window.policy={policy}") for name, policy in POLICIES.items()}
 
 
-def stacks(effort: Sequence[str], routes: Sequence[str]) -> dict[str, Variant]:
-    """Return all stacks of routing, batching and window, the naive one first."""
+def stacks(routes: Sequence[str], *, quick: bool) -> dict[str, Variant]:
+    """Return all stacks of routing, batching and window, the naive one first; the preset's workload is GSM8K."""
     return {
         f"{route} {order} {policy}": variant(
             PRESETS[0],
-            *effort,
+            *effort(WORKLOADS[0], quick=quick),
             f"routing.policy={route}",
             f"batching.order={order}",
             f"window.policy={POLICIES[policy]}",
@@ -96,7 +103,6 @@ def main() -> int:
     parser.add_argument("--only", choices=("windows", "stack"), help="one of the two parts")
     arguments = parser.parse_args()
     seeds = arguments.seeds or (3 if arguments.quick else 10)
-    effort = QUICK if arguments.quick else CLOSED
     cells = [(PRESETS[0], 10, "gsm8k")] if arguments.quick else list(product(PRESETS, RTTS_MS, WORKLOADS))
     routes = QUICK_ROUTES if arguments.quick else ROUTES
     result: dict[str, Any] = {"seeds": seeds, "claims": CLAIMS, "windows": {}, "stack": {}}
@@ -104,10 +110,10 @@ def main() -> int:
     with processes(arguments.jobs) as run:
         for cell in cells if arguments.only != "stack" else ():
             title = "{}, {} ms, {}".format(*cell)
-            result["windows"][title] = found = measure(run, windows_of(*cell, effort), seeds)
+            result["windows"][title] = found = measure(run, windows_of(*cell, quick=arguments.quick), seeds)
             show(title, found)
         if arguments.only != "windows":
-            result["stack"] = found = measure(run, stacks(effort, routes), seeds)
+            result["stack"] = found = measure(run, stacks(routes, quick=arguments.quick), seeds)
             show("routing, batching, window", found)
     result["machine"] = f"{platform.machine()}, {os.cpu_count()} CPUs"
     write(result, arguments.json)

@@ -24,18 +24,8 @@ from dsdq.sim.learning import acceptance_of
 from dsdq.sim.observed import Answer, Observed
 from dsdq.sim.run import simulate
 from dsdq.sim.scenario.deciding import Routing, Window
-from dsdq.sim.scenario.model import (
-    Acceptance,
-    Arrivals,
-    Broker,
-    Devices,
-    Lengths,
-    Link,
-    OwnDraft,
-    Scenario,
-    Verifiers,
-    Workload,
-)
+from dsdq.sim.scenario.model import Arrivals, Broker, Devices, Link, OwnDraft, Scenario, Verifiers
+from dsdq.sim.scenario.workload import Acceptance, Lengths, Workload
 
 DEVICES = "live"
 """The name of the scenario's devices."""

@@ -7,8 +7,8 @@ that is found ends the branch: all that goes on behind it is dropped, and drafti
 token. All targets have the keys and values of what the others took in.
 
 So no text takes longer than if the target decoded alone: that is what the first target does. Nor does one take longer
-than under speculative decoding with a window that is a multiple of ``lookahead``, if no draft has to wait for a target
-(:func:`enough_targets`).
+than under speculative decoding with a window that is a multiple of ``lookahead``, if no draft has to wait for a target:
+one makes the next token, and as many others are needed as passes begin while one lasts.
 """
 
 from __future__ import annotations
@@ -76,14 +76,6 @@ class Course:
     def ended_ms(self) -> float:
         """Return when its last token was there."""
         return self.commits[-1].at_ms
-
-
-def enough_targets(draft_ms: float, pass_ms: float, lookahead: int) -> int:
-    """Return how many targets let no draft wait: one for the next token, and as many as have begun within a pass.
-
-    A pass begins every ``lookahead`` drafts; the last one of a text may begin a single draft behind the one before.
-    """
-    return 2 + math.ceil(max(pass_ms - draft_ms, 0.0) / (lookahead * draft_ms))
 
 
 def course(

@@ -1,7 +1,7 @@
 """What a simulation came to, in figures: latencies, rates, waste, waits, fairness, energy, cost. Pure.
 
-Latencies are of requests that arrived within what is measured (behind the warm-up) and were finished; rates and
-utilisation are of that time.
+Latencies are of requests that arrived within what is measured (behind the warm-up, before the cool-down) and were
+finished; rates and utilisation are of that time.
 """
 
 from __future__ import annotations

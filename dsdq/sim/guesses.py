@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dsdq.sim.scenario.model import Acceptance
+from dsdq.sim.scenario.workload import Acceptance
 
 MARGIN = 64
 """Places behind a text's end for which there are guesses too: a device drafts on before it knows of the end."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dsdq.policies.window import Mode
 from dsdq.sim.observed import Observed
-from dsdq.sim.scenario.model import Acceptance
+from dsdq.sim.scenario.workload import Acceptance
 
 LEAST_TRIALS = 30
 """Guesses behind a wrong one that it takes to tell their acceptance from that of the others."""

@@ -22,7 +22,12 @@ def sentence(result: Result) -> str:
     """Return what was simulated, for how long and with which seeds."""
     scenario, seeds = result.scenario, result.seeds
     devices = sum(one.count for one in scenario.devices.values())
-    measured = f", of which the first {scenario.warm_up_s:g} s are not measured" if scenario.warm_up_s else ""
+    unmeasured = " and ".join(
+        f"the {which} {spent_s:g} s"
+        for which, spent_s in (("first", scenario.warm_up_s), ("last", scenario.cool_down_s))
+        if spent_s
+    )
+    measured = f", of which {unmeasured} are not measured" if unmeasured else ""
     luck = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
     varied = f" What varies: {', '.join(result.vary)}." if result.vary else ""
     return (

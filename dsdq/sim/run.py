@@ -54,7 +54,7 @@ def begin(
 ) -> World:
     """Make a scenario's world, its first events planned; see :func:`simulate`."""
     kernel, streams = Kernel(), Streams(scenario.seed)
-    record = Record(1000 * scenario.warm_up_s, 1000 * scenario.duration_s, log)
+    record = Record(1000 * scenario.warm_up_s, 1000 * (scenario.duration_s - scenario.cool_down_s), log)
     cloud = Cloud(kernel, scenario, streams, record)
     nodes = Nodes(kernel, scenario, streams, record) if scenario.way is Way.PARALLEL else None
     for name, devices in scenario.devices.items():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsdq.sim.guesses import Guesses, drawn, recorded
-from dsdq.sim.scenario.model import Acceptance, Lengths, Workload
+from dsdq.sim.scenario.workload import Acceptance, Lengths, Workload
 from dsdq.sim.streams import Streams
 
 

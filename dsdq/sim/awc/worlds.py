@@ -9,18 +9,8 @@ import numpy as np
 
 from dsdq.policies.window.ways import DEPTHS, WINDOWS
 from dsdq.sim.scenario.deciding import Window
-from dsdq.sim.scenario.model import (
-    Acceptance,
-    Arrivals,
-    Broker,
-    Devices,
-    Lengths,
-    Link,
-    OwnDraft,
-    Scenario,
-    Verifiers,
-    Workload,
-)
+from dsdq.sim.scenario.model import Arrivals, Broker, Devices, Link, OwnDraft, Scenario, Verifiers
+from dsdq.sim.scenario.workload import Acceptance, Lengths, Workload
 
 MAX_WINDOW, MAX_DEPTH = WINDOWS[-1], DEPTHS[-1]
 SINGLE_TOKENS, FLEET_TOKENS = 320, 1200

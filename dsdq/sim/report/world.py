@@ -6,7 +6,8 @@ from xml.etree.ElementTree import Element
 
 from dsdq.sim.report.layout import section, table
 from dsdq.sim.report.markup import tag
-from dsdq.sim.scenario.model import Acceptance, Arrivals, Devices, Lengths, Link, Scenario
+from dsdq.sim.scenario.model import Arrivals, Devices, Link, Scenario
+from dsdq.sim.scenario.workload import Acceptance, Lengths
 
 
 def world(scenario: Scenario) -> Element:

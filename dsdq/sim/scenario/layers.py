@@ -1,24 +1,45 @@
 """How a scenario is put together: files on their base, settings on files, and profiles beneath what is given.
 
 Tables are merged field by field, with these exceptions. ``arrivals`` are alternatives, so that one given replaces one
-that was; so is acceptance by place or from a trace. A link or a workload may be the name of a profile, which replaces a
-table that was, and which a table of fields is laid upon.
+that was; so are a mean acceptance, one by place and one from a trace, and a link's round trip and its trace. A link or
+a workload may be the name of a profile, which replaces a table that was, and which a table of fields is laid upon. A
+profile that a table names replaces what was there before of the fields that it gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dsdq.errors import ConfigError
 from dsdq.sim.scenario.documents import Document, value_of
-from dsdq.sim.scenario.library import Kind, profile
+from dsdq.sim.scenario.library import Kind, profile, profiles
 from dsdq.sim.scenario.mistakes import path, plain, shown, unknown
+from dsdq.sim.scenario.model import Arrivals
+from dsdq.sim.scenario.workload import Acceptance
 
 MAX_DEPTH = 16
 """Names in the path of a field."""
 
 MAX_SET_CHARACTERS = 10_000
+
+Instead = Mapping[str, frozenset[str]]
+"""Of a table: which fields one that is given stands instead of."""
+
+
+def _instead(given: Iterable[str], of: Iterable[str]) -> Instead:
+    """Let each of some fields stand instead of all of others."""
+    return {name: frozenset(of) - {name} for name in given}
+
+
+_ALONE, _ROUND_TRIP = ("by_place", "trace"), ("rtt_ms", "trace")
+_ACCEPTANCE = {**_instead(_ALONE, Acceptance.model_fields), **_instead(["mean"], _ALONE)}
+_ALTERNATIVES: Mapping[str, Instead] = {
+    "acceptance": _ACCEPTANCE,
+    "arrivals": _instead(Arrivals.model_fields, Arrivals.model_fields),
+    "link": _instead(_ROUND_TRIP, _ROUND_TRIP),
+    "own_acceptance": _ACCEPTANCE,
+}
 
 
 def laid_upon(under: Document, over: Document) -> Document:
@@ -31,18 +52,21 @@ def laid_upon(under: Document, over: Document) -> Document:
         below = merged.get(key)
         if isinstance(value, dict) and isinstance(below, str):
             below = {"profile": below}
-        if isinstance(value, dict) and not _replaces(key, value):
-            merged[key] = laid_upon(below if isinstance(below, dict) else {}, value)
+        if isinstance(value, dict):
+            merged[key] = laid_upon(_left(key, below, value) if isinstance(below, dict) else {}, value)
         elif value is not None:
             merged[key] = value
     return merged
 
 
-def _replaces(key: str, table: Document) -> bool:
-    """Say whether a table stands for all of what was there before."""
-    if key in {"acceptance", "own_acceptance"}:
-        return "by_place" in table or "trace" in table
-    return key == "arrivals"
+def _left(key: str, below: Document, over: Document) -> Document:
+    """Return what of a table still counts beneath one that is laid upon it."""
+    instead = _ALTERNATIVES.get(key, {})
+    replaced = {name for given, value in over.items() if value is not None for name in instead.get(given, ())}
+    named = profiles().get(str(over.get("profile")))
+    if named is not None:
+        replaced.update(named.fields)
+    return {name: value for name, value in below.items() if name not in replaced}
 
 
 def with_settings(document: Document, settings: Sequence[str]) -> Document:
@@ -128,6 +152,8 @@ def _profiled(kind: Kind, table: Document, place: tuple[str, ...]) -> Document:
     if name is None:
         return table
     try:
-        return laid_upon(profile(kind, name).fields, table)
+        fields = profile(kind, name).fields
     except ConfigError as error:
         raise ConfigError(f"{path([*place, 'profile'])}: {error}") from None
+    given, key = {field: value for field, value in table.items() if field != "profile"}, place[-1]
+    return {**laid_upon({key: fields}, {key: given})[key], "profile": name}

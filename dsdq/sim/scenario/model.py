@@ -7,87 +7,22 @@ are strict, since a number in quotes, or a ``true`` where a number belongs, is a
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Strict, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, Strict, field_validator, model_serializer, model_validator
 
-from dsdq.contract import MAX_WINDOW
 from dsdq.policies.window import Mode
 from dsdq.sim.scenario.deciding import Batching, Parallel, Routing, Window
 from dsdq.sim.scenario.parts import At, Name, NotNegative, Part, Positive, Share, Text, live
+from dsdq.sim.scenario.workload import Workload
 from dsdq.tenants.usage import PRICED
-
-
-class Lengths(Part):
-    """How many tokens: log-normal with this mean and coefficient of variation (deviation over mean), within bounds."""
-
-    mean: Annotated[float, Field(ge=1.0, le=100_000)]
-    variation: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
-    least: Annotated[int, Field(ge=1)] = 1
-    most: Annotated[int, Field(ge=1, le=200_000)] = 100_000
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.least <= self.mean <= self.most:
-            msg = f"expected least <= mean <= most, got {self.least}, {self.mean:g}, {self.most}"
-            raise ValueError(msg)
-        return self
-
-
-class Acceptance(Part):
-    """How often a draft token is right, given that all before it are.
-
-    Attributes:
-        mean: α.
-        first: φ, the same behind a wrong one; α if it is not given.
-        between: standard deviation of α from text to text.
-        telling: how much the drafter's confidence says of a single token: 0 nothing, 1 everything.
-        by_place: instead of ``mean``: by the token's place in its draft; the last one goes for all behind it.
-        trace: instead of ``mean``: JSONL of texts that ran live, each with ``right``, a string of 0 and 1.
-    """
-
-    mean: Share = 0.7
-    first: Share | None = None
-    between: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
-    telling: Share = 0.0
-    by_place: Annotated[tuple[Share, ...], Field(min_length=1, max_length=MAX_WINDOW), Strict(strict=False)] | None = (
-        None
-    )
-    trace: Text | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        instead = [name for name in ("by_place", "trace") if getattr(self, name) is not None]
-        beside = ["first"] * (self.first is not None) + [name for name in ("between", "telling") if getattr(self, name)]
-        if len(instead) > 1 or (instead and beside):
-            msg = f"expected {instead[0]} alone, got {(instead[1:] + beside)[0]}, too"
-            raise ValueError(msg)
-        return self
-
-
-class Workload(Part):
-    """What is asked for.
-
-    Attributes:
-        prompt: tokens of the prompt.
-        output: tokens until the text ends by itself.
-        acceptance: of the devices' drafts.
-        own_acceptance: of drafts that a verifier makes; as the devices' if it is not given.
-        known_length: whether devices know where the text ends (``max_tokens``), or the target says so.
-    """
-
-    prompt: Lengths = Lengths(mean=64)
-    output: Lengths = Lengths(mean=128)
-    acceptance: Acceptance = Acceptance()
-    own_acceptance: Acceptance | None = None
-    known_length: bool = False
 
 
 class Link(Part):
     """A device's way to Redis and back.
 
     Attributes:
-        rtt_ms: round trip of a small message.
+        rtt_ms: round trip of a small message, as long as it stays the same.
         up_share: how much of it is the way up.
         jitter_ms: mean of what a round trip takes longer, exponentially distributed, half of it in each direction.
         up_kbps: bandwidth up; 0 is no bound.
@@ -98,7 +33,7 @@ class Link(Part):
             from a log, in order.
         drops_per_hour: how often the connection breaks.
         drop_s: for how long, on average; what was to be sent waits.
-        trace: the round trip as it changes: pairs of seconds and milliseconds, repeated when it ends.
+        trace: instead of ``rtt_ms``: as it changes, pairs of seconds and milliseconds, repeated when it ends.
     """
 
     rtt_ms: NotNegative = 30.0
@@ -121,6 +56,21 @@ class Link(Part):
             msg = "expected seconds that begin at 0 and rise"
             raise ValueError(msg)
         return trace
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.trace and "rtt_ms" in self.model_fields_set:
+            msg = "expected one of rtt_ms, trace, got both"
+            raise ValueError(msg)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_rtt(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the round trip out where a trace is given instead."""
+        document: dict[str, Any] = dump(self)
+        if self.trace:
+            document.pop("rtt_ms", None)
+        return document
 
 
 class Arrivals(Part):
@@ -330,7 +280,8 @@ class Scenario(Part):
         about: one sentence.
         seed: of all luck.
         duration_s: how long requests arrive; what has begun then is finished.
-        warm_up_s: what is not measured at the beginning.
+        warm_up_s: what is not measured at the beginning, while devices and verifiers get into their stride.
+        cool_down_s: what is not measured at the end, so that the last texts that are measured end under load, too.
         way: who drafts.
     """
 
@@ -339,6 +290,7 @@ class Scenario(Part):
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
     duration_s: Positive = 60.0
     warm_up_s: NotNegative = 0.0
+    cool_down_s: NotNegative = 0.0
     way: Annotated[Way, Strict(strict=False)] = Way.DISTRIBUTED
     devices: Annotated[dict[Name, Devices], Field(min_length=1, max_length=1000)]
     verifiers: Verifiers = Verifiers()
@@ -369,9 +321,7 @@ class Scenario(Part):
                 if named not in known:
                     msg = f"devices.{name}.{what}: expected one of {', '.join(known)}, got {named!r}"
                     raise ValueError(msg)
-        if self.warm_up_s >= self.duration_s:
-            msg = f"warm_up_s: expected less than duration_s ({self.duration_s:g}), got {self.warm_up_s:g}"
-            raise ValueError(msg)
+        self._check_measured()
         if self.verifiers.draft is None:
             if self.way in {Way.COLOCATED, Way.PARALLEL}:
                 msg = f"verifiers.draft: expected a drafter for the way {self.way}, got none"
@@ -380,6 +330,16 @@ class Scenario(Part):
         if self.way is Way.PARALLEL:
             self._check_nodes()
         return self
+
+    def _check_measured(self) -> None:
+        left_s = self.duration_s - self.warm_up_s
+        for name, within_s, whole in (
+            ("warm_up_s", self.duration_s, "duration_s"),
+            ("cool_down_s", left_s, "what warm_up_s leaves of duration_s"),
+        ):
+            if getattr(self, name) >= within_s:
+                msg = f"{name}: expected less than {whole} ({within_s:g}), got {getattr(self, name):g}"
+                raise ValueError(msg)
 
     def _check_nodes(self) -> None:
         """Check that verifiers make up whole nodes, and that nothing fails or gets lost in the middle of a text."""

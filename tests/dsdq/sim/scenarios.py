@@ -47,8 +47,9 @@ _workload = st.fixed_dictionaries(
     },
     optional={"own_acceptance": _acceptance},
 )
-_link = st.fixed_dictionaries(
-    {"rtt_ms": st.sampled_from([0.0, 10.0, 100.0])},
+_round_trip = st.sampled_from([{"rtt_ms": 0.0}, {"rtt_ms": 10.0}, {"rtt_ms": 100.0}, {"trace": ((0, 5), (0.5, 80))}])
+_beside = st.fixed_dictionaries(
+    {},
     optional={
         "up_share": st.sampled_from([0.0, 0.3, 1.0]),
         "jitter_ms": st.just(5.0),
@@ -58,9 +59,9 @@ _link = st.fixed_dictionaries(
         "reorder": st.just(0.4),
         "drops_per_hour": st.just(1800.0),
         "drop_s": st.just(0.3),
-        "trace": st.just(((0, 5), (0.5, 80))),
     },
 )
+_link = st.tuples(_round_trip, _beside).map(lambda parts: parts[0] | parts[1])
 _arrivals = st.sampled_from([{"per_s": 8.0}, {"per_device_per_s": 2.0}, {"think_s": 0.0}, {"think_s": 0.2}])
 _devices = st.fixed_dictionaries(
     {
@@ -121,7 +122,8 @@ _world = st.fixed_dictionaries(
         ),
         "routing": st.sampled_from([{"policy": name} for name in ("power-of-two", "jsq", "round-robin", "random")]),
         "batching": st.fixed_dictionaries({"order": st.sampled_from(["fifo", "length"]), "lingers": st.booleans()}),
-    }
+    },
+    optional={"warm_up_s": st.just(0.05), "cool_down_s": st.just(0.1)},
 )
 
 

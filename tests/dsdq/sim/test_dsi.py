@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsdq.sim.dsi import Course, Speeds, course, enough_targets
+from dsdq.sim.dsi import Course, Speeds, course
 from dsdq.sim.guesses import Fixed
+from tests.dsdq.sim.worlds import enough_targets
 
 POSITION_MS = st.sampled_from([0.0, 0.5])
 

@@ -47,6 +47,22 @@ def test_who_is_refused_is_not_served_well() -> None:
     assert found["good_share"] == pytest.approx(found["finished"] / (found["finished"] + found["refused"]))
 
 
+def test_texts_that_are_measured_end_under_load_where_there_is_time_to_cool_down() -> None:
+    """Devices that ask again and again leave a verifier alone one by one when their time is up."""
+    busy = scenario_of(
+        duration_s=6.0,
+        phone={"count": 8, "arrivals": {"think_s": 0.0}},
+        verifiers={"row_ms": 10.0},
+    )
+    cooled = busy.model_copy(update={"duration_s": 12.0, "cool_down_s": 6.0})
+    short, long = (simulate(one) for one in (busy, cooled))
+    assert (short.end_ms, long.end_ms) == (6000, 6000)
+    found, other = figures(busy, short), figures(cooled, long)
+    assert other["tokens_per_s"] == found["tokens_per_s"]
+    assert other["requests"] == found["requests"] < len(long.requests)
+    assert other["tpot_ms"] > found["tpot_ms"]
+
+
 def test_goodput_is_never_more_than_throughput() -> None:
     """What came while it was measured may be served long after; nobody else asks then."""
     scenario = scenario_of(

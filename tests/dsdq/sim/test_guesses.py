@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dsdq.sim.guesses import MARGIN, ByPlace, Fixed, drawn, recorded
-from dsdq.sim.scenario.model import Acceptance
+from dsdq.sim.scenario.workload import Acceptance
 from dsdq.sim.streams import Streams
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dsdq.sim.scenario.model import Acceptance, Lengths, Workload
+from dsdq.sim.scenario.workload import Acceptance, Lengths, Workload
 from dsdq.sim.streams import Streams
 from dsdq.sim.texts import Recording, Texts, length
 

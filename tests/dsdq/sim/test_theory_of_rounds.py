@@ -12,15 +12,15 @@ from scipy import integrate, stats
 from dsdq.contract import MAX_WINDOW
 from dsdq.policies.steering import Steering
 from dsdq.policies.window import rates
-from dsdq.sim.dsi import Speeds, course, enough_targets
+from dsdq.sim.dsi import Speeds, course
 from dsdq.sim.guesses import Guesses, drawn, recorded
 from dsdq.sim.record import Record
 from dsdq.sim.run import simulate
-from dsdq.sim.scenario.model import Acceptance
 from dsdq.sim.scenario.traces import Traces
+from dsdq.sim.scenario.workload import Acceptance
 from dsdq.sim.streams import Streams
 from dsdq.sim.texts import Recording
-from tests.dsdq.sim.worlds import record_of, scenario_of, tokens_per_round, tpot_ms
+from tests.dsdq.sim.worlds import enough_targets, record_of, scenario_of, tokens_per_round, tpot_ms
 
 ALPHAS_AND_WINDOWS = [(0.3, 2), (0.5, 4), (0.7, 1), (0.7, 4), (0.8, 8), (0.95, 16)]
 

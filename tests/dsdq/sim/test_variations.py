@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dsdq.errors import ConfigError
+from dsdq.sim.scenario.library import profiles
 from dsdq.sim.scenario.model import Arrivals
 from dsdq.sim.variations import assigned, parts, seeded, varied, with_acceptance, with_count, with_devices, with_rtt
 from tests.dsdq.sim.small import SMALL, small
@@ -14,6 +15,14 @@ def test_a_setting_changes_its_field_alone() -> None:
     found = varied(SMALL, {"devices.*.link.rtt_ms": 30.0}).scenario
     assert found.devices["phones"].link.rtt_ms == 30
     assert with_rtt(found, 20.0) == SMALL
+
+
+def test_a_profile_is_a_setting_like_any_other() -> None:
+    found = varied(SMALL, {"verifiers.profile": "a100-70b", "workloads.default": "gsm8k"}).scenario
+    assert found.verifiers.step_ms == profiles()["a100-70b"].fields["step_ms"]
+    assert found.workloads["default"].output.mean == profiles()["gsm8k"].fields["output"]["mean"]
+    with pytest.raises(ConfigError, match=r"verifiers\.profile: expected one of .*a100-70b"):
+        varied(SMALL, {"verifiers.profile": "a101"})
 
 
 def test_a_setting_that_makes_no_scenario_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,3 +50,11 @@ def tpot_ms(record: Record) -> float:
     """Return the time of a token behind the first of its text, over all texts."""
     took_ms = sum(one.ended_ms - one.first_ms for one in record.requests)
     return took_ms / sum(one.committed - 1 for one in record.requests)
+
+
+def enough_targets(draft_ms: float, pass_ms: float, lookahead: int) -> int:
+    """Return how many targets let no draft wait: one for the next token, and as many as have begun within a pass.
+
+    A pass begins every ``lookahead`` drafts; the last one of a text may begin a single draft behind the one before.
+    """
+    return 2 + math.ceil(max(pass_ms - draft_ms, 0.0) / (lookahead * draft_ms))

@@ -8,8 +8,10 @@ from typer.testing import CliRunner
 
 from dsdq.commands.sim import sim
 from dsdq.errors import ConfigError
-from dsdq.sim.observed import append_observed
+from dsdq.sim.observed import append_observed, read_observed
+from dsdq.sim.run import simulate
 from dsdq.sim.scenario import load_scenario
+from dsdq.sim.scenario.traces import read_traces
 from tests.dsdq.sim.observing import observed
 from tests.dsdq.sim.test_calibrate import WORLD
 
@@ -32,6 +34,18 @@ def test_a_trace_becomes_a_scenario_that_can_be_run(trace: Path, tmp_path: Path)
     assert out.read_text().startswith("# 4 texts of 480 tokens\n")
 
 
+def test_what_ran_can_be_simulated_again_request_by_request(trace: Path, tmp_path: Path) -> None:
+    out, asked, right = (str(tmp_path / name) for name in ("found.toml", "asked.jsonl", "right.jsonl"))
+    ways = ["--out", out, "--arrivals", asked, "--recordings", right]
+    done = CliRunner().invoke(sim, ["calibrate", str(trace), *ways])
+    assert done.exit_code == 0, done.stdout
+    sets = [f"devices.live.arrivals.trace={asked}", f"workloads.default.acceptance.trace={right}"]
+    again = simulate(scenario := load_scenario(out, sets), traces=read_traces(scenario))
+    texts = read_observed(trace)
+    assert [(one.prompt, one.output) for one in again.requests] == [(one.prompt, one.tokens) for one in texts]
+    assert sum(one.accepted for one in again.requests) == pytest.approx(sum(one.accepted for one in texts), rel=0.05)
+
+
 def test_without_a_file_it_is_printed(trace: Path) -> None:
     done = CliRunner().invoke(sim, ["calibrate", str(trace)])
     assert "[verifiers]" in done.stdout
@@ -52,6 +66,8 @@ def test_steps_may_come_from_the_engine_benchmark(trace: Path, tmp_path: Path) -
         (["calibrate", "{trace}", "--engine", "no/such.json"], "--engine no/such.json"),
         (["calibrate", "{trace}", "--engine", "{trace}"], "expected the JSON of bench/engine.py"),
         (["calibrate", "{trace}", "--out", "no/such/file.toml"], "--out: expected a file in a folder that is there"),
+        (["calibrate", "{trace}", "--arrivals", "no/such/file.jsonl"], "--arrivals: expected a file in a folder"),
+        (["calibrate", "{trace}", "--recordings", "no/such/file.jsonl"], "--recordings: expected a file in a folder"),
         (["validate", "--variants", "fast", "--rtt", "1"], "--variants: expected some of pair"),
         (["validate", "--json", "no/such/file.json"], "--json"),
     ],

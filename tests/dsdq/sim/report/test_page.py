@@ -85,6 +85,8 @@ def test_figures_of_one_seed_have_no_whiskers() -> None:
 
 def test_what_is_not_measured_is_said() -> None:
     assert "3 s, of which the first 1 s are not measured" in report([ran(small(warm_up_s=1.0), 1)])
+    cooled = report([ran(small(warm_up_s=1.0, cool_down_s=0.5), 1)])
+    assert "of which the first 1 s and the last 0.5 s are not measured" in cooled
 
 
 def test_a_comparison_says_what_can_be_told_apart() -> None:

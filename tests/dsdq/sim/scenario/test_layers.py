@@ -57,3 +57,30 @@ def test_a_profiles_name_replaces_fields_that_were() -> None:
 
 def test_the_last_of_two_settings_of_a_field_holds() -> None:
     assert with_settings({}, ["seed=1", "seed=2"]) == {"seed": 2}
+
+
+def test_a_round_trip_replaces_one_that_changes_and_is_replaced_by_one() -> None:
+    trace = [[0, 10], [5, 90]]
+    changing = {"devices": {"a": {"link": {"trace": trace, "loss": 0.1}}}}
+    steady = {"devices": {"a": {"link": {"rtt_ms": 20, "loss": 0.1}}}}
+    assert with_settings(changing, ["devices.a.link.rtt_ms=20"]) == steady
+    assert with_settings(steady, [f"devices.a.link.trace={trace}"]) == changing
+
+
+def test_a_trace_replaces_the_round_trip_of_a_links_profile() -> None:
+    full = with_profiles(with_settings({"devices": {"a": {"link": "4g"}}}, ["devices.a.link.trace=[[0, 10]]"]))
+    expected = {name: value for name, value in profiles()["4g"].fields.items() if name != "rtt_ms"}
+    assert full["devices"]["a"]["link"] == {**expected, "trace": [[0, 10]]}
+
+
+def test_a_mean_acceptance_replaces_one_by_place_or_from_a_trace() -> None:
+    for instead in ({"by_place": [0.9, 0.5]}, {"trace": "x.jsonl"}):
+        full = with_settings({"workloads": {"a": {"acceptance": instead}}}, ["workloads.a.acceptance.mean=0.5"])
+        assert full["workloads"]["a"]["acceptance"] == {"mean": 0.5}
+
+
+def test_a_profile_replaces_what_was_there_of_the_fields_that_it_gives() -> None:
+    whole = with_profiles({"verifiers": {"profile": "a100-70b", "count": 3}})
+    full = with_profiles(with_settings(whole, ["verifiers.profile=lab"]))
+    assert full["verifiers"] == {**whole["verifiers"], **profiles()["lab"].fields, "profile": "lab"}
+    assert full["verifiers"]["count"] == 3

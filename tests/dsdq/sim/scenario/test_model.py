@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from dsdq.sim.scenario.deciding import Window
-from dsdq.sim.scenario.model import Acceptance, Arrivals, Devices, Link, Prices, Scenario
+from dsdq.sim.scenario.model import Arrivals, Devices, Link, Prices, Scenario
+from dsdq.sim.scenario.workload import Acceptance
 
 
 def scenario(**fields: Any) -> Scenario:
@@ -40,6 +41,8 @@ def test_acceptance_by_place_or_from_a_trace_is_all_that_is_said_of_it() -> None
         Acceptance(by_place=(0.9, 0.8), trace="texts.jsonl")
     with pytest.raises(ValidationError, match="expected trace alone, got telling, too"):
         Acceptance(telling=0.2, trace="texts.jsonl")
+    with pytest.raises(ValidationError, match="expected by_place alone, got mean, too"):
+        Acceptance(mean=0.7, by_place=(0.9, 0.8))
 
 
 def test_a_draft_model_fits_its_devices_memory() -> None:
@@ -54,6 +57,16 @@ def test_a_links_trace_begins_at_0_and_rises() -> None:
             Link(trace=trace)
 
 
+def test_a_round_trip_stays_the_same_or_is_a_trace() -> None:
+    with pytest.raises(ValidationError, match="expected one of rtt_ms, trace, got both"):
+        Link(rtt_ms=10.0, trace=((0.0, 10.0),))
+
+
+@pytest.mark.parametrize("part", [Link(trace=((0.0, 10.0),)), Acceptance(by_place=(0.9,)), Acceptance(trace="a.jsonl")])
+def test_what_is_written_of_alternatives_can_be_read_again(part: Link | Acceptance) -> None:
+    assert type(part).model_validate_json(part.model_dump_json()) == part
+
+
 def test_only_what_is_metered_has_a_price() -> None:
     assert Prices(per_million={"committed": 4.0})
     with pytest.raises(ValidationError, match="expected prices of committed, verified"):
@@ -63,6 +76,8 @@ def test_only_what_is_metered_has_a_price() -> None:
 def test_what_is_measured_is_not_empty() -> None:
     with pytest.raises(ValidationError, match="warm_up_s: expected less than duration_s"):
         scenario(duration_s=10.0, warm_up_s=10.0)
+    with pytest.raises(ValidationError, match=r"cool_down_s: expected less than what .* leaves of .* \(6\), got 6"):
+        scenario(duration_s=10.0, warm_up_s=4.0, cool_down_s=6.0)
 
 
 @pytest.mark.parametrize("fields", [{"seed": "1"}, {"seed": True}, {"duration_s": "60"}, {"window": {"steered": 1}}])
