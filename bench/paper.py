@@ -5,7 +5,7 @@
 - **Windows**: for both presets, round trips of 10 and 30 ms and three workloads: a fixed window of 4 (the paper's
   baseline), a threshold of confidence, and AWC; every device asks again as soon as its text has ended, so that
   throughput shows what each is worth. A third of the time is measured, behind one for warming up and before one for
-  cooling down, in which texts of ordinary length end under load; texts with long prompts are given more of it.
+  cooling down, in which texts of ordinary length end under load (but for a quick run, which is shorter than they are).
 - **Stack**: on 20 x 600, GSM8K, 10 ms: routing by random choice, round robin, the shortest queue (JSQ) and the shorter
   of two, each with batches first in, first out (FIFO) and of like lengths (LAB), under a window of 4 and under AWC.
 

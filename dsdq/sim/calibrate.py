@@ -25,10 +25,11 @@ from dsdq.sim.observed import Answer, Observed
 from dsdq.sim.run import simulate
 from dsdq.sim.scenario.deciding import Routing, Window
 from dsdq.sim.scenario.model import Arrivals, Broker, Devices, Link, OwnDraft, Scenario, Verifiers
+from dsdq.sim.scenario.traces import Arrival
 from dsdq.sim.scenario.workload import Acceptance, Lengths, Workload
 
-DEVICES = "live"
-"""The name of the scenario's devices."""
+DEVICES, WORKLOAD = "live", "default"
+"""The names of the scenario's devices, and of what they ask for."""
 
 MOST_VARIATION = 1.0
 DIGITS = 5
@@ -73,7 +74,7 @@ def calibrate(texts: Sequence[Observed], engine: Mapping[str, Any] | None = None
         duration_s=simulated_s(texts, devices.count),
         devices={DEVICES: devices},
         verifiers=_verifiers(texts, steps),
-        workloads={"default": _workload(texts)},
+        workloads={WORKLOAD: _workload(texts)},
         broker=_broker(texts, network),
         window=Window(
             policy=Counter(one.policy for one in texts).most_common(1)[0][0],
@@ -108,6 +109,20 @@ def at_terms(scenario: Scenario, text: Observed) -> Scenario:
         update={"policy": text.policy, "max_window": text.max_window, "max_depth": text.max_depth}
     )
     return scenario.model_copy(update={"devices": {DEVICES: devices}, "window": window})
+
+
+def asking(scenario: Scenario, arrivals: Sequence[Arrival], trace: str) -> Scenario:
+    """Return a calibrated scenario whose devices ask as in a trace of these requests, until the last of them."""
+    count = 1 + max(one.device or 0 for one in arrivals)
+    asked = {"count": count, "arrivals": Arrivals(trace=trace)}
+    devices = {DEVICES: scenario.devices[DEVICES].model_copy(update=asked)}
+    return scenario.model_copy(update={"devices": devices, "duration_s": math.floor(arrivals[-1].at_s) + 1.0})
+
+
+def guessing(scenario: Scenario, trace: str) -> Scenario:
+    """Return a calibrated scenario whose devices guess as in a trace of recordings."""
+    workload = scenario.workloads[WORKLOAD].model_copy(update={"acceptance": Acceptance(trace=trace)})
+    return scenario.model_copy(update={"workloads": {WORKLOAD: workload}})
 
 
 def simulated_s(texts: Sequence[Observed], devices: int) -> float:

@@ -157,7 +157,7 @@ def _fairness(scenario: Scenario, record: Record) -> dict[str, float]:
 
     It tells of shares where all want more than theirs: who asks for little gets little. Who asks for nothing is not in.
     """
-    asking = {one.tenant for one in record.requests}
+    asking = {one.tenant for one in record.requests if one.arrival_ms < record.end_ms}
     shares = [record.committed[name] / one.weight for name, one in scenario.tenants.items() if name in asking]
     squares = sum(share * share for share in shares)
     return {"fairness": sum(shares) ** 2 / (len(shares) * squares) if squares else float("nan")}

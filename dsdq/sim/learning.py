@@ -59,17 +59,26 @@ def acceptance_of(texts: Sequence[Observed], mode: Mode) -> Acceptance | None:
 
 
 def guesses_of(texts: Sequence[Observed], mode: Mode) -> list[dict[int, bool]]:
-    """Return for each text which of a mode's guesses were right, by place, as far as any of its runs shows."""
-    found = defaultdict[object, dict[int, bool]](dict)
+    """Return for each text which of a mode's guesses were right, by place, as far as any of its runs shows.
+
+    Texts of which nothing is known are left out.
+    """
+    return [known for known in {id(one): one for one in guesses_by_run(texts, mode)}.values() if known]
+
+
+def guesses_by_run(texts: Sequence[Observed], mode: Mode) -> list[dict[int, bool]]:
+    """Return likewise for each run of a text; those of the same text share what is known."""
+    found, by_run = defaultdict[object, dict[int, bool]](dict), list[dict[int, bool]]()
     for number, text in enumerate(texts):
         known = found[("alone", number) if text.text is None else text.text]
+        by_run.append(known)
         place = 0
         for answer in text.answers:
             for kind in answer.kinds:
                 if answer.mode is mode and kind in "ac":
                     known[place] = kind == "a"
                 place += 1
-    return [known for known in found.values() if known]
+    return by_run
 
 
 def spread(by_text: Sequence[Trials], mean: float) -> float:

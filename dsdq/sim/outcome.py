@@ -84,7 +84,7 @@ def outcome(task: Task) -> Outcome:
         windows(record),
         _quantiles(record),
         _series(record),
-        [_row(scenario, one) for one in record.requests] if task.requests else None,
+        [_row(scenario, record, one) for one in record.requests] if task.requests else None,
         digest.hexdigest() if task.events else None,
     )
 
@@ -185,8 +185,11 @@ def _running(requests: Sequence[Request], end_ms: float) -> list[float]:
     return [count + part for count, part in zip(whole, within, strict=True)]
 
 
-def _row(scenario: Scenario, request: Request) -> dict[str, Any]:
-    """Return a request as a row of a table, with its latencies; None where it has none."""
+def _row(scenario: Scenario, record: Record, request: Request) -> dict[str, Any]:
+    """Return a request as a row of a table, with its latencies; None where it has none.
+
+    ``measured`` says whether figures are of it, too.
+    """
     row = {"seed": scenario.seed, **asdict(request)}
     del row["choice"], row["chosen"]
     ended = request.outcome == FINISHED
@@ -195,4 +198,5 @@ def _row(scenario: Scenario, request: Request) -> dict[str, Any]:
         "tpot_ms": tpot_ms(request) if ended and request.committed > 1 else None,
         "e2e_ms": request.ended_ms - request.arrival_ms if ended else None,
         "good": ended and is_good(scenario, request),
+        "measured": record.measures(request.arrival_ms),
     }

@@ -3,7 +3,8 @@
 Tables are merged field by field, with these exceptions. ``arrivals`` are alternatives, so that one given replaces one
 that was; so are a mean acceptance, one by place and one from a trace, and a link's round trip and its trace. A link or
 a workload may be the name of a profile, which replaces a table that was, and which a table of fields is laid upon. A
-profile that a table names replaces what was there before of the fields that it gives.
+profile of devices or verifiers replaces what was there before of the fields that it gives, and what the profile gave
+that was named before.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dsdq.errors import ConfigError
 from dsdq.sim.scenario.documents import Document, value_of
 from dsdq.sim.scenario.library import Kind, profile, profiles
 from dsdq.sim.scenario.mistakes import path, plain, shown, unknown
-from dsdq.sim.scenario.model import Arrivals
+from dsdq.sim.scenario.model import Arrivals, Scenario
 from dsdq.sim.scenario.workload import Acceptance
 
 MAX_DEPTH = 16
@@ -32,6 +33,10 @@ def _instead(given: Iterable[str], of: Iterable[str]) -> Instead:
     return {name: frozenset(of) - {name} for name in given}
 
 
+_WHOLE = {Kind.LINKS, Kind.WORKLOADS}
+"""Profiles that say all there is to say of a table."""
+
+_NOTHING: tuple[object, ...] = (None, [])
 _ALONE, _ROUND_TRIP = ("by_place", "trace"), ("rtt_ms", "trace")
 _ACCEPTANCE = {**_instead(_ALONE, Acceptance.model_fields), **_instead(["mean"], _ALONE)}
 _ALTERNATIVES: Mapping[str, Instead] = {
@@ -62,11 +67,26 @@ def laid_upon(under: Document, over: Document) -> Document:
 def _left(key: str, below: Document, over: Document) -> Document:
     """Return what of a table still counts beneath one that is laid upon it."""
     instead = _ALTERNATIVES.get(key, {})
-    replaced = {name for given, value in over.items() if value is not None for name in instead.get(given, ())}
-    named = profiles().get(str(over.get("profile")))
-    if named is not None:
-        replaced.update(named.fields)
-    return {name: value for name, value in below.items() if name not in replaced}
+    replaced = {name for given, value in over.items() if value not in _NOTHING for name in instead.get(given, ())}
+    left = {name: value for name, value in below.items() if name not in replaced}
+    named, before = (profiles().get(str(table.get("profile"))) for table in (over, below))
+    if named is None:
+        return left
+    if named.kind in _WHOLE:
+        return {}
+    old = {} if before is None else before.fields
+    return {
+        name: value
+        for name, value in left.items()
+        if name not in named.fields and not (name in old and _says(value, old[name]))
+    }
+
+
+def _says(value: object, given: object) -> bool:
+    """Say whether a value is one that was given, though tables may say more by now."""
+    if isinstance(value, dict) and isinstance(given, dict):
+        return all(name in value and _says(value[name], one) for name, one in given.items())
+    return value == given
 
 
 def with_settings(document: Document, settings: Sequence[str]) -> Document:
@@ -87,6 +107,23 @@ def with_settings(document: Document, settings: Sequence[str]) -> Document:
         for place in places:
             document = laid_upon(document, _nested(place, value))
     return document
+
+
+def check_used(scenario: Scenario, settings: Sequence[str]) -> None:
+    """Return if no setting is of a workload that no devices have, or of a tenant that nobody is.
+
+    Raises:
+        ConfigError: one is, so that it would change nothing.
+    """
+    devices = scenario.devices.values()
+    used = {"workloads": {one.workload for one in devices}}
+    if not any(one.arrivals.trace for one in devices):  # whose requests are any tenant's
+        used["tenants"] = {one.tenant for one in devices}
+    for setting in settings:
+        part, name, *_ = (*setting.partition("=")[0].strip().split("."), "*")
+        if name not in used.get(part, {name}) | {"*"}:
+            expected = f"expected one that devices have ({', '.join(sorted(used[part]))}), got another"
+            raise ConfigError(f"{path([part, name])}: {expected}")
 
 
 def _places(table: object, names: Sequence[str], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

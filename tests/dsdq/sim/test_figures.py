@@ -36,6 +36,19 @@ def test_fairness_is_of_what_tenants_got_while_it_is_measured() -> None:
     assert figures(both, record)["fairness"] == pytest.approx(0.5)
 
 
+def test_who_asks_when_nothing_is_measured_any_more_has_no_share() -> None:
+    phone = {"count": 1, "draft_ms": 3.0, "link": {"rtt_ms": 0.0}, "arrivals": {"per_s": 4.0}}
+    scenario = scenario_of(tenants={"default": {}, "late": {}})
+    both = scenario.model_validate(
+        scenario.model_dump(exclude_none=True)
+        | {"duration_s": 30.0, "cool_down_s": 28.0}
+        | {"devices": {"now": phone, "later": phone | {"tenant": "late", "arrivals": {"per_s": 0.04}}}}
+    )
+    record = simulate(both)
+    assert min(one.arrival_ms for one in record.requests if one.tenant == "late") > record.end_ms
+    assert figures(both, record)["fairness"] == 1
+
+
 def test_who_is_refused_is_not_served_well() -> None:
     scenario = scenario_of(
         duration_s=3.0,

@@ -25,6 +25,14 @@ def test_every_request_is_a_row() -> None:
     json.dumps(rows)
 
 
+def test_rows_say_which_requests_figures_are_of() -> None:
+    found = outcome(Task(small(duration_s=3.0, warm_up_s=0.5, cool_down_s=1.0), requests=True))
+    rows = found.requests or []
+    measured = [row for row in rows if row["measured"]]
+    assert 0 < len(measured) == found.figures["requests"] < len(rows)
+    assert all(500 <= row["arrival_ms"] < 2000 for row in measured)
+
+
 def test_quantiles_rise_to_what_took_longest() -> None:
     found = outcome(Task(SMALL, requests=True))
     for name in ("ttft_ms", "tpot_ms", "e2e_ms"):

@@ -35,15 +35,28 @@ def test_a_trace_becomes_a_scenario_that_can_be_run(trace: Path, tmp_path: Path)
 
 
 def test_what_ran_can_be_simulated_again_request_by_request(trace: Path, tmp_path: Path) -> None:
+    texts = read_observed(trace)
+    late = tmp_path / "late.jsonl"
+    append_observed(late, *(one.model_copy(update={"began_s": 90.0 * place}) for place, one in enumerate(texts)))
     out, asked, right = (str(tmp_path / name) for name in ("found.toml", "asked.jsonl", "right.jsonl"))
     ways = ["--out", out, "--arrivals", asked, "--recordings", right]
-    done = CliRunner().invoke(sim, ["calibrate", str(trace), *ways])
+    done = CliRunner().invoke(sim, ["calibrate", str(late), *ways])
     assert done.exit_code == 0, done.stdout
-    sets = [f"devices.live.arrivals.trace={asked}", f"workloads.default.acceptance.trace={right}"]
-    again = simulate(scenario := load_scenario(out, sets), traces=read_traces(scenario))
-    texts = read_observed(trace)
+    again = simulate(scenario := load_scenario(out), traces=read_traces(scenario))
     assert [(one.prompt, one.output) for one in again.requests] == [(one.prompt, one.tokens) for one in texts]
-    assert sum(one.accepted for one in again.requests) == pytest.approx(sum(one.accepted for one in texts), rel=0.05)
+    assert [one.arrival_ms for one in again.requests] == [0, 90_000, 180_000, 270_000]
+    for one, text in zip(again.requests, texts, strict=True):
+        assert one.accepted == pytest.approx(text.accepted, rel=0.05)
+
+
+def test_nothing_is_written_where_something_else_is_read_or_written(trace: Path, tmp_path: Path) -> None:
+    before, other = trace.read_text(), str(tmp_path / "other.jsonl")
+    for ways, first in ((["--recordings", str(trace)], "TRACE"), (["--out", other, "--arrivals", other], "--out")):
+        done = CliRunner().invoke(sim, ["calibrate", str(trace), *ways])
+        assert isinstance(done.exception, ConfigError)
+        assert f"expected another file than that of {first}" in str(done.exception)
+    assert trace.read_text() == before
+    assert not Path(other).exists()
 
 
 def test_without_a_file_it_is_printed(trace: Path) -> None:

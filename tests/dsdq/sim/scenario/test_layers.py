@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from dsdq.errors import ConfigError
+from dsdq.sim.scenario import load_scenario
 from dsdq.sim.scenario.layers import laid_upon, with_profiles, with_settings
 from dsdq.sim.scenario.library import profiles
+from dsdq.sim.variations import varied
 
 
 def test_tables_are_merged_field_by_field_and_lists_replaced() -> None:
@@ -79,8 +86,46 @@ def test_a_mean_acceptance_replaces_one_by_place_or_from_a_trace() -> None:
         assert full["workloads"]["a"]["acceptance"] == {"mean": 0.5}
 
 
-def test_a_profile_replaces_what_was_there_of_the_fields_that_it_gives() -> None:
-    whole = with_profiles({"verifiers": {"profile": "a100-70b", "count": 3}})
-    full = with_profiles(with_settings(whole, ["verifiers.profile=lab"]))
-    assert full["verifiers"] == {**whole["verifiers"], **profiles()["lab"].fields, "profile": "lab"}
-    assert full["verifiers"]["count"] == 3
+def test_no_trace_leaves_the_round_trip_as_it_is() -> None:
+    steady = {"devices": {"a": {"link": {"rtt_ms": 20}}}}
+    assert with_settings(steady, ["devices.a.link.trace=[]"])["devices"]["a"]["link"] == {"rtt_ms": 20, "trace": []}
+    changing = {"devices": {"a": {"link": {"trace": [[0, 10]]}}}}
+    assert with_settings(changing, ["devices.a.link.trace=[]"])["devices"]["a"]["link"] == {"trace": []}
+
+
+@pytest.mark.parametrize("setting", ["devices.*.link=fibre", "devices.*.link.profile=fibre"])
+def test_a_links_profile_is_all_that_is_said_of_it(setting: str) -> None:
+    for link in ("4g", {"profile": "4g", "loss": 0.2}, {"trace": [[0, 500]], "drops_per_hour": 60.0}):
+        full = with_profiles(with_settings({"devices": {"a": {"link": link}}}, [setting]))
+        assert full["devices"]["a"]["link"] == profiles()["fibre"].fields
+
+
+@pytest.mark.parametrize("setting", ["verifiers.profile=lab", "devices.*.profile=edge-a40", "devices.*.profile=laptop"])
+def test_another_profile_makes_the_same_of_a_preset_and_of_all_that_it_says(setting: str) -> None:
+    whole = load_scenario("phones-4g")
+    name, value = setting.split("=")
+    assert varied(whole, {name: value}).scenario == load_scenario("phones-4g", [setting])
+
+
+def test_a_profile_leaves_alone_what_neither_it_nor_the_one_before_says() -> None:
+    table = {"profile": "a100-70b", "count": 3, "step_ms": 1.0, "per_hour": 99.0}
+    full = with_settings({"verifiers": table}, ["verifiers.profile=lab"])
+    assert full["verifiers"] == {"profile": "lab", "count": 3, "per_hour": 99.0}
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("workloads.cod.acceptance.mean=0.1", r"workloads\.cod: expected one that devices have \(chat\), got another"),
+        ("workloads.cod=gsm8k", r"workloads\.cod: expected one that devices have"),
+        ("tenants.nobody.weight=3", r"tenants\.nobody: expected one that devices have \(a, b\), got another"),
+    ],
+)
+def test_a_setting_that_would_change_nothing_is_refused(setting: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "two.toml").write_text(
+        "[workloads]\nchat = 'chat'\n[tenants]\na = {}\nb = {}\n"
+        + "".join(f"[devices.{one}]\ncount = 1\nworkload = 'chat'\ntenant = '{one}'\n" for one in "ab")
+    )
+    assert load_scenario(str(tmp_path / "two.toml"), ["tenants.b.weight=3", "workloads.*.acceptance.mean=0.5"])
+    with pytest.raises(ConfigError, match=says):
+        load_scenario(str(tmp_path / "two.toml"), [setting])
