@@ -105,7 +105,8 @@ class Steering:
         behind the others' windows would be its alone.
         """
         draft_ms = self._draft.share_ms(waiting)
-        most = MAX_WINDOW if waiting < 2 else self._best(self._own_acceptance.hoped, waiting, draft_ms, MAX_WINDOW)
+        # Of all sessions together enough is seen whatever the window is: there is no need to hope.
+        most = MAX_WINDOW if waiting < 2 else self._best(self._own_acceptance.mean, waiting, draft_ms, MAX_WINDOW)
         return self._best(acceptance.hoped, waiting, draft_ms, most)
 
     def merged_window(self, acceptance: Acceptance, waiting: int) -> int:

@@ -21,7 +21,7 @@ from bisect import bisect_right
 from pathlib import Path
 
 from dsdq.policies.window.every import Every
-from dsdq.policies.window.exploring import Explorer, View, stream
+from dsdq.policies.window.exploring import Explorer, View, own_stream, stream
 from dsdq.policies.window.network import Network
 from dsdq.policies.window.planner import Plan
 from dsdq.policies.window.protocol import Choice, Mode, Offer
@@ -98,5 +98,6 @@ class Learned:
         if Mode.COLOCATED in view.modes and view.known.seen[Mode.COLOCATED]:
             own = logs[OWN : OWN + self._own]
             best = int(own.argmax())
-            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, OWN_WINDOWS[best], math.exp(own[best]), view.speeds)
+            widest = OWN_WINDOWS[self._own - 1]
+            plans[Mode.COLOCATED] = own_stream(view, OWN_WINDOWS[best], widest, math.exp(own[best]))
         return plans

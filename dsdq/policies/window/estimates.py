@@ -108,7 +108,12 @@ class Estimates:
                 self.draft_ms.add(seen.guess_ms / seen.guessed)
 
     def _server_drafted(self, seen: Observation) -> None:
-        self.server_acceptance.add(seen.accepted, max(seen.drafted, seen.wanted))
+        """Take in a draft of the verifier's; of one that nobody made the first token was wrong.
+
+        In a pass that others share it may be as short as pays for all: where it ends says nothing of the drafter then.
+        """
+        wanted = min(seen.wanted, 1) if seen.batch_rows > 1 else seen.wanted
+        self.server_acceptance.add(seen.accepted, max(seen.drafted, wanted))
 
     def _streamed(self, seen: Observation) -> None:
         """A stream's verdicts come in bursts over a slow link: what its steps take is what the verifier says."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dsdq.policies.window import rates
-from dsdq.policies.window.exploring import ROUND_TRIPS, TRIAL_TOKENS, Explorer, View, stream
+from dsdq.policies.window.exploring import ROUND_TRIPS, TRIAL_TOKENS, Explorer, View, own_stream, stream
 from dsdq.policies.window.planner import DraftPlanner, Plan, windows_within
 from dsdq.policies.window.protocol import Choice, Mode, Offer
 
@@ -60,7 +60,8 @@ class Formulas:
             acceptance, first = view.server
             found = rates.colocated_rates(known.own_speeds(), acceptance, 0.0, self._own_windows, first)
             best = int(found.argmax())
-            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, int(self._own_windows[best]), float(found[best]), speeds)
+            window, widest = int(self._own_windows[best]), int(self._own_windows[-1])
+            plans[Mode.COLOCATED] = own_stream(view, window, widest, float(found[best]))
         return plans
 
 

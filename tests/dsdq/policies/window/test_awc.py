@@ -96,6 +96,20 @@ def test_it_keeps_to_what_is_on_offer() -> None:
     assert narrow.choose() == Choice(3, 2)
 
 
+@pytest.mark.parametrize("policy", ["awc", "optimal"])
+def test_where_passes_are_shared_the_verifier_drafts_as_far_as_pays_for_all(policy: str) -> None:
+    """It is asked for the widest window, never for none: a pass lasts as long for those that want no draft."""
+    crowd = {"drafted": 1, "accepted": 0, "committed": 1, "batch_rows": 20}
+    offer = replace(OFFER, modes=frozenset({Mode.TARGET_ONLY, Mode.COLOCATED}))
+    shared, alone = load_policy(policy, offer), load_policy(policy, offer)
+    for number in range(60):
+        seen = replace(streamed(Mode.COLOCATED, number), **crowd)
+        shared.observe(seen)
+        alone.observe(replace(seen, batch_rows=1))
+    assert (shared.choose().mode, shared.choose().window >= 16) == (Mode.COLOCATED, True)
+    assert alone.choose().window < 4
+
+
 def test_corrections_are_of_those_ways_that_they_name() -> None:
     touched = {
         name: {WAYS[way].mode for way in np.flatnonzero(BASIS[:, place])} for place, name in enumerate(CORRECTIONS)

@@ -99,6 +99,16 @@ def test_where_the_verifiers_drafter_had_nothing_to_say_it_was_wrong() -> None:
     assert known.server_acceptance.mean == pytest.approx(0.5, abs=0.05)
 
 
+def test_a_draft_that_is_as_short_as_pays_for_all_says_nothing_of_what_would_have_followed() -> None:
+    known = Estimates()
+    for _ in range(50):
+        known.observe(seen(mode=Mode.COLOCATED, drafted=2, accepted=2, wanted=12, batch_rows=8))
+    assert known.server_acceptance.mean > 0.95
+    for _ in range(200):
+        known.observe(seen(mode=Mode.COLOCATED, drafted=0, accepted=0, wanted=12, batch_rows=8))
+    assert known.server_acceptance.mean < 0.1
+
+
 def test_the_prompt_of_a_text_that_ended_at_once_is_forgotten_by_the_next() -> None:
     known = Estimates()
     known.observe(seen(verify_ms=400))
