@@ -21,7 +21,7 @@ from bisect import bisect_right
 from pathlib import Path
 
 from dsdq.policies.window.every import Every
-from dsdq.policies.window.exploring import Explorer, View, own_stream, stream
+from dsdq.policies.window.exploring import Explorer, View, stream, verifier_decides
 from dsdq.policies.window.network import Network
 from dsdq.policies.window.planner import Plan
 from dsdq.policies.window.protocol import Choice, Mode, Offer
@@ -79,7 +79,7 @@ class Learned:
 
     def __init__(self, network: Network, offer: Offer) -> None:
         windows, self._depths = bisect_right(WINDOWS, offer.max_window), min(offer.max_depth, len(DEPTHS))
-        self._network, self._formulas = network, Every(windows, self._depths)
+        self._offer, self._network, self._formulas = offer, network, Every(windows, self._depths)
         self._own = bisect_right(OWN_WINDOWS, offer.max_window)
 
     def plans(self, view: View) -> dict[Mode, Plan]:
@@ -93,11 +93,11 @@ class Learned:
             window, depth = divmod(int(offered.argmax()), self._depths)
             choice = Choice(WINDOWS[window], DEPTHS[depth])
             plans[Mode.SPECULATE] = Plan(choice, math.exp(offered[window, depth]))
-        if Mode.TARGET_ONLY in view.modes:
+        if Mode.TARGET_ONLY in view.modes and not verifier_decides(self._offer, view.known):
             plans[Mode.TARGET_ONLY] = stream(Mode.TARGET_ONLY, 0, math.exp(logs[ALONE]), view.speeds)
         if Mode.COLOCATED in view.modes and view.known.seen[Mode.COLOCATED]:
             own = logs[OWN : OWN + self._own]
             best = int(own.argmax())
-            widest = OWN_WINDOWS[self._own - 1]
-            plans[Mode.COLOCATED] = own_stream(view, OWN_WINDOWS[best], widest, math.exp(own[best]))
+            window = OWN_WINDOWS[self._own - 1 if verifier_decides(self._offer, view.known) else best]
+            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, window, math.exp(own[best]), view.speeds)
         return plans

@@ -146,16 +146,7 @@ class Explorer:
     def view(self) -> View:
         """Return how things are, as far as is known."""
         known = self._known
-        return View(self._modes(), known, known.speeds(), known.drafters()[1].parts(), self._widest)
-
-    def _modes(self) -> frozenset[Mode]:
-        """Return the modes on offer, without the target alone where a verifier that drafts has a pass for several.
-
-        That lasts as long for all of its sessions, and where drafts do not pay for them all it makes none.
-        """
-        modes, known = self._offer.modes, self._known
-        drafts = Mode.COLOCATED in modes and known.seen[Mode.COLOCATED]
-        return modes - {Mode.TARGET_ONLY} if drafts and shared(known) else modes
+        return View(self._offer.modes, known, known.speeds(), known.drafters()[1].parts(), self._widest)
 
     def _hopes(self, mode: Mode) -> dict[Mode, Plan]:
         """Return the same for all but one mode, with everything that is not certain as good as it may well be."""
@@ -167,7 +158,7 @@ class Explorer:
         network_ms = known.network_ms.mean * 0.5 ** ((now_ms - known.heard_ms) / _HALF_LIFE_MS)
         server = verifier.parts(_HOPE, (now_ms - known.server_ms) / _HALF_LIFE_MS)
         hoped = replace(known.speeds(), acceptance=acceptance, first=first, network_ms=network_ms)
-        return self._hoping.plans(View(self._modes() - {mode}, known, hoped, server, self._widest))
+        return self._hoping.plans(View(self._offer.modes - {mode}, known, hoped, server, self._widest))
 
     def _follow_trial(self, seen: Observation) -> Mode | None:
         """Count a trial's verdict; return the mode that was tried if that was the last.
@@ -278,18 +269,13 @@ def _trial_of(plan: Plan) -> Choice:
     return replace(plan.choice, budget=TRIAL_TOKENS[plan.choice.mode])
 
 
-def shared(known: Estimates) -> bool:
-    """Say whether passes have several sessions, on average."""
-    return known.rows.mean >= _SHARED
+def verifier_decides(offer: Offer, known: Estimates) -> bool:
+    """Say whether a verifier that drafts is on offer and has passes for several sessions, on average.
 
-
-def own_stream(view: View, window: int, widest: int, rate: float) -> Plan:
-    """Return the plan of a stream for which the verifier drafts.
-
-    A session that is alone asks for the ``window`` that promises most. Where passes are shared a device cannot see what
-    a draft is worth to all: it asks for the ``widest``, and the verifier drafts no further than pays.
+    A pass lasts as long for all of them, so that none gains by asking for no draft; and a device cannot see what a
+    draft is worth to all. It asks for the widest window, and the verifier drafts no further than pays, or not at all.
     """
-    return stream(Mode.COLOCATED, widest if shared(view.known) else window, rate, view.speeds)
+    return Mode.COLOCATED in offer.modes and known.seen[Mode.COLOCATED] > 0 and known.rows.mean >= _SHARED
 
 
 def stream(mode: Mode, window: int, rate: float, speeds: rates.Speeds) -> Plan:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dsdq.policies.window import rates
-from dsdq.policies.window.exploring import ROUND_TRIPS, TRIAL_TOKENS, Explorer, View, own_stream, stream
+from dsdq.policies.window.exploring import ROUND_TRIPS, TRIAL_TOKENS, Explorer, View, stream, verifier_decides
 from dsdq.policies.window.planner import DraftPlanner, Plan, windows_within
 from dsdq.policies.window.protocol import Choice, Mode, Offer
 
@@ -45,7 +45,7 @@ class Formulas:
     """Rates by the formulas."""
 
     def __init__(self, offer: Offer) -> None:
-        self._drafting = DraftPlanner(offer.max_depth)
+        self._offer, self._drafting = offer, DraftPlanner(offer.max_depth)
         self._own_windows = windows_within(offer.max_window)  # the verifier knows how wide it can draft itself
 
     def plans(self, view: View) -> dict[Mode, Plan]:
@@ -53,15 +53,15 @@ class Formulas:
         plans, known, speeds = {}, view.known, view.speeds
         if Mode.SPECULATE in view.modes:
             plans[Mode.SPECULATE] = self._drafting.plan(speeds, view.widest)
-        if Mode.TARGET_ONLY in view.modes:
+        if Mode.TARGET_ONLY in view.modes and not verifier_decides(self._offer, known):
             rate = rates.target_only_rate(speeds)
             plans[Mode.TARGET_ONLY] = stream(Mode.TARGET_ONLY, 0, rate, speeds)
         if Mode.COLOCATED in view.modes and known.seen[Mode.COLOCATED]:
             acceptance, first = view.server
             found = rates.colocated_rates(known.own_speeds(), acceptance, 0.0, self._own_windows, first)
             best = int(found.argmax())
-            window, widest = int(self._own_windows[best]), int(self._own_windows[-1])
-            plans[Mode.COLOCATED] = own_stream(view, window, widest, float(found[best]))
+            window = int(self._own_windows[-1 if verifier_decides(self._offer, known) else best])
+            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, window, float(found[best]), speeds)
         return plans
 
 

@@ -21,6 +21,7 @@ from dsdq.policies.window import (
     awc_paper,
     load_policy,
 )
+from dsdq.policies.window.exploring import Explorer
 from dsdq.policies.window.network import Network, shapes
 from dsdq.policies.window.rates import Speeds
 from dsdq.policies.window.ways import ALONE, BASIS, CORRECTIONS, DRAFTED, FEATURES, OWN, WAYS, encode
@@ -108,6 +109,17 @@ def test_where_passes_are_shared_the_verifier_drafts_as_far_as_pays_for_all(poli
         alone.observe(replace(seen, batch_rows=1))
     assert (shared.choose().mode, shared.choose().window >= 16) == (Mode.COLOCATED, True)
     assert alone.choose().window < 4
+
+
+@pytest.mark.parametrize("policy", ["awc", "optimal"])
+def test_a_verifier_that_does_not_draft_decides_nothing_whatever_another_did(policy: str) -> None:
+    before = load_policy(policy, OFFER)
+    for number in range(20):
+        before.observe(streamed(Mode.COLOCATED, number, batch_rows=20))
+    alone = load_policy(policy, replace(OFFER, modes=frozenset({Mode.TARGET_ONLY})))
+    assert isinstance(alone, Explorer)
+    alone.go_on_from(before)
+    assert alone.choose().mode is Mode.TARGET_ONLY
 
 
 def test_corrections_are_of_those_ways_that_they_name() -> None:
