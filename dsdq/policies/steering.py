@@ -75,6 +75,8 @@ class Steering:
         for one in own.of.values():
             if one.drafted:
                 self._own_acceptance.add(one.drafted, one.accepted, one.committed)
+        if not own.of:  # nobody was drafted for: what is not seen is forgotten, so that it is tried again
+            self._own_acceptance.add(0, 0, 1)
         self._idle_ms += _RECENT_STEP * (min(idle_ms, _MOST_IDLE * took_ms) - self._idle_ms)
         self._row_positions += _RECENT_STEP * (positions / rows - self._row_positions)
 

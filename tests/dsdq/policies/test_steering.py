@@ -63,14 +63,24 @@ def test_what_drafting_took_is_not_taken_for_the_targets_step() -> None:
 def test_a_session_for_which_no_draft_could_be_made_says_nothing_of_how_drafts_stand() -> None:
     lucky = OwnDrafts(0.1, 8, {"s": OwnDraft(drafted=8, accepted=8, committed=9)})
     nothing = OwnDrafts(0.1, 0, {"s": OwnDraft(drafted=0, accepted=0, committed=1)})
-    one, other = Steering(512, brief=False), Steering(512, brief=False)
+    steering = Steering(512, brief=False)
     for positions in (2, 9) * 30:
-        for steering in (one, other):
-            steering.take_in(1, positions, 8.1 + 0.05 * positions, own=lucky)
+        steering.take_in(1, positions, 8.1 + 0.05 * positions, own=lucky)
+    before = steering.own_window(known(20, 0), 20)
     for positions in (2, 9) * 200:
-        one.take_in(1, positions, 8.1 + 0.05 * positions, own=nothing)
-        other.take_in(1, positions, 8 + 0.05 * positions)
-    assert one.own_window(known(20, 0), 20) == other.own_window(known(20, 0), 20) > other.own_window(Acceptance(), 20)
+        steering.take_in(1, positions, 8.1 + 0.05 * positions, own=nothing)
+    assert steering.own_window(known(20, 0), 20) == before > steering.own_window(Acceptance(), 20)
+
+
+def test_a_crowd_whose_drafts_did_not_stand_is_drafted_for_again_in_time() -> None:
+    wrong = {str(one): OwnDraft(drafted=1, accepted=0, committed=1) for one in range(30)}
+    steering = Steering(512, brief=False)
+    for rows in (15, 30) * 50:
+        steering.take_in(rows, 2 * rows, 48 + 0.23 * 2 * rows + 3.0, own=OwnDrafts(3.0, rows, wrong))
+    assert steering.own_window(Acceptance(), 30) == 0
+    for rows in (15, 30) * 50:
+        steering.take_in(rows, rows, 48 + 0.23 * rows)
+    assert steering.own_window(Acceptance(), 30) > 0
 
 
 def test_under_load_a_device_is_asked_for_what_pays_and_for_no_draft_where_nothing_does() -> None:
