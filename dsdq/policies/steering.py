@@ -104,11 +104,12 @@ class Steering:
         """Return how many tokens to draft here for a session, one of so many that wait and share a step.
 
         By the ``acceptance`` of what was drafted here for it. None goes further than pays for all: the draft passes
-        behind the others' windows would be its alone.
+        behind the others' windows would be its alone. Nor further than lets all who wait into one step.
         """
-        draft_ms = self._draft.share_ms(waiting)
-        # Of all sessions together enough is seen whatever the window is: there is no need to hope.
-        most = MAX_WINDOW if waiting < 2 else self._best(self._own_acceptance.mean, waiting, draft_ms, MAX_WINDOW)
+        draft_ms, most = self._draft.share_ms(waiting), widest_window(self._step_tokens, waiting, MAX_WINDOW)
+        if waiting > 1:
+            # All sessions together show enough whatever the window is: there is no need to hope.
+            most = self._best(self._own_acceptance.mean, waiting, draft_ms, most)
         return self._best(acceptance.hoped, waiting, draft_ms, most)
 
     def merged_window(self, acceptance: Acceptance, waiting: int) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,18 +30,21 @@ def ask(url: str, prompt: str) -> str:
     body = json.dumps({**request_of(prompt), "stream": True}).encode()
     asked = urllib.request.Request(f"{url}/v1/completions", body, {"content-type": "application/json"})  # noqa: S310 - ours
     text, ended = "", False
-    with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:  # noqa: S310
-        for line in answer:
-            field, _, data = line.decode().strip().partition(": ")
-            if field != "data":  # between events, and signs of life while a text stands still
-                continue
-            if data == "[DONE]":
-                ended = True
-                continue
-            chunk = json.loads(data)
-            if "error" in chunk:
-                raise RuntimeError(data)
-            text += chunk["choices"][0]["text"]
+    try:
+        with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:  # noqa: S310
+            for line in answer:
+                field, _, data = line.decode().strip().partition(": ")
+                if field != "data":  # between events, and signs of life while a text stands still
+                    continue
+                if data == "[DONE]":
+                    ended = True
+                    continue
+                chunk = json.loads(data)
+                if "error" in chunk:
+                    raise RuntimeError(data)
+                text += chunk["choices"][0]["text"]
+    except urllib.error.HTTPError as error:
+        raise RuntimeError(f"{prompt!r}: {error}: {error.read().decode(errors='replace')}") from None
     if not ended:
         raise RuntimeError(f"the stream of {prompt!r} broke off after {text!r}")
     return text

@@ -17,7 +17,7 @@ and that it is trained on simulated scenarios. What differs:
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 
 from dsdq.policies.window.every import Every
@@ -98,6 +98,9 @@ class Learned:
         if Mode.COLOCATED in view.modes and view.known.seen[Mode.COLOCATED]:
             own = logs[OWN : OWN + self._own]
             best = int(own.argmax())
-            window = OWN_WINDOWS[self._own - 1 if verifier_decides(self._offer, view.known) else best]
-            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, window, math.exp(own[best]), view.speeds)
+            window, log = OWN_WINDOWS[best], own[best]
+            if verifier_decides(self._offer, view.known):
+                drafted = bisect_left(OWN_WINDOWS[: self._own - 1], round(view.known.shared_window(window)))
+                window, log = OWN_WINDOWS[self._own - 1], max(own[drafted], logs[ALONE])
+            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, window, math.exp(log), view.speeds)
         return plans

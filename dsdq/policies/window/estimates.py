@@ -21,7 +21,8 @@ class Estimates:
     """All that a rate follows from.
 
     ``acceptance_ms``, ``server_ms`` and ``heard_ms`` say when the device's acceptance, the verifier's own and the
-    network were last seen; ``seen`` counts verdicts by mode, ``rows`` are sessions in a pass.
+    network were last seen; ``seen`` counts verdicts by mode, ``rows`` are sessions in a pass, ``shared_draft`` the
+    tokens that the verifier drafts where others share its passes.
     """
 
     acceptance: Accuracy = field(default_factory=lambda: Accuracy(0.6, 4.0))
@@ -32,6 +33,7 @@ class Estimates:
     stream_ms: Level = field(default_factory=Level)
     passes: Passes = field(default_factory=Passes)
     rows: Level = field(default_factory=Level)
+    shared_draft: Level = field(default_factory=Level)
     acceptance_ms: float = 0.0
     server_ms: float = 0.0
     heard_ms: float = 0.0
@@ -71,6 +73,7 @@ class Estimates:
             stream_ms=self.stream_ms.carried(_CARRIED_TIMES),
             passes=self.passes.carried(),
             rows=self.rows.carried(_CARRIED_TIMES),
+            shared_draft=self.shared_draft.carried(_CARRIED_TIMES),
             acceptance_ms=self.acceptance_ms,
             server_ms=self.server_ms,
             heard_ms=self.heard_ms,
@@ -112,7 +115,10 @@ class Estimates:
 
         In a pass that others share it may be as short as pays for all: where it ends says nothing of the drafter then.
         """
-        wanted = min(seen.wanted, 1) if seen.batch_rows > 1 else seen.wanted
+        wanted = seen.wanted
+        if seen.batch_rows > 1 and wanted:
+            wanted = 1
+            self.shared_draft.add(seen.drafted)
         self.server_acceptance.add(seen.accepted, max(seen.drafted, wanted))
 
     def _streamed(self, seen: Observation) -> None:
@@ -171,6 +177,10 @@ class Estimates:
             stream_ms=self.stream_ms.mean,
             first=first,
         )
+
+    def shared_window(self, wanted: int) -> float:
+        """Return how far the verifier drafts where others share its passes; as is ``wanted`` until it has shown."""
+        return max(self.shared_draft.mean, 1.0) if self.shared_draft.count else float(wanted)
 
     def own_speeds(self) -> Speeds:
         """Return the speeds where the verifier drafts: a position takes its drafting too, but for the target's own."""

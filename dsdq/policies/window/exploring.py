@@ -34,7 +34,7 @@ _TRIAL_ROUNDS = 1
 _FIRST_ROUNDS = 3
 _CREDIT_ROUNDS = 1
 _HOPED_EVERY = 4
-_SHARED = 2.0
+_SHARED = 1.5
 ROUND_TRIPS = 2.0
 """A grant's last half lasts for so many: one until the next is there, one in which a verdict may wait to be read."""
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from dsdq.policies.window import rates
 from dsdq.policies.window.exploring import ROUND_TRIPS, TRIAL_TOKENS, Explorer, View, stream, verifier_decides
 from dsdq.policies.window.planner import DraftPlanner, Plan, windows_within
@@ -60,8 +62,12 @@ class Formulas:
             acceptance, first = view.server
             found = rates.colocated_rates(known.own_speeds(), acceptance, 0.0, self._own_windows, first)
             best = int(found.argmax())
-            window = int(self._own_windows[-1 if verifier_decides(self._offer, known) else best])
-            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, window, float(found[best]), speeds)
+            window, rate = int(self._own_windows[best]), float(found[best])
+            if verifier_decides(self._offer, known):
+                drafted = np.asarray([known.shared_window(window)])
+                cut = float(rates.colocated_rates(known.own_speeds(), acceptance, 0.0, drafted, first)[0])
+                window, rate = int(self._own_windows[-1]), max(cut, rates.target_only_rate(speeds))
+            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, window, rate, speeds)
         return plans
 
 

@@ -60,6 +60,11 @@ def test_what_drafting_took_is_not_taken_for_the_targets_step() -> None:
     assert next_windows(drafting, Acceptance(), 2, 40) == next_windows(alone, Acceptance(), 2, 40)
 
 
+def test_the_verifier_drafts_no_further_than_lets_all_who_wait_into_one_step() -> None:
+    steering = Steering(64, brief=True)
+    assert [steering.own_window(Acceptance(), waiting) for waiting in (1, 4, 32)] == [63, 15, 1]
+
+
 def test_a_session_for_which_no_draft_could_be_made_says_nothing_of_how_drafts_stand() -> None:
     lucky = OwnDrafts(0.1, 8, {"s": OwnDraft(drafted=8, accepted=8, committed=9)})
     nothing = OwnDrafts(0.1, 0, {"s": OwnDraft(drafted=0, accepted=0, committed=1)})
@@ -130,7 +135,7 @@ def test_an_engine_that_takes_next_to_nothing_is_not_measured() -> None:
     steering = Steering(512, brief=True)
     for _ in range(20):
         stepped(steering, 4, 50.0, 1.0)
-    assert steering.own_window(Acceptance(), 30) == MAX_WINDOW
+    assert steering.own_window(Acceptance(), 2) == MAX_WINDOW
 
 
 def test_in_a_crowd_nobody_is_drafted_for_much_further_than_the_others() -> None:

@@ -112,6 +112,22 @@ def test_where_passes_are_shared_the_verifier_drafts_as_far_as_pays_for_all(poli
 
 
 @pytest.mark.parametrize("policy", ["awc", "optimal"])
+def test_what_the_verifier_drafts_for_all_is_worth_what_it_comes_to(policy: str) -> None:
+    """As long as it drafts one token of a pass at most, it is worth no more than that; never less than none."""
+    found = {}
+    for drafted in (0, 1, 4):
+        offer = replace(OFFER, modes=frozenset({Mode.TARGET_ONLY, Mode.COLOCATED}))
+        tried = awc.Awc(says({}), offer) if policy == "awc" else load_policy(policy, offer)
+        assert isinstance(tried, Explorer)
+        for number in range(60):
+            own = {"drafted": drafted, "accepted": drafted, "committed": drafted + 1, "wanted": 16, "batch_rows": 20}
+            tried.observe(replace(streamed(Mode.COLOCATED, number), **own))
+        found[drafted] = tried.plans()[Mode.COLOCATED].rate
+    assert found[0] < found[1] < found[4] / 1.5
+    assert found[0] > 0.75 * 1000 / 20
+
+
+@pytest.mark.parametrize("policy", ["awc", "optimal"])
 def test_a_verifier_that_does_not_draft_decides_nothing_whatever_another_did(policy: str) -> None:
     before = load_policy(policy, OFFER)
     for number in range(20):

@@ -104,6 +104,7 @@ def test_a_draft_that_is_as_short_as_pays_for_all_says_nothing_of_what_would_hav
     for _ in range(50):
         known.observe(seen(mode=Mode.COLOCATED, drafted=2, accepted=2, wanted=12, batch_rows=8))
     assert known.server_acceptance.mean > 0.95
+    assert known.shared_window(12) == pytest.approx(2)
     for _ in range(200):
         known.observe(seen(mode=Mode.COLOCATED, drafted=0, accepted=0, wanted=12, batch_rows=8))
     assert known.server_acceptance.mean < 0.1
