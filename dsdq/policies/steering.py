@@ -108,7 +108,7 @@ class Steering:
         """
         draft_ms, most = self._draft.share_ms(waiting), widest_window(self._step_tokens, waiting, MAX_WINDOW)
         if waiting > 1:
-            # All sessions together show enough whatever the window is: there is no need to hope.
+            # All sessions together show enough as long as any is drafted for: there is no need to hope.
             most = self._best(self._own_acceptance.mean, waiting, draft_ms, most)
         return self._best(acceptance.hoped, waiting, draft_ms, most)
 

@@ -42,7 +42,7 @@ def acceptance_of(texts: Sequence[Observed], mode: Mode) -> Acceptance | None:
     """
     behind_wrong, behind_right = Trials(), Trials()
     by_text = list[Trials]()
-    for known in guesses_of(texts, mode):
+    for known in guesses_of(texts, mode).values():
         mine = Trials()
         for place, right in known.items():
             for trials in (mine, behind_right if known.get(place - 1, True) else behind_wrong):
@@ -58,27 +58,26 @@ def acceptance_of(texts: Sequence[Observed], mode: Mode) -> Acceptance | None:
     return Acceptance(mean=pooled.share, between=between)
 
 
-def guesses_of(texts: Sequence[Observed], mode: Mode) -> list[dict[int, bool]]:
-    """Return for each text which of a mode's guesses were right, by place, as far as any of its runs shows.
+def names_of(texts: Sequence[Observed]) -> list[str]:
+    """Return a name for each run of a text; those of the same text have one in common."""
+    return [f"alone {number}" if one.text is None else str(one.text) for number, one in enumerate(texts)]
+
+
+def guesses_of(texts: Sequence[Observed], mode: Mode) -> dict[str, dict[int, bool]]:
+    """Return by texts' names which of a mode's guesses were right, by place, as far as any run of a text shows.
 
     Texts of which nothing is known are left out.
     """
-    return [known for known in {id(one): one for one in guesses_by_run(texts, mode)}.values() if known]
-
-
-def guesses_by_run(texts: Sequence[Observed], mode: Mode) -> list[dict[int, bool]]:
-    """Return likewise for each run of a text; those of the same text share what is known."""
-    found, by_run = defaultdict[object, dict[int, bool]](dict), list[dict[int, bool]]()
-    for number, text in enumerate(texts):
-        known = found[("alone", number) if text.text is None else text.text]
-        by_run.append(known)
+    found = defaultdict[str, dict[int, bool]](dict)
+    for name, text in zip(names_of(texts), texts, strict=True):
+        known = found[name]
         place = 0
         for answer in text.answers:
             for kind in answer.kinds:
                 if answer.mode is mode and kind in "ac":
                     known[place] = kind == "a"
                 place += 1
-    return by_run
+    return {name: known for name, known in found.items() if known}
 
 
 def spread(by_text: Sequence[Trials], mean: float) -> float:

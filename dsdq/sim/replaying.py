@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 
 from pydantic import ValidationError
 
 from dsdq.errors import ConfigError
 from dsdq.policies.window import Mode
 from dsdq.sim.guesses import MARGIN
-from dsdq.sim.learning import guesses_by_run
+from dsdq.sim.learning import guesses_of, names_of
 from dsdq.sim.observed import Observed
 from dsdq.sim.scenario.mistakes import told
 from dsdq.sim.scenario.traces import Arrival
@@ -66,16 +67,13 @@ def recordings_of(texts: Sequence[Observed], mode: Mode) -> list[Recording]:
         ConfigError: none of the mode's drafts met the target.
     """
     ordered = _in_order(texts)
-    by_run = guesses_by_run(ordered, mode)
-    apart = {id(known): known for known in by_run}
-    total = sum(len(known) for known in apart.values())
-    if not total:
+    known = guesses_of(ordered, mode)
+    if not known:
         raise ConfigError(f"trace: expected drafts of the mode {mode.value} that met the target, got none")
-    share = sum(sum(known.values()) for known in apart.values()) / total
-    seeds = {one: number for number, one in enumerate(apart)}
+    share = fmean(right for guesses in known.values() for right in guesses.values())
     return [
-        Recording(_right(known, one.tokens + MARGIN, share, random.Random(seeds[id(known)])))  # noqa: S311
-        for one, known in zip(ordered, by_run, strict=True)
+        Recording(_right(known.get(name, {}), one.tokens + MARGIN, share, random.Random(name)))  # noqa: S311
+        for name, one in zip(names_of(ordered), ordered, strict=True)
     ]
 
 

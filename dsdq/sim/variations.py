@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dsdq.errors import ConfigError
-from dsdq.sim.scenario.layers import check_used, with_profiles, with_settings
+from dsdq.sim.scenario.layers import resolved, with_settings
 from dsdq.sim.scenario.mistakes import told
 from dsdq.sim.scenario.model import Arrivals, Devices, Scenario
 from dsdq.sim.scenario.workload import Acceptance
@@ -36,11 +36,9 @@ def varied(scenario: Scenario, sets: Mapping[str, Any]) -> Variant:
     settings = [f"{name}={value}" for name, value in sets.items()]
     document = with_settings(scenario.model_dump(mode="json", exclude_none=True), settings)
     try:
-        found = Scenario.model_validate(with_profiles(document))
+        return Variant(sets, resolved(document, settings))
     except ValidationError as error:
         raise ConfigError(told(error, Scenario)) from None
-    check_used(found, settings)
-    return Variant(sets, found)
 
 
 def seeded(scenario: Scenario, seeds: int) -> list[Scenario]:

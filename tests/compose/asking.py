@@ -31,20 +31,21 @@ def ask(url: str, prompt: str) -> str:
     asked = urllib.request.Request(f"{url}/v1/completions", body, {"content-type": "application/json"})  # noqa: S310 - ours
     text, ended = "", False
     try:
-        with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:  # noqa: S310
-            for line in answer:
-                field, _, data = line.decode().strip().partition(": ")
-                if field != "data":  # between events, and signs of life while a text stands still
-                    continue
-                if data == "[DONE]":
-                    ended = True
-                    continue
-                chunk = json.loads(data)
-                if "error" in chunk:
-                    raise RuntimeError(data)
-                text += chunk["choices"][0]["text"]
+        answer = urllib.request.urlopen(asked, timeout=PATIENCE_S)  # noqa: S310
     except urllib.error.HTTPError as error:
         raise RuntimeError(f"{prompt!r}: {error}: {error.read().decode(errors='replace')}") from None
+    with answer:
+        for line in answer:
+            field, _, data = line.decode().strip().partition(": ")
+            if field != "data":  # between events, and signs of life while a text stands still
+                continue
+            if data == "[DONE]":
+                ended = True
+                continue
+            chunk = json.loads(data)
+            if "error" in chunk:
+                raise RuntimeError(data)
+            text += chunk["choices"][0]["text"]
     if not ended:
         raise RuntimeError(f"the stream of {prompt!r} broke off after {text!r}")
     return text

@@ -72,7 +72,7 @@ def _findings(result: Result, figures: Sequence[str]) -> Iterator[Element]:
     if result.kind == "compare":
         yield compared.differences(result)
     yield ways.latencies(result.ways)
-    yield ways.course(result.ways, result.scenario)
+    yield ways.course(result.ways, result.scenario.warm_up_s)
     yield ways.waits(result.ways)
     yield ways.windows(result.ways)
     yield ways.all_figures(result.ways, result.scenario.prices.currency)

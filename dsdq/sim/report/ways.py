@@ -11,7 +11,6 @@ from dsdq.sim.report.layout import card, cards, legend, section, table
 from dsdq.sim.report.markup import tag
 from dsdq.sim.results import Result, Way
 from dsdq.sim.rows import figures, has, with_reach
-from dsdq.sim.scenario.model import Scenario
 from dsdq.sim.wording import number
 
 KEYS = (
@@ -105,7 +104,7 @@ def _distributions(ways: Mapping[str, Way], figure: str) -> Iterator[Line]:
             yield Line(name, [(value, 100 * step / last) for step, value in enumerate(found)], colour=place)
 
 
-def course(ways: Mapping[str, Way], scenario: Scenario) -> Element:
+def course(ways: Mapping[str, Way], warm_up_s: float) -> Element:
     """Return the course over time, up to where nothing is measured any more."""
     shown = []
     for name, title in (("tokens_per_s", "Tokens a second"), ("running", "Texts in the making")):
@@ -116,8 +115,7 @@ def course(ways: Mapping[str, Way], scenario: Scenario) -> Element:
         ]
         if drawn:
             shown.append(card(title, lines(Labels(title, "s"), drawn, wide=float("inf"))))
-    warm_up = f" The first {scenario.warm_up_s:g} s are not in any figure." if scenario.warm_up_s else ""
-    note = f"Mean over seeds.{warm_up}"
+    note = f"Mean over seeds. The first {warm_up_s:g} s are not in any figure." if warm_up_s else "Mean over seeds."
     return section("Over time", legend(list(ways), line=True), cards(*shown), note=note)
 
 

@@ -109,7 +109,19 @@ def with_settings(document: Document, settings: Sequence[str]) -> Document:
     return document
 
 
-def check_used(scenario: Scenario, settings: Sequence[str]) -> None:
+def resolved(document: Document, settings: Sequence[str]) -> Scenario:
+    """Return the scenario of a document upon which settings lie already, with what profiles give.
+
+    Raises:
+        ConfigError: there is no such profile, or a setting would change nothing.
+        ValidationError: that is no scenario.
+    """
+    scenario = Scenario.model_validate(with_profiles(document))
+    _check_used(scenario, settings)
+    return scenario
+
+
+def _check_used(scenario: Scenario, settings: Sequence[str]) -> None:
     """Return if no setting is of a workload that no devices have, or of a tenant that nobody is.
 
     Raises:

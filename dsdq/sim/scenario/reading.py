@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from dsdq.errors import ConfigError
 from dsdq.sim.scenario.documents import SUFFIXES, Document, read_document
-from dsdq.sim.scenario.layers import check_used, laid_upon, with_profiles, with_settings
+from dsdq.sim.scenario.layers import laid_upon, resolved, with_settings
 from dsdq.sim.scenario.library import preset_file
 from dsdq.sim.scenario.mistakes import of_file, shown, told
 from dsdq.sim.scenario.model import Scenario
@@ -33,9 +33,7 @@ def load_scenario(name_or_path: str, sets: Sequence[str] = ()) -> Scenario:
     try:
         document = _layered(_file(name_or_path, Path()))
         traced = _with_traces(with_settings(document, sets), Path())
-        scenario = Scenario.model_validate(with_profiles(traced))
-        check_used(scenario, sets)
-        return scenario  # noqa: TRY300 - what is checked goes wrong as the rest does
+        return resolved(traced, sets)
     except ValidationError as error:
         why = told(error, Scenario)
     except ConfigError as error:

@@ -38,14 +38,14 @@ def test_the_mean_counts_right_guesses_and_first_wrong_ones() -> None:
 
 def test_only_the_modes_own_drafts_count() -> None:
     both = [text("aac"), text("cc", mode=Mode.COLOCATED), text("tt", mode=Mode.TARGET_ONLY)]
-    assert guesses_of(both, Mode.COLOCATED) == [{0: False, 1: False}]
+    assert guesses_of(both, Mode.COLOCATED) == {"alone 1": {0: False, 1: False}}
     assert acceptance_of(both, Mode.TARGET_ONLY) is None
 
 
 def test_a_text_that_ran_twice_counts_once() -> None:
     once = [text("aac", number=4)]
     twice = [*once, text("aac", "aab", number=4)]
-    assert guesses_of(twice, Mode.SPECULATE) == [{0: True, 1: True, 2: False, 3: True, 4: True}]
+    assert guesses_of(twice, Mode.SPECULATE) == {"4": {0: True, 1: True, 2: False, 3: True, 4: True}}
     assert len(guesses_of([text("aac"), text("aac")], Mode.SPECULATE)) == 2
 
 
