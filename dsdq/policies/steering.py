@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from dsdq.contract import MAX_WINDOW
 from dsdq.policies.batching import linger_s
 from dsdq.policies.fairness import Prices
-from dsdq.policies.window import Acceptance, DraftCost, StepCost, best_window, paying_window, widest_window
+from dsdq.policies.window import (
+    Acceptance,
+    DraftCost,
+    StepCost,
+    best_window,
+    paying_window,
+    shared_windows,
+    widest_window,
+)
 
 _RECENT_STEP = 0.1  # weight of the newest step in moving averages
 _RECENT_ROUND = 0.2  # weight of the newest round in moving averages
@@ -21,8 +29,13 @@ _ENOUGH_ROUNDS = 3  # tell when the next one is due
 
 @dataclass(frozen=True, slots=True)
 class OwnDraft:
-    """What the verifier drafted itself for one session in a step, and what came of it, in tokens."""
+    """What the verifier drafted itself for one session in a step, and what came of it, in tokens.
 
+    It was to draft so many ``wanted`` tokens: none where that would not have paid.
+    """
+
+    tenant: str
+    wanted: int
     drafted: int
     accepted: int
     committed: int
@@ -52,7 +65,7 @@ class Steering:
     def __init__(self, step_tokens: int, *, brief: bool) -> None:
         self._step_tokens, self._brief = step_tokens, brief
         self._step, self._draft = StepCost(), DraftCost()
-        self._own_acceptance = Acceptance()  # of all sessions together
+        self._own_acceptance: dict[str, Acceptance] = {}  # of each tenant's sessions together
         self._idle_ms = 0.0
         self._row_positions = 1.0
 
@@ -72,11 +85,7 @@ class Steering:
             return
         self._step.add(positions, took_ms - own.ms)
         self._draft.add(own.positions, max((one.drafted for one in own.of.values()), default=0), own.ms)
-        for one in own.of.values():
-            if one.drafted:
-                self._own_acceptance.add(one.drafted, one.accepted, one.committed)
-        if not own.of:  # nobody was drafted for: what is not seen is forgotten, so that it is tried again
-            self._own_acceptance.add(0, 0, 1)
+        self._take_in_drafts(own)
         self._idle_ms += _RECENT_STEP * (min(idle_ms, _MOST_IDLE * took_ms) - self._idle_ms)
         self._row_positions += _RECENT_STEP * (positions / rows - self._row_positions)
 
@@ -100,17 +109,36 @@ class Steering:
         row_ms, position_ms = self._step.step_ms / rows, self._step.position_ms
         return Prices(row_ms, position_ms) if row_ms or position_ms else Prices()
 
-    def own_window(self, acceptance: Acceptance, waiting: int) -> int:
+    def _take_in_drafts(self, own: OwnDrafts) -> None:
+        """Take in how drafts stood. What is not seen, as a tenant is not drafted for, is forgotten and tried again."""
+        unseen = {one.tenant for one in own.of.values()} - {one.tenant for one in own.of.values() if one.wanted}
+        for one in own.of.values():
+            if one.drafted:
+                self._own_acceptance.setdefault(one.tenant, Acceptance()).add(one.drafted, one.accepted, one.committed)
+        for tenant in unseen & self._own_acceptance.keys():
+            self._own_acceptance[tenant].add(0, 0, 1)
+
+    def own_windows(self, waiting: Mapping[str, int]) -> dict[str, int]:
+        """Return how many tokens to draft here at most for a session of each tenant, where so many wait for a step.
+
+        None goes further than pays for all: the draft passes behind the others' windows would be its alone. Nor further
+        than lets all who wait into one step. A tenant's sessions together show how its drafts stand: there is no need
+        to hope, and one whose drafts do not stand narrows nobody else's.
+        """
+        rows = sum(waiting.values())
+        most = widest_window(self._step_tokens, rows, MAX_WINDOW)
+        if rows < 2:
+            return dict.fromkeys(waiting, most)
+        known, unknown = self._own_acceptance, Acceptance()
+        crowd = {tenant: (count, known.get(tenant, unknown).mean) for tenant, count in waiting.items()}
+        return shared_windows((self._step.step_ms, self._step.position_ms), self._draft.parts_ms(), crowd, most)
+
+    def own_window(self, acceptance: Acceptance, waiting: int, most: int) -> int:
         """Return how many tokens to draft here for a session, one of so many that wait and share a step.
 
-        By the ``acceptance`` of what was drafted here for it. None goes further than pays for all: the draft passes
-        behind the others' windows would be its alone. Nor further than lets all who wait into one step.
+        By the ``acceptance`` of what was drafted here for it, and at ``most`` what pays for all (:meth:`own_windows`).
         """
-        draft_ms, most = self._draft.share_ms(waiting), widest_window(self._step_tokens, waiting, MAX_WINDOW)
-        if waiting > 1:
-            # All sessions together show enough as long as any is drafted for: there is no need to hope.
-            most = self._best(self._own_acceptance.mean, waiting, draft_ms, most)
-        return self._best(acceptance.hoped, waiting, draft_ms, most)
+        return self._best(acceptance.hoped, waiting, self._draft.share_ms(waiting), most)
 
     def merged_window(self, acceptance: Acceptance, waiting: int) -> int:
         """Return how many tokens of several windows of a session to verify at once, by its device's ``acceptance``.

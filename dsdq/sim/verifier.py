@@ -55,7 +55,8 @@ class Verifier:
         self._agreed = scenario.window.max_window
         # What steps and drafts come to is kept account of where somebody goes by that.
         several = scenario.window.max_depth > 1
-        self._accounts = self._steers or self._lingers or self._shared or several or scenario.drafts_at_verifiers
+        self._drafts = scenario.drafts_at_verifiers
+        self._accounts = self._steers or self._lingers or self._shared or several or self._drafts
         self._ready: dict[str, Held] = {}
         self._busy, self._idle_since_ms, self._idle_ms = False, 0.0, 0.0
         self._turn, self._lingering, self._awaited = 0, False, set[str]()
@@ -190,8 +191,9 @@ class Verifier:
         """Return the step that the policies make of what is ready; None where there is no room for anybody."""
         now_s, ready = self._kernel.now_ms / 1000, self._ready
         asks = [held for held in ready.values() if held.asks]
-        asking = len(asks)
-        rounds = {held.key: self._round(held, asking) for held in asks}
+        crowd = Counter(held.tenant for held in asks)
+        most = self._steering.own_windows(crowd) if self._drafts else {}
+        rounds = {held.key: self._round(held, len(asks), most.get(held.tenant, 0)) for held in asks}
         works = [held.work(rounds.get(key)) for key, held in ready.items()]
         room = Residency(self._paging, self._used_s, self._tenure, now_s)
         shares = fill(self._order(works), self._budget, room)
@@ -202,15 +204,15 @@ class Verifier:
             return None
         for share in shares:
             self._used_s[share.session] = now_s
-        step = Step(self._kernel.now_ms, rows, asking)
+        step = Step(self._kernel.now_ms, rows, len(asks))
         if self._shared:
-            step.crowd = Counter(ready[key].tenant for key in rounds)
+            step.crowd = crowd
             verified = {share.session for share in shares if share.verify}
             self._fair.kept_waiting(ready[key].tenant for key in rounds if key not in verified)
         return step
 
-    def _round(self, held: Held, asking: int) -> Round:
-        """Return what a session that asks wants of a step that so many ask for."""
+    def _round(self, held: Held, asking: int, own_window: int) -> Round:
+        """Return what a session that asks wants of a step that so many ask for; ``own_window`` pays for all."""
         if held.pending:
             several = len(held.pending) > 1
             windows = held.next_windows(self._merged_window(held, asking) if several else 0)
@@ -218,7 +220,7 @@ class Verifier:
         most = min(held.grant_choice.window, self._agreed, min(held.grant_end, held.told) - held.length - 1)
         if most <= 0:
             return Round((), 0)
-        return Round((), min(most, self._steering.own_window(held.own_acceptance, asking)), most)
+        return Round((), min(most, self._steering.own_window(held.own_acceptance, asking, own_window)), most)
 
     def _merged_window(self, held: Held, asking: int) -> int:
         """Return how many tokens of several windows go into one step: no more than there is room for at all."""
@@ -270,8 +272,9 @@ class Verifier:
             held.branch, held.part, held.since_ms = held.branch + 1, held.part + 1, now_ms
             if not held.granted:
                 held.turnaround.answered_s = now_ms / 1000
-            if verified.wanted:
-                step.own[held.key] = OwnDraft(verdict.drafted, verdict.accepted, verdict.committed)
+            if verified.most:
+                drafted = verdict.drafted, verdict.accepted, verdict.committed
+                step.own[held.key] = OwnDraft(held.tenant, verified.wanted, *drafted)
         if self._accounts:
             held.learn(verdict)
         verdict.max_window = self._next_window(held, step) if self._steers else self._agreed

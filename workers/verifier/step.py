@@ -43,6 +43,12 @@ class Ready:
         return bool(self.rounds) and isinstance(self.rounds[0].message, Decode)
 
     @property
+    def asks_for_drafts(self) -> bool:
+        """Say whether it is a grant for which the verifier is to draft, if that pays."""
+        first = self.rounds[0].message if self.rounds else None
+        return isinstance(first, Decode) and first.window > 0
+
+    @property
     def request(self) -> Request:
         """Return what the session wants of the step."""
         held = self.held
@@ -162,9 +168,15 @@ def own_drafts(verified: Sequence[Ready], judgements: Sequence[Judgement]) -> Ow
     if not judgements:
         return NO_DRAFTS
     made = {
-        one.held.key: OwnDraft(judgement.drafted, judgement.acceptance.accepted, len(judgement.acceptance.tokens))
+        one.held.key: OwnDraft(
+            one.held.tenant,
+            one.wanted,
+            judgement.drafted or 0,
+            judgement.acceptance.accepted,
+            len(judgement.acceptance.tokens),
+        )
         for one, judgement in zip(verified, judgements, strict=True)
-        if judgement.drafted is not None
+        if one.asks_for_drafts
     }
     return OwnDrafts(judgements[0].drafting.ms, judgements[0].drafting.positions, made)
 

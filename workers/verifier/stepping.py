@@ -98,8 +98,9 @@ class Stepper:
         """
         await self._linger()
         waiting = [held for held in self._sessions if held.pending or not held.fed]
-        rounds = sum(bool(held.pending) for held in waiting)
-        ready = {held.key: self._next_ready(held, rounds) for held in waiting}
+        crowd = Counter(held.tenant for held in waiting if held.pending)
+        own_windows = self._steering.own_windows(crowd) if self._engine.engine.drafts else {}
+        ready = {held.key: self._next_ready(held, crowd.total(), own_windows) for held in waiting}
         started_s = monotonic()
         suspects = [one for one in ready.values() if self._blame.suspects(one)]
         requests = [one.request for one in suspects[:1] or ready.values() if self._sessions.holds(one.held)]
@@ -228,10 +229,10 @@ class Stepper:
             asyncio.get_running_loop().call_later(ROOM_S, self.work.set)
         return False
 
-    def _next_ready(self, held: Held, waiting: int) -> Ready:
+    def _next_ready(self, held: Held, waiting: int, own_windows: Mapping[str, int]) -> Ready:
         """Return the session with its next live rounds; what is ahead, superseded or wrong is dealt with.
 
-        It is one of so many that are ``waiting`` for the step.
+        It is one of so many that are ``waiting`` for the step. For its tenant's sessions the verifier itself may draft.
         """
         while held.pending:
             pending = held.pending[0]
@@ -239,8 +240,8 @@ class Stepper:
             if isinstance(status, Live) and not is_superseded(held):
                 objection = admission.object_to(held.state.contract, pending.message) or self._overdraws(held)
                 if objection is None:
-                    drafts = self._engine.engine.drafts and not self._is_frugal(held)
-                    own_window = self._steering.own_window(held.own_acceptance, waiting) if drafts else 0
+                    most = 0 if self._is_frugal(held) else own_windows.get(held.tenant, 0)
+                    own_window = self._steering.own_window(held.own_acceptance, waiting, most)
                     merged_window = self._steering.merged_window(held.acceptance, waiting)
                     return ready_rounds(held, status, self._offer.vocab_size, own_window, merged_window)
                 self._sessions.fail(held, *objection)

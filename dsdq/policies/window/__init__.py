@@ -5,7 +5,15 @@
 
 from __future__ import annotations
 
-from dsdq.policies.window.cap import Acceptance, DraftCost, StepCost, best_window, paying_window, widest_window
+from dsdq.policies.window.cap import (
+    Acceptance,
+    DraftCost,
+    StepCost,
+    best_window,
+    paying_window,
+    shared_windows,
+    widest_window,
+)
 from dsdq.policies.window.experience import Experience
 from dsdq.policies.window.protocol import MAX_DEPTH, Choice, Mode, Observation, Offer, WindowPolicy, far_from
 from dsdq.policies.window.registry import DEFAULT_POLICY, POLICIES, load_policy
@@ -30,5 +38,6 @@ __all__ = [
     "far_from",
     "load_policy",
     "paying_window",
+    "shared_windows",
     "widest_window",
 ]

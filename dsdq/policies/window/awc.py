@@ -98,9 +98,10 @@ class Learned:
         if Mode.COLOCATED in view.modes and view.known.seen[Mode.COLOCATED]:
             own = logs[OWN : OWN + self._own]
             best = int(own.argmax())
-            window, log = OWN_WINDOWS[best], own[best]
+            window, log, drafted = OWN_WINDOWS[best], own[best], None
             if verifier_decides(self._offer, view.known):
-                drafted = bisect_left(OWN_WINDOWS[: self._own - 1], round(view.known.shared_window(window)))
-                window, log = OWN_WINDOWS[self._own - 1], max(own[drafted], logs[ALONE])
-            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, window, math.exp(log), view.speeds)
+                drafted = view.known.shared_window(window)
+                cut = own[bisect_left(OWN_WINDOWS[: self._own - 1], round(drafted))]
+                window, log = OWN_WINDOWS[self._own - 1], max(cut, logs[ALONE])
+            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, window, math.exp(log), view.speeds, drafted)
         return plans

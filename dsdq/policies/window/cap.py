@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
@@ -83,6 +84,38 @@ def best_window(step_ms: float, position_ms: float, draft_ms: float, acceptance:
             break
         committed, took_ms, best = committed + more, took_ms + each_ms, window
     return best
+
+
+def shared_windows(
+    step: tuple[float, float], draft: tuple[float, float], crowd: Mapping[str, tuple[int, float]], most: int
+) -> dict[str, int]:
+    """Return the windows of a verifier's own drafts with which a step commits most tokens in a time, by tenant.
+
+    A draft pass is for all who are drafted for, so it is made where what all of them gain by it pays, and whose drafts
+    do not stand neither goes along nor keeps it from the others. Of one tenant that is what :func:`best_window` finds.
+
+    Args:
+        step: what a step takes without, and what each position takes, in milliseconds.
+        draft: the same of a draft pass.
+        crowd: how many sessions of each tenant share the step, and the acceptance of drafts made for them.
+        most: no more is asked for.
+    """
+    each_ms = step[1] + draft[1]
+    committed = float(sum(count for count, _ in crowd.values()))
+    took_ms, windows = step[0] + step[1] * committed, dict.fromkeys(crowd, 0)
+    for window in range(1, most + 1):
+        gains = {
+            tenant: (count, count * acceptance**window)
+            for tenant, (count, acceptance) in crowd.items()
+            if acceptance**window * took_ms >= committed * each_ms
+        }
+        more = sum(gain for _, gain in gains.values())
+        more_ms = draft[0] + each_ms * sum(count for count, _ in gains.values())
+        if not gains or more * took_ms < committed * more_ms:
+            break
+        committed, took_ms = committed + more, took_ms + more_ms
+        windows.update(dict.fromkeys(gains, window))
+    return windows
 
 
 @dataclass(slots=True)
@@ -188,6 +221,11 @@ class DraftCost:
         self._hope = 1.0
         self._pass.add(positions / places, took_ms / places)
 
+    def parts_ms(self) -> tuple[float, float]:
+        """Return what a pass takes without, and what each row takes."""
+        return self._hope * self._pass.step_ms, self._hope * self._pass.position_ms
+
     def share_ms(self, rows: int) -> float:
         """Return what a draft token takes for each of so many rows."""
-        return self._hope * (self._pass.step_ms / rows + self._pass.position_ms)
+        pass_ms, row_ms = self.parts_ms()
+        return pass_ms / rows + row_ms

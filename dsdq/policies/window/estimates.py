@@ -15,6 +15,9 @@ _CARRIED_TRIALS = 24.0
 
 _CARRIED_TIMES = 4
 
+_SHARED, _ALONE = 1.5, 1.2
+"""Rows of a pass, on average, from which on passes are taken to be shared, and below which not to be any more."""
+
 
 @dataclass(slots=True)
 class Estimates:
@@ -22,7 +25,7 @@ class Estimates:
 
     ``acceptance_ms``, ``server_ms`` and ``heard_ms`` say when the device's acceptance, the verifier's own and the
     network were last seen; ``seen`` counts verdicts by mode, ``rows`` are sessions in a pass, ``shared_draft`` the
-    tokens that the verifier drafts where others share its passes.
+    tokens that the verifier drafts where others share its passes, ``shared`` whether they do by and large.
     """
 
     acceptance: Accuracy = field(default_factory=lambda: Accuracy(0.6, 4.0))
@@ -38,6 +41,7 @@ class Estimates:
     server_ms: float = 0.0
     heard_ms: float = 0.0
     guesses: bool = False
+    shared: bool = False
     seen: dict[Mode, int] = field(default_factory=lambda: dict.fromkeys(Mode, 0))
     _off_link: Level = field(default_factory=Level)
     _begun: bool = False
@@ -51,6 +55,7 @@ class Estimates:
         self.seen[seen.mode] += 1
         self.seen[Mode.SPECULATE] += seen.silent
         self.rows.add(seen.batch_rows)
+        self.shared = self.rows.mean >= (_ALONE if self.shared else _SHARED)
         self._hear(seen)
         self._passed(seen)
         self._network(seen)
@@ -78,6 +83,7 @@ class Estimates:
             server_ms=self.server_ms,
             heard_ms=self.heard_ms,
             guesses=self.guesses,
+            shared=self.shared,
             seen=dict(self.seen),
             _by_prompt=self._by_prompt,
             _off_link=self._off_link.carried(_CARRIED_TIMES),

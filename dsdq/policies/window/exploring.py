@@ -34,7 +34,6 @@ _TRIAL_ROUNDS = 1
 _FIRST_ROUNDS = 3
 _CREDIT_ROUNDS = 1
 _HOPED_EVERY = 4
-_SHARED = 1.5
 ROUND_TRIPS = 2.0
 """A grant's last half lasts for so many: one until the next is there, one in which a verdict may wait to be read."""
 
@@ -172,7 +171,7 @@ class Explorer:
         if ours:
             trial.left = max(0, trial.left - 1)
             trial.unread -= seen.committed
-            trial.committed += seen.committed
+        trial.committed += seen.committed  # of a grant that was not used up too: that time was not lost
         if trial.left or (ours and trial.unread > 0):
             return None
         if self._rate:
@@ -270,15 +269,19 @@ def _trial_of(plan: Plan) -> Choice:
 
 
 def verifier_decides(offer: Offer, known: Estimates) -> bool:
-    """Say whether a verifier that drafts is on offer and has passes for several sessions, on average.
+    """Say whether a verifier that drafts is on offer and has passes for several sessions, by and large.
 
     A pass lasts as long for all of them, so that none gains by asking for no draft; and a device cannot see what a
     draft is worth to all. It asks for the widest window, and the verifier drafts no further than pays, or not at all.
     """
-    return Mode.COLOCATED in offer.modes and known.seen[Mode.COLOCATED] > 0 and known.rows.mean >= _SHARED
+    return Mode.COLOCATED in offer.modes and known.seen[Mode.COLOCATED] > 0 and known.shared
 
 
-def stream(mode: Mode, window: int, rate: float, speeds: rates.Speeds) -> Plan:
-    """Return a plan with grants so large that the next, asked for at half of one, is there before a round is cut."""
+def stream(mode: Mode, window: int, rate: float, speeds: rates.Speeds, drafted: float | None = None) -> Plan:
+    """Return a plan with grants so large that the next, asked for at half of one, is there before a round is cut.
+
+    A round has a whole ``window``, unless it is ``drafted`` for no further than so many tokens on average.
+    """
     on_the_way = int(ROUND_TRIPS * rate * speeds.network_ms / 1000)
-    return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + window + 5))), rate)
+    round_tokens = window if drafted is None else min(window, round(2 * drafted))
+    return Plan(Choice(window, 1, mode, min(1024, 2 * (on_the_way + round_tokens + 5))), rate)

@@ -62,12 +62,12 @@ class Formulas:
             acceptance, first = view.server
             found = rates.colocated_rates(known.own_speeds(), acceptance, 0.0, self._own_windows, first)
             best = int(found.argmax())
-            window, rate = int(self._own_windows[best]), float(found[best])
+            window, rate, drafted = int(self._own_windows[best]), float(found[best]), None
             if verifier_decides(self._offer, known):
-                drafted = np.asarray([known.shared_window(window)])
-                cut = float(rates.colocated_rates(known.own_speeds(), acceptance, 0.0, drafted, first)[0])
-                window, rate = int(self._own_windows[-1]), max(cut, rates.target_only_rate(speeds))
-            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, window, rate, speeds)
+                drafted = known.shared_window(window)
+                cut = rates.colocated_rates(known.own_speeds(), acceptance, 0.0, np.asarray([drafted]), first)[0]
+                window, rate = int(self._own_windows[-1]), max(float(cut), rates.target_only_rate(speeds))
+            plans[Mode.COLOCATED] = stream(Mode.COLOCATED, window, rate, speeds, drafted)
         return plans
 
 

@@ -13,7 +13,7 @@ AGREED = 4
 
 def stepped(steering: Steering, positions: int, drafting_ms: float, took_ms: float) -> None:
     """Take in a step of one grant that was drafted for."""
-    own = OwnDrafts(drafting_ms, 3, {"s": OwnDraft(drafted=3, accepted=2, committed=3)})
+    own = OwnDrafts(drafting_ms, 3, {"s": OwnDraft("t", wanted=3, drafted=3, accepted=2, committed=3)})
     steering.take_in(1, positions, took_ms + drafting_ms, own=own)
 
 
@@ -23,6 +23,11 @@ def measured(position_ms: float, idle_ms: float = 1000.0) -> Steering:
     for positions in (2, 9) * 30:
         steering.take_in(1, positions, 8 + position_ms * positions, idle_ms)
     return steering
+
+
+def own_window(steering: Steering, acceptance: Acceptance, waiting: int) -> int:
+    """Return how far a verifier drafts for a session, one of so many that wait, all of one tenant."""
+    return steering.own_window(acceptance, waiting, steering.own_windows({"t": waiting})["t"])
 
 
 def known(hits: int, misses: int, window: int = 4) -> Acceptance:
@@ -46,10 +51,10 @@ def test_drafts_that_cost_nearly_nothing_go_as_far_as_they_stand_and_expensive_o
         for positions in (4, 8):
             stepped(cheap, positions, 0.1, 8 + 0.05 * positions)
             stepped(expensive, positions, 40.0, 8 + 0.05 * positions)
-    alone, crowded = cheap.own_window(Acceptance(), 1), cheap.own_window(Acceptance(), 50)
+    alone, crowded = own_window(cheap, Acceptance(), 1), own_window(cheap, Acceptance(), 50)
     assert alone > crowded > 0
-    assert expensive.own_window(Acceptance(), 1) == 0
-    assert cheap.own_window(known(hits=0, misses=20), 1) <= 2
+    assert own_window(expensive, Acceptance(), 1) == 0
+    assert own_window(cheap, known(hits=0, misses=20), 1) <= 2
 
 
 def test_what_drafting_took_is_not_taken_for_the_targets_step() -> None:
@@ -62,30 +67,51 @@ def test_what_drafting_took_is_not_taken_for_the_targets_step() -> None:
 
 def test_the_verifier_drafts_no_further_than_lets_all_who_wait_into_one_step() -> None:
     steering = Steering(64, brief=True)
-    assert [steering.own_window(Acceptance(), waiting) for waiting in (1, 4, 32)] == [63, 15, 1]
+    assert [own_window(steering, Acceptance(), waiting) for waiting in (1, 4, 32)] == [63, 15, 1]
 
 
 def test_a_session_for_which_no_draft_could_be_made_says_nothing_of_how_drafts_stand() -> None:
-    lucky = OwnDrafts(0.1, 8, {"s": OwnDraft(drafted=8, accepted=8, committed=9)})
-    nothing = OwnDrafts(0.1, 0, {"s": OwnDraft(drafted=0, accepted=0, committed=1)})
+    lucky = OwnDrafts(0.1, 8, {"s": OwnDraft("t", wanted=8, drafted=8, accepted=8, committed=9)})
+    nothing = OwnDrafts(0.1, 0, {"s": OwnDraft("t", wanted=8, drafted=0, accepted=0, committed=1)})
     steering = Steering(512, brief=False)
     for positions in (2, 9) * 30:
         steering.take_in(1, positions, 8.1 + 0.05 * positions, own=lucky)
-    before = steering.own_window(known(20, 0), 20)
+    before = own_window(steering, known(20, 0), 20)
     for positions in (2, 9) * 200:
         steering.take_in(1, positions, 8.1 + 0.05 * positions, own=nothing)
-    assert steering.own_window(known(20, 0), 20) == before > steering.own_window(Acceptance(), 20)
+    assert own_window(steering, known(20, 0), 20) == before > own_window(steering, Acceptance(), 20)
+
+
+def drafted(rows: int, **stood: int) -> OwnDrafts:
+    """Return what was drafted for a crowd of so many of each tenant, one token each, of which so many of ten stood."""
+    of = {
+        f"{tenant}/{one}": OwnDraft(tenant, 1, 1, int(7 * one % 10 < tenths), 1)
+        for tenant, tenths in stood.items()
+        for one in range(rows)
+    }
+    return OwnDrafts(3.0, len(of), of)
 
 
 def test_a_crowd_whose_drafts_did_not_stand_is_drafted_for_again_in_time() -> None:
-    wrong = {str(one): OwnDraft(drafted=1, accepted=0, committed=1) for one in range(30)}
     steering = Steering(512, brief=False)
     for rows in (15, 30) * 50:
-        steering.take_in(rows, 2 * rows, 48 + 0.23 * 2 * rows + 3.0, own=OwnDrafts(3.0, rows, wrong))
-    assert steering.own_window(Acceptance(), 30) == 0
+        steering.take_in(rows, 2 * rows, 48 + 0.23 * 2 * rows + 3.0, own=drafted(rows, t=0))
+    assert own_window(steering, Acceptance(), 30) == 0
+    unpaid = OwnDrafts(of={str(one): OwnDraft("t", 0, 0, 0, 1) for one in range(30)})
     for rows in (15, 30) * 50:
-        steering.take_in(rows, rows, 48 + 0.23 * rows)
-    assert steering.own_window(Acceptance(), 30) > 0
+        steering.take_in(rows, rows, 48 + 0.23 * rows, own=unpaid)
+    assert own_window(steering, Acceptance(), 30) > 0
+
+
+def test_a_tenant_whose_texts_the_drafter_does_not_know_narrows_nobody_elses_windows() -> None:
+    steering = Steering(512, brief=False)
+    for rows in (8, 15) * 100:
+        steering.take_in(2 * rows, 4 * rows, 48 + 0.23 * 4 * rows + 3.0, own=drafted(rows, good=8, bad=0))
+    alone = steering.own_windows({"good": 15})["good"]
+    together = steering.own_windows({"good": 15, "bad": 15})
+    assert together["bad"] == 0
+    assert 3 <= alone <= together["good"] + 1
+    assert steering.own_windows({"good": 2, "bad": 28})["good"] <= 1  # passes for two of thirty keep all waiting
 
 
 def test_under_load_a_device_is_asked_for_what_pays_and_for_no_draft_where_nothing_does() -> None:
@@ -135,7 +161,7 @@ def test_an_engine_that_takes_next_to_nothing_is_not_measured() -> None:
     steering = Steering(512, brief=True)
     for _ in range(20):
         stepped(steering, 4, 50.0, 1.0)
-    assert steering.own_window(Acceptance(), 2) == MAX_WINDOW
+    assert own_window(steering, Acceptance(), 2) == MAX_WINDOW
 
 
 def test_in_a_crowd_nobody_is_drafted_for_much_further_than_the_others() -> None:
@@ -144,34 +170,34 @@ def test_in_a_crowd_nobody_is_drafted_for_much_further_than_the_others() -> None
         for positions in (4, 8):
             stepped(steering, positions, 3.0, 8 + 0.05 * positions)
     lucky = known(hits=20, misses=0, window=8)
-    alone, crowded = steering.own_window(lucky, 1), steering.own_window(lucky, 20)
+    alone, crowded = own_window(steering, lucky, 1), own_window(steering, lucky, 20)
     assert alone > 2 * crowded
-    assert crowded >= steering.own_window(Acceptance(), 20) > 0
+    assert crowded >= own_window(steering, Acceptance(), 20) > 0
 
 
 def test_in_a_crowd_a_draft_stops_where_it_pays_by_what_all_have_shown_without_hope() -> None:
     """Of thirty guesses 22 stand: then three tokens commit most in a time, and four if one standard error more did."""
     steering = Steering(512, brief=False)
-    of = {str(one): OwnDraft(drafted=1, accepted=int(7 * one % 30 < 22), committed=1) for one in range(30)}
+    of = {str(one): OwnDraft("t", 1, 1, int(7 * one % 30 < 22), 1) for one in range(30)}
     for rows in (15, 30) * 100:
         steering.take_in(rows, 2 * rows, 48 + 0.23 * 2 * rows + 3.0, own=OwnDrafts(3.0, rows, of))
     expected = [best_window(48 / 30, 0.23, 3 / 30, acceptance, MAX_WINDOW) for acceptance in (22 / 30, 0.79)]
     assert expected == [3, 4]
-    assert steering.own_window(known(20, 0), 30) == 3
+    assert own_window(steering, known(20, 0), 30) == 3
 
 
 def test_a_step_is_charged_to_its_sessions_by_what_their_rows_take_and_drafts_to_whom_they_were_for() -> None:
     steering, positions = measured(0.5), {"one": 5, "two": 10}  # 8 ms and 0.5 ms for each position
     parts = steering.parts_ms(positions, 8 + 0.5 * 15)
     assert parts == {"one": pytest.approx(4 + 2.5, rel=0.1), "two": pytest.approx(4 + 5.0, rel=0.1)}
-    own = OwnDrafts(3.0, 4, {"one": OwnDraft(drafted=4, accepted=2, committed=3)})
+    own = OwnDrafts(3.0, 4, {"one": OwnDraft("one", wanted=4, drafted=4, accepted=2, committed=3)})
     with_drafts = steering.parts_ms(positions, 8 + 0.5 * 15 + 3, own)
     assert with_drafts["one"] == pytest.approx(4 + 2.5 + 3.0, rel=0.1)
     assert sum(with_drafts.values()) == pytest.approx(8 + 0.5 * 15 + 3)
 
 
 def test_time_that_went_into_drafts_of_which_none_was_made_is_charged_like_the_rest() -> None:
-    own = OwnDrafts(3.0, 0, {"one": OwnDraft(drafted=0, accepted=0, committed=1)})
+    own = OwnDrafts(3.0, 0, {"one": OwnDraft("one", wanted=4, drafted=0, accepted=0, committed=1)})
     steering = measured(0.5)
     assert steering.parts_ms({"one": 1, "two": 1}, 12.0, own) == {"one": pytest.approx(6), "two": pytest.approx(6)}
 

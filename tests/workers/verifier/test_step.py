@@ -218,8 +218,17 @@ def test_places_kept_for_drafts_that_were_not_made_are_no_positions_of_a_step() 
     drafting = Drafting(0.5, 3)
     judgement = Judgement(Acceptance(2, (7, 8, 9)), drafted=3, drafting=drafting)
     assert fed_positions(rows, [granted], [judgement]) == {granted.held.key: 9 - 1, "acme/s2": 7}
-    drafts = {granted.held.key: OwnDraft(drafted=3, accepted=2, committed=3)}
+    drafts = {granted.held.key: OwnDraft("acme", wanted=4, drafted=3, accepted=2, committed=3)}
     assert own_drafts([granted], [judgement]) == OwnDrafts(0.5, 3, drafts)
+
+
+def test_a_grant_for_which_drafting_did_not_pay_is_told_from_one_that_wants_no_drafts() -> None:
+    plain = Judgement(Acceptance(0, (7,)))
+    unpaid = ready_rounds(grant_of(held(), 9, 4), Live(()), VOCAB_SIZE, 0)
+    made = OwnDraft("acme", wanted=0, drafted=0, accepted=0, committed=1)
+    assert own_drafts([unpaid], [plain]).of == {unpaid.held.key: made}
+    alone = ready_rounds(grant_of(held(), 9, 0), Live(()), VOCAB_SIZE, 8)
+    assert own_drafts([alone], [plain]) == NO_DRAFTS
 
 
 def test_what_devices_drafted_and_a_step_that_only_fed_prompts_are_no_drafts_of_the_verifiers() -> None:

@@ -139,3 +139,21 @@ def test_what_nothing_has_shown_is_silent_from_the_first_verdict_on_whatever_the
     assert (known.acceptance_ms, known.server_ms, known.heard_ms) == (1e8, 1e8, 1e8)
     known.observe(seen(mode=Mode.TARGET_ONLY, part=2, time_ms=1e8 + 50))
     assert (known.acceptance_ms, known.server_ms, known.heard_ms) == (1e8, 1e8, 1e8)
+
+
+def test_passes_are_shared_until_hardly_anybody_shares_them_any_more() -> None:
+    known = Estimates()
+
+    def told(rows: int) -> bool:
+        for _ in range(60):
+            known.observe(seen(batch_rows=rows))
+        return known.shared
+
+    assert [told(1), told(2), told(3)] == [False, True, True]
+    shared = []
+    for number in range(60):  # two in a pass, and one, in turn: the mean goes to and fro about 1.5
+        known.observe(seen(batch_rows=1 + number % 2))
+        shared.append(known.shared)
+    assert all(shared)
+    assert known.carried().shared
+    assert not told(1)
