@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that benchmar
 import numpy as np
 import psutil
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, DynamicCache
 
@@ -56,7 +57,7 @@ from workers.engine.planner import Planner
 from workers.engine.rows import Row
 from workers.engine.rows import pack as pack_rows
 from workers.verifier.held import Held, Pending
-from workers.verifier.step import Timing, conclude, ready_rounds
+from workers.verifier.step import Ready, Timing, conclude, ready_rounds
 
 CONTEXT = 256
 PROMPT_TOKENS = 2000
@@ -72,24 +73,23 @@ class Sessions:
         """Feed every session's text."""
         self.engine = engine
         self.planner = Planner(engine.kv_blocks, StepBudget(1 << 20, 1 << 20), shares=False)
-        self.held = [self._held(number, window, sampling) for number in range(batch)]
-        for one in self.held:
-            self.planner.admit(one.key, "")
-        self.ready = [ready_rounds(one, Live(one.pending[0].message.tokens), 4096) for one in self.held]
+        self.ready = [self._ready(number, window, sampling) for number in range(batch)]
+        for one in self.ready:
+            self.planner.admit(one.held.key, "")
         self._feed()
 
-    def _held(self, number: int, window: int, sampling: Sampling) -> Held:
+    def _ready(self, number: int, window: int, sampling: Sampling) -> Ready:
         contract = Contract("t", "p", f"s{number}", "m", "f", sampling=sampling, seed=number, max_window=64)
         prompt = np.random.default_rng(number).integers(0, 4096, CONTEXT + 1).tolist()
         transcript = Transcript(pack_contract(contract), prompt)
         tokens = tuple(prompt[: window - 1])  # the last token of the text is fed with them
         message = Draft(contract.session, 0, 1, len(prompt), transcript.digest, tokens)
-        held = Held(SessionState(contract, transcript, 1, "o"), Owned(contract, 1, "o"), 0.0, StopFinder(None, ()))
+        held = Held(SessionState(contract, transcript, 1, "o"), Owned(contract, 1, "o"), 0.0, StopFinder(None, ()))  # type: ignore[arg-type] # there are no stops
         held.pending.append(Pending(Entry("w", "t", "1-0", {}), message, 0.0))
-        return held
+        return ready_rounds(held, Live(tokens), 4096)
 
     def _feed(self) -> None:
-        for one in self.held:
+        for one in (ready.held for ready in self.ready):
             text = one.state.transcript.tokens
             for start in range(0, CONTEXT, CHUNK):
                 self.planner.paging.reserve(one.key, start + CHUNK)
@@ -117,20 +117,28 @@ class Sessions:
 # The bare forward
 
 
+def _inside(engine: Engine) -> Any:  # noqa: ANN401 - what is its own on a CPU is no part of the protocol
+    """Return the engine's forward."""
+    return engine._forward
+
+
 def own_attention(engine: Engine, rows: Sequence[Row]) -> Callable[[], None]:
     """Return the model's forward over the engine's pool, with every index made before."""
-    packed = pack_rows(rows)
-    padding = engine._forward._padding.rows(packed.tokens) - packed.tokens
-    fill = lambda values: torch.from_numpy(np.concatenate([values, np.repeat(values[-1:], padding)]))  # noqa: E731
+    packed, forward = pack_rows(rows), _inside(engine)
+    padding = forward._padding.rows(packed.tokens) - packed.tokens
+
+    def fill(values: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([values, np.repeat(values[-1:], padding)]))
+
     inputs = {
         "input_ids": fill(packed.ids)[None],
         "position_ids": fill(packed.positions)[None],
         "use_cache": False,
         "logits_to_keep": torch.from_numpy(packed.keep),
-        "pool": engine._forward.pool,
-        "step": engine._forward.pool.step(packed, padding),
+        "pool": forward.pool,
+        "step": forward.pool.step(packed, padding),
     }
-    return lambda: engine._forward._model(**inputs)
+    return lambda: forward._model(**inputs)
 
 
 class RowByRow:
@@ -184,12 +192,14 @@ class RowByRow:
             "use_cache": False,
         }
 
+        model = _inside(engine)._model
+
         def run() -> None:
-            engine._forward._model.set_attn_implementation("bench_rows")
+            model.set_attn_implementation("bench_rows")
             try:
-                engine._forward._model(**inputs)
+                model(**inputs)
             finally:
-                engine._forward._model.set_attn_implementation(attention.NAME)
+                model.set_attn_implementation(attention.NAME)
 
         return run
 
@@ -316,7 +326,10 @@ def prefill(quick: bool) -> dict[str, float]:  # noqa: FBT001
             alone.append(timed(windows))
             mixed.append(timed([*windows, chunk]))
             chunk_alone.append(timed([chunk]))
-    p99 = lambda values: quantiles(values, n=100)[-1]  # noqa: E731
+
+    def p99(values: Sequence[float]) -> float:
+        return quantiles(values, n=100)[-1]
+
     result = {
         "p99_alone_ms": p99(alone),
         "p99_with_prompt_ms": p99(mixed),

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from statistics import quantiles
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import redis as blocking
 from redis.asyncio import Redis
@@ -25,6 +25,9 @@ from redis.asyncio import Redis
 import dsdq
 from dsdq.tasks import end
 from dsdq.wire import Draft, Verdict, pack
+
+if TYPE_CHECKING:
+    from arq.typing import WorkerCoroutine
 
 WINDOW = 8
 SESSION = "01arz3ndektsv4rrffq69g5fav"
@@ -180,7 +183,7 @@ async def serve_arq(url: str) -> None:
     from arq.worker import Worker  # noqa: PLC0415
 
     worker = Worker(
-        [verify],
+        [cast("WorkerCoroutine", verify)],
         redis_settings=RedisSettings.from_dsn(url),
         poll_delay=POLL_S,
         max_jobs=READ,

@@ -25,6 +25,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -121,7 +122,7 @@ def limits(repeats: int) -> Limits:
 
 def build() -> Target:
     """Make the model on the GPU."""
-    config = transformers.LlamaConfig(**SHAPE)
+    config = transformers.LlamaConfig(**SHAPE)  # type: ignore[arg-type]
     maker: Any = transformers.AutoModelForCausalLM
     torch.manual_seed(0)
     with torch.device("cuda"):
@@ -170,6 +171,10 @@ def rounds_of(rows: Sequence[Row], law: Sampling) -> list[Judged]:
     ]
 
 
+def _stepped(engine: Engine, rows: Sequence[Row], rounds: Sequence[Judged]) -> None:
+    judge(rounds, engine.forward(rows), 0)
+
+
 def cases(
     engine: Engine, mode: str, limit: Limits, weights: Target, sizes: tuple[Sequence[int], int]
 ) -> list[Measured]:
@@ -181,11 +186,11 @@ def cases(
             contexts, rows = zip(*rows_of(batch, window, engine.target.vocab_size), strict=True)
             for context in contexts:
                 engine.forward([context])
-            forward_ms = timed_ms(lambda rows=rows: engine.forward(rows), repeats)
+            forward_ms = timed_ms(partial(engine.forward, rows), repeats)
             least_ms, bound = least(weights, batch, window, limit)
             for law, terms in LAWS.items():
                 rounds = rounds_of(rows, terms)
-                step_ms = timed_ms(lambda rows=rows, rounds=rounds: judge(rounds, engine.forward(rows), 0), repeats)
+                step_ms = timed_ms(partial(_stepped, engine, rows, rounds), repeats)
                 found.append(Measured(mode, law, batch, window, step_ms, forward_ms, least_ms, bound))
                 show(found[-1])
     return found

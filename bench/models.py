@@ -22,7 +22,7 @@ def llama_30m() -> Any:  # noqa: ANN401 - transformers is untyped
         num_key_value_heads=8,
         max_position_embeddings=4096,
     )
-    return LlamaForCausalLM(config).eval()
+    return LlamaForCausalLM(config).eval()  # type: ignore[no-untyped-call]
 
 
 def target_30m() -> Target:

@@ -65,12 +65,13 @@ class HuggingFace:
     """The target as transformers runs it, its end of text switched off so that all texts are equally long."""
 
     def __init__(self, new_tokens: int) -> None:
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        self.model: Any = AutoModelForCausalLM.from_pretrained(resolve(TARGET), dtype=torch.float32).eval()
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        loaded: Any = AutoModelForCausalLM.from_pretrained(resolve(TARGET), dtype=torch.float32)
+        self.model: Any = loaded.eval()
         self.model.generation_config.eos_token_id = None
         self.new_tokens = new_tokens
-        self.config = GenerationConfig(
+        self.config = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=new_tokens, do_sample=False, eos_token_id=None, pad_token_id=0, use_cache=True
         )
 

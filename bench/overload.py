@@ -140,7 +140,7 @@ async def offer(clients: Sequence[dsdq.Client], sessions_per_s: float, seconds: 
     """Let sessions arrive for ``seconds``, and return how all of them ended."""
     rng, began_s, due_s = random.Random(SEED), perf_counter(), 0.0
     async with asyncio.TaskGroup() as group:
-        arrived = []
+        arrived = list[asyncio.Task[Ended]]()
         while (due_s := due_s + rng.expovariate(sessions_per_s)) < seconds:
             await asyncio.sleep(began_s + due_s - perf_counter())
             number = len(arrived)

@@ -21,6 +21,7 @@ import resource
 import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from heapq import heappop, heappush
 from multiprocessing import get_context
 from statistics import median
@@ -80,12 +81,12 @@ def one_core(*, quick: bool) -> dict[str, float]:
     rounds = 0.0
     for seed in range(1, 1 + (QUICK_REPEATS if quick else REPEATS)):
         scenario = paper(seed, quick=quick)
-        taken_s, record = timed(lambda scenario=scenario: simulate(scenario))
+        taken_s, record = timed(partial(simulate, scenario))
         found["events_per_s"].append(record.events / taken_s)
         found["requests_per_s"].append(len(record.requests) / taken_s)
         rounds = sum(one.rounds for one in record.requests) / len(record.requests)
         for name, bare in (("heap", bare_heap), ("simpy", bare_simpy)):
-            taken_s, _ = timed(lambda bare=bare, events=record.events: bare(events))
+            taken_s, _ = timed(partial(bare, record.events))
             found[name].append(record.events / taken_s)
     result = {name: median(values) for name, values in found.items()}
     return {

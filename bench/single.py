@@ -62,7 +62,7 @@ class Runs:
 
 def load(name: str) -> Any:  # noqa: ANN401 - transformers is untyped
     """Return a model as Hugging Face runs it, with its end of text switched off so that every run is equally long."""
-    model = AutoModelForCausalLM.from_pretrained(resolve(name), dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(resolve(name), dtype=torch.float32).eval()  # type: ignore[no-untyped-call]
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     return model

@@ -206,7 +206,7 @@ def _simulated(way: Way, speeds: Speeds, repeat: Repeat) -> float:
     world = World(speeds.acceptance, speeds.draft_ms, speeds.network_ms, speeds.step_ms, speeds.position_ms)
     policy = Static(way.window, way.depth)
     # One text, so its guesses are of one: those of windows that the device drafted.
-    (known,) = guesses_of(list(repeat.values()), Mode.SPECULATE)
+    (known,) = guesses_of(list(repeat.values()), Mode.SPECULATE).values()
     outcome = simulate(policy, world, seed=0, tokens=len(repeat[way].kinds), known=known)
     arrivals, committed = [], 0
     for one in outcome.rounds:
