@@ -191,8 +191,8 @@ class Verifier:
         """Return the step that the policies make of what is ready; None where there is no room for anybody."""
         now_s, ready = self._kernel.now_ms / 1000, self._ready
         asks = [held for held in ready.values() if held.asks]
-        crowd = Counter(held.tenant for held in asks)
-        most = self._steering.own_windows(crowd) if self._drafts else {}
+        crowd = Counter(held.tenant for held in asks) if self._drafts or self._shared else None
+        most = {} if crowd is None or not self._drafts else self._steering.own_windows(crowd)
         rounds = {held.key: self._round(held, len(asks), most.get(held.tenant, 0)) for held in asks}
         works = [held.work(rounds.get(key)) for key, held in ready.items()]
         room = Residency(self._paging, self._used_s, self._tenure, now_s)
