@@ -84,7 +84,8 @@ class Sessions:
         transcript = Transcript(pack_contract(contract), prompt)
         tokens = tuple(prompt[: window - 1])  # the last token of the text is fed with them
         message = Draft(contract.session, 0, 1, len(prompt), transcript.digest, tokens)
-        held = Held(SessionState(contract, transcript, 1, "o"), Owned(contract, 1, "o"), 0.0, StopFinder(None, ()))  # type: ignore[arg-type] # there are no stops
+        stops = StopFinder(None, ())  # type: ignore[arg-type] # there are none
+        held = Held(SessionState(contract, transcript, 1, "o"), Owned(contract, 1, "o"), 0.0, stops)
         held.pending.append(Pending(Entry("w", "t", "1-0", {}), message, 0.0))
         return ready_rounds(held, Live(tokens), 4096)
 

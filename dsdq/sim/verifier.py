@@ -192,7 +192,7 @@ class Verifier:
         now_s, ready = self._kernel.now_ms / 1000, self._ready
         asks = [held for held in ready.values() if held.asks]
         crowd = Counter(held.tenant for held in asks) if self._drafts or self._shared else None
-        most = {} if crowd is None or not self._drafts else self._steering.own_windows(crowd)
+        most = self._steering.own_windows(crowd) if crowd and self._drafts else {}
         rounds = {held.key: self._round(held, len(asks), most.get(held.tenant, 0)) for held in asks}
         works = [held.work(rounds.get(key)) for key, held in ready.items()]
         room = Residency(self._paging, self._used_s, self._tenure, now_s)

@@ -38,7 +38,8 @@ def device_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_an_ngram_device_runs_from_the_wheel_without_torch(
     serve: Serve, redis_url: str, device_python: Path
 ) -> None:
-    assert run(device_python, "-c", "import importlib.util as u; print(u.find_spec('torch'))").strip() == "None"
+    absent = "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('bench'))"
+    assert run(device_python, "-I", "-c", absent).strip() == "None None"
     command = [device_python, "-m", "dsdq", "generate", "--redis", redis_url, "--draft"]
     async with serve("builtin/target"):
         for draft in ("ngram", "builtin/draft"):

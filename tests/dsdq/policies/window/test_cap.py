@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsdq.policies.window import Acceptance, DraftCost, StepCost, best_window, paying_window, widest_window
+from dsdq.policies.window import (
+    Acceptance,
+    DraftCost,
+    StepCost,
+    best_window,
+    paying_window,
+    shared_windows,
+    widest_window,
+)
 
 
 def test_all_who_wait_fit_one_step() -> None:
@@ -139,6 +147,28 @@ def test_what_may_well_stand_comes_near_what_does_as_rounds_are_seen() -> None:
         margins.append(acceptance.hoped - acceptance.mean)
     assert margins == sorted(margins, reverse=True)
     assert 0 < margins[-1] < margins[0] / 2
+
+
+@given(
+    st.floats(1.0, 50.0),
+    st.floats(0.01, 5.0),
+    st.floats(0.0, 20.0),
+    st.floats(0.0, 1.0),
+    st.integers(1, 99),
+    st.floats(0, 0.99),
+)
+def test_for_one_tenant_draft_passes_go_as_far_as_is_best_for_a_session_with_its_share_of_them(
+    step_ms: float, position_ms: float, pass_ms: float, row_ms: float, rows: int, acceptance: float
+) -> None:
+    found = shared_windows((step_ms, position_ms), (pass_ms, row_ms), {"t": (rows, acceptance)}, 32)["t"]
+    shares = step_ms / rows, position_ms, pass_ms / rows + row_ms
+    best, alike = (best_window(*shares, one, 32) for one in (acceptance, acceptance * (1 - 1e-9)))
+    assert found in {best, alike}
+
+
+def test_whose_drafts_do_not_stand_neither_goes_along_nor_keeps_passes_from_others() -> None:
+    windows = shared_windows((48, 0.23), (3, 0.01), {"good": (15, 0.9), "fair": (10, 0.6), "bad": (15, 0.001)}, 32)
+    assert windows["good"] > windows["fair"] > windows["bad"] == 0
 
 
 def test_acceptance_follows_what_stands_and_hopes_again_where_nothing_is_drafted() -> None:
